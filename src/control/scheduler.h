@@ -1,0 +1,159 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "spec/model_spec.h"
+#include "wire/messages.h"
+
+/// Which replica serves a request, when replicas start and stop, and who makes room for whom. Pure: events and a time
+/// in, actions out; no clock, I/O, thread or random source. The daemon feeds it real events, the simulator simulated ones.
+namespace thaw::control {
+
+// --- actions: what the caller must now do, in this order
+
+struct Start { base::NodeName node; wire::StartInstance command; };
+struct Stop { base::NodeName node; base::InstanceId instance; std::string reason; };  ///< "idle", "evicted for m2", "removed", ...
+/// Send the request to the instance now. `cold`: it had to wait for a start.
+struct Dispatch { base::RequestId request; base::InstanceId instance; bool cold = false; base::Duration queued{}; };
+/// Answer the request with an error; the scheduler has forgotten it.
+struct Refuse {
+  enum class Why { queue_full, queue_timeout, no_capacity, start_failed, replica_failed, model_removed, draining };
+  base::RequestId request;
+  Why why = Why::queue_full;
+  std::string message;               ///< for the client, with the remedy
+  base::Duration retry_after{};      ///< 0: retrying does not help
+};
+const char* to_string(Refuse::Why why);
+
+using Action = std::variant<Start, Stop, Dispatch, Refuse>;
+using Actions = std::vector<Action>;  ///< appended to; the caller clears and reuses it
+
+// --- events
+
+struct Arrival {
+  base::RequestId request;
+  base::ModelName model;
+  base::TenantName tenant;
+};
+
+enum class RequestFailure {
+  connect,   ///< the replica could not be reached or closed before the first byte of the answer
+  stalled,   ///< no byte within the model's stall or request timeout
+  cut,       ///< the replica closed in the middle of the answer
+};
+
+/// Bounds and constants of the policy; each has a default that the scenarios in tests/scenarios pin down.
+struct Policy {
+  std::uint32_t max_attempts = 3;                      ///< replicas a request may be tried on
+  base::Duration backoff_first = base::Millis(200);    ///< after the first failed start of a model; doubles
+  base::Duration backoff_max = base::Seconds(30);
+  std::uint32_t start_failures_before_refusing = 3;    ///< consecutive; then waiting requests are refused with the engine's words
+  base::Duration turn_min = base::Millis(500);         ///< how long a busy model may keep a device that another waits for ...
+  base::Duration turn_max = base::Seconds(30);         ///< ... between these, scaled by its start cost
+  double turn_per_start_cost = 4.0;
+  base::Duration stop_grace = base::Seconds(5);
+};
+
+// --- views, for `thaw ps`, `thaw ls`, metrics
+
+enum class InstanceState { starting, ready, stopping };
+const char* to_string(InstanceState state);
+
+struct InstanceView {
+  base::InstanceId instance;
+  base::ModelName model;
+  base::NodeName node;
+  base::DeviceId device;
+  InstanceState state = InstanceState::starting;
+  std::uint64_t device_bytes = 0;
+  std::uint32_t in_flight = 0;
+  std::uint64_t served = 0;
+  base::TimePoint since{};        ///< when the instance was begun
+  base::TimePoint idle_since{};   ///< end of its last request; never() while busy or not ready
+  std::string reason;             ///< why it was started or is being stopped
+};
+
+struct ModelView {
+  base::ModelName model;
+  std::uint32_t ready = 0, starting = 0, stopping = 0;
+  std::uint32_t in_flight = 0, queued = 0;
+  std::uint64_t cold_starts = 0, start_failures = 0, evictions = 0;
+  base::TimePoint backoff_until{};   ///< past or epoch: none
+  std::string last_failure;          ///< of a start or a replica; empty: none
+  base::Duration start_cost{};       ///< EWMA of start to ready; 0: never measured
+};
+
+struct DeviceView {
+  base::NodeName node;
+  wire::DeviceInfo info;
+  std::uint64_t reserved_bytes = 0;
+};
+
+/// Lifecycle: constructed empty; models and nodes come and go by events. Not thread-safe: one owner calls it, in time order.
+/// Who owns what: the scheduler owns its books; instance ids are given out by it, starting behind `first_instance`.
+/// Cost: an event touches one model and its instances (and a device's instances when it must make room), never the idle models.
+class Scheduler {
+ public:
+  explicit Scheduler(Policy policy = {}, std::uint64_t first_instance = 1);
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  void node_joined(const wire::NodeHello& hello, base::TimePoint now, Actions& out);
+
+  /// Whether a replica could ever run on the present nodes: right device kind, and it fits an empty device beside the replicas
+  /// that other models always keep (minReplicas). The error names the numbers and the remedy. `spec` needs device_memory_bytes.
+  [[nodiscard]] base::Status can_ever_run(const spec::ModelSpec& spec) const;
+
+  /// Adds a model or replaces its spec. Replaced with a change that matters to a running engine, its instances are
+  /// drained and replaced on demand. Starts minReplicas.
+  void model_deployed(const spec::ModelSpec& spec, base::TimePoint now, Actions& out);
+  /// Refuses what waits (model_removed), lets in-flight requests end, stops its instances.
+  void model_removed(const base::ModelName& model, base::TimePoint now, Actions& out);
+  /// `thaw stop`: stops every replica once its in-flight requests ended (at once with `kill`); the next request starts one again. minReplicas are started again
+  /// only by the next request or deploy.
+  void model_stopped(const base::ModelName& model, bool kill, base::TimePoint now, Actions& out);
+  [[nodiscard]] bool has_model(const base::ModelName& model) const;
+
+  /// Dispatches, queues or refuses. The model must exist (has_model). Every arrival is answered by exactly one Dispatch or Refuse at a
+  /// time, until request_ended; after request_failed it may get another.
+  void request_arrived(const Arrival& arrival, base::TimePoint now, Actions& out);
+  /// The first byte of the answer went out to the client: no retry from here on.
+  void request_answering(base::RequestId request, base::TimePoint now);
+  /// Answered in full, or the client went away: in either case, queued or dispatched. Idle time counts from here.
+  void request_ended(base::RequestId request, base::TimePoint now, Actions& out);
+  /// The replica failed this request. If nothing went out and attempts are left it is queued again (in front), else forgotten: no Refuse
+  /// comes when bytes went out (the gateway ends the stream with an error event). Suspect replicas (stalled, connect) are stopped.
+  /// A request that was in flight on a replica that crashed is tried again alone on its replica, so that it cannot take bystanders down twice.
+  void request_failed(base::RequestId request, RequestFailure failure, base::TimePoint now, Actions& out);
+
+  void instance_ready(const wire::InstanceReady& event, base::TimePoint now, Actions& out);
+  /// Requests in flight on it are NOT failed here: the gateway sees their connections break and reports each by request_failed.
+  void instance_down(const wire::InstanceDown& event, base::TimePoint now, Actions& out);
+  void instance_gone(const wire::InstanceGone& event, base::TimePoint now, Actions& out);
+
+  /// SIGTERM: refuses what waits and what arrives (draining); in-flight requests go on.
+  void drain(base::TimePoint now, Actions& out);
+
+  /// When tick() must be called next; never() if nothing is pending. Calling early or late is harmless.
+  [[nodiscard]] base::TimePoint next_tick() const;
+  void tick(base::TimePoint now, Actions& out);
+
+  [[nodiscard]] std::vector<InstanceView> instances() const;
+  [[nodiscard]] std::vector<ModelView> models() const;
+  [[nodiscard]] std::vector<DeviceView> devices() const;
+  [[nodiscard]] std::size_t requests_in_flight() const;  ///< dispatched and not ended
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace thaw::control

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "spec/server_config.h"
+#include "wire/messages.h"
+
+namespace thaw::node {
+
+struct AgentConfig {
+  base::NodeName node;
+  std::string data_dir;                        ///< bundles in <data_dir>/instances, logs in <data_dir>/logs
+  std::string init_path;                       ///< the static thaw-init binary
+  spec::ServerConfig::Node settings;
+  std::optional<std::uint64_t> cpu_memory_bytes;
+  std::uint64_t cuda_reserve_bytes = 0;
+  std::map<std::string, std::string> engine_paths;
+};
+
+/// Owns one machine's devices and instances: carries StartInstance and StopInstance out and reports what became of them.
+/// Threads: its own (a bounded pool for starts and stops, one that watches processes and moves logs). submit() may be called from any
+/// thread and never blocks; the sink is called from the agent's threads and must not block.
+/// Lifecycle: open() once; the destructor stops every instance (SIGTERM, grace, SIGKILL) and leaves nothing behind. After a kill -9 the next
+/// open() finds what was left by its labels (cgroup names, runc state under data_dir) and removes it.
+class Agent {
+ public:
+  using EventSink = std::function<void(wire::NodeEvent)>;
+
+  Agent(AgentConfig config, EventSink sink);
+  ~Agent();
+  Agent(const Agent&) = delete;
+  Agent& operator=(const Agent&) = delete;
+
+  /// Checks privileges and runtimes, cleans up, finds devices, fills the sandbox pool in the background.
+  /// Fails with the remedy (which capabilities are missing, which package to install).
+  base::Result<wire::NodeHello> open();
+
+  /// At most 10,000 commands may wait; beyond that a start is answered with InstanceDown(start_failed) + InstanceGone.
+  void submit(wire::NodeCommand command);
+
+  /// Kernel's numbers of one running instance, for `thaw ps`.
+  struct Usage { std::uint64_t memory_bytes = 0; std::int64_t pid = 0; };
+  [[nodiscard]] base::Result<Usage> usage(base::InstanceId instance) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// What the node finds out about a model's files before it is deployed; reads only headers. Blocking.
+struct ModelFacts {
+  std::string format;                         ///< "gguf v3"
+  std::uint64_t weights_bytes = 0;            ///< files on disk
+  std::uint64_t kv_bytes_per_token = 0;       ///< keys and values at F16, all layers
+  std::uint64_t trained_context_tokens = 0;
+  std::uint64_t estimated_device_bytes = 0;   ///< weights + KV at the spec's context × slots + compute buffers; formula in the .cpp
+};
+
+/// Fails with the remedy when the source cannot be read by a sandboxed engine, is no GGUF, or the engine's arguments contradict thaw's own.
+base::Result<ModelFacts> inspect_model(const spec::ModelSpec& spec);
+
+/// Where a model's engine log lies: <data_dir>/logs/<model>.log, rotated to .log.1 ….
+std::string log_path(const std::string& data_dir, const base::ModelName& model);
+
+/// One line of `thaw doctor`.
+struct Finding {
+  enum class Level { ok, note, warning, failure };
+  std::string topic;     ///< "runc", "cgroups", "cuda", "io_uring", "privileges", "engine llama.cpp"
+  Level level = Level::ok;
+  std::string text;      ///< what was found
+  std::string remedy;    ///< empty when nothing is to be done
+};
+std::vector<Finding> examine_host(const AgentConfig& config);
+
+}  // namespace thaw::node

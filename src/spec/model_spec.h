@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/time.h"
+
+namespace thaw::spec {
+
+enum class DeviceKind { cpu, cuda };
+enum class EngineKind { llama_cpp };
+
+const char* to_string(DeviceKind kind);  ///< as written in a spec: "cpu", "cuda"
+const char* to_string(EngineKind kind);  ///< as written in a spec: "llama.cpp"
+
+/// Where the weights come from.
+struct Source {
+  std::string path;  ///< absolute path of a GGUF file on the node
+};
+
+struct Resources {
+  DeviceKind device = DeviceKind::cpu;
+  /// Device memory one replica holds while it is up. On a CPU device this is host memory. Absent: estimated from the
+  /// weights and the context when the model is deployed; the stored spec always has it.
+  std::optional<std::uint64_t> device_memory_bytes;
+  std::optional<double> cpus;                       ///< CPU limit of a replica, > 0; absent: no limit
+  std::optional<std::uint64_t> host_memory_bytes;   ///< host memory limit of a replica; absent: derived by the node
+};
+
+struct Queue {
+  std::uint32_t max_length = 512;                ///< requests waiting for this model, 0 to 100,000
+  base::Duration timeout = base::Seconds(120);   ///< longest wait before a request is refused, 1 ms to 1 h
+};
+
+struct Scaling {
+  std::uint32_t min_replicas = 0;                    ///< 0 to max_replicas
+  std::uint32_t max_replicas = 1;                    ///< 1 to 1,000
+  std::uint32_t target_concurrency = 4;              ///< requests one replica serves at once, 1 to 1,024
+  base::Duration idle_timeout = base::Seconds(300);  ///< counted from the end of the last request; 0 s to 365 d
+  Queue queue;
+};
+
+/// What a user declares about one model: the whole of it, so that it can be stored and sent as it is.
+struct ModelSpec {
+  base::ModelName name;  ///< 1 to 63 of [a-z0-9._-], starting and ending with a letter or digit
+  Source source;
+  EngineKind engine = EngineKind::llama_cpp;
+  std::string engine_path;                     ///< absolute path of the user's own engine binary; empty: the node's
+  std::vector<std::string> args;               ///< passed to the engine as they are, after thaw's own
+  std::map<std::string, std::string> env;      ///< added to the engine's (otherwise scrubbed) environment
+  Resources resources;
+  Scaling scaling;
+  base::Duration start_deadline = base::Seconds(120);    ///< from start to ready, 100 ms to 1 h
+  base::Duration request_timeout = base::Seconds(600);   ///< from dispatch to the end of the answer, 1 s to 24 h
+  base::Duration stall_timeout = base::Seconds(120);     ///< longest silence inside a streamed answer, 100 ms to 1 h
+};
+
+}  // namespace thaw::spec

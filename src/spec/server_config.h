@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "base/time.h"
+
+namespace thaw::spec {
+
+enum class SandboxKind { runc, none };
+const char* to_string(SandboxKind kind);
+
+/// `thaw serve --config FILE`: everything an operator can set. Every key is optional; a flag on the command line wins.
+///
+///     apiVersion: thaw/v1
+///     kind: Server
+///     listen: 127.0.0.1:7420
+///     dataDir: /var/lib/thaw
+///     gateway: {maxBodyBytes: 32MiB, maxBufferedBytes: 512MiB, maxConnections: 10000, headerTimeout: 10s, idleConnectionTimeout: 75s,
+///               drainTimeout: 30s, streamHold: 3s}
+///     node: {sandbox: runc, pool: 1, maxConcurrentStarts: 4, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288}
+///     devices: {cpu: {memory: 16GiB}, cuda: {reserve: 512MiB}}
+///     engines: {llama.cpp: /opt/llama/llama-server}
+///     log: {level: info, format: text}
+struct ServerConfig {
+  std::string listen_host = "127.0.0.1";
+  std::uint16_t listen_port = 7420;  ///< 0: a free one, printed
+  std::string data_dir = "/var/lib/thaw";
+  bool dev = false;  ///< only by flag: no API key asked for, loopback only
+
+  struct Gateway {
+    std::uint64_t max_body_bytes = 32ULL << 20;       ///< one request's body; more is 413
+    std::uint64_t max_buffered_bytes = 512ULL << 20;  ///< all bodies held at once; more is 503
+    std::uint32_t max_connections = 10'000;
+    base::Duration header_timeout = base::Seconds(10);            ///< from the first byte of a request to its last header byte
+    base::Duration idle_connection_timeout = base::Seconds(75);
+    base::Duration drain_timeout = base::Seconds(30);             ///< SIGTERM: how long running requests may take
+    base::Duration stream_hold = base::Seconds(3);                ///< a waiting stream gets no headers before this
+  } gateway;
+
+  struct Node {
+    SandboxKind sandbox = SandboxKind::runc;
+    std::uint32_t pool = 1;                   ///< pre-created empty sandboxes, 0 to 64
+    std::uint32_t max_concurrent_starts = 4;  ///< 1 to 256
+    base::Duration stop_grace = base::Seconds(5);  ///< from SIGTERM to SIGKILL
+    std::uint64_t log_bytes = 8ULL << 20;     ///< kept per model, over all rotated files
+    std::uint32_t uid_base = 524'288;         ///< first host uid of the range that sandboxes are mapped to
+  } node;
+
+  std::optional<std::uint64_t> cpu_memory_bytes;       ///< budget of the CPU device; absent: 80% of the host's memory
+  std::uint64_t cuda_reserve_bytes = 512ULL << 20;     ///< left free on each CUDA device
+  std::map<std::string, std::string> engine_paths;     ///< by engine name as in a spec
+  std::string log_level = "info";                      ///< debug, info, warn, error
+  bool log_json = false;
+};
+
+/// Same strictness and error form as parse_model. Keys that are absent keep `defaults`.
+base::Result<ServerConfig> parse_server_config(std::string_view text, const std::string& file, ServerConfig defaults);
+
+/// "127.0.0.1:7420", "[::1]:7420", ":7420", "7420" -> host and port.
+base::Status parse_listen(std::string_view text, ServerConfig& config);
+
+}  // namespace thaw::spec
