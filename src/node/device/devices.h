@@ -1,0 +1,28 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "node/agent.h"
+#include "wire/messages.h"
+
+/// The problem: what can models be put on here, and how much of it may they hold together? Nothing here ever holds device
+/// memory: no CUDA context is created.
+namespace thaw::node {
+
+/// Every device of this machine, cpu0 first, then cuda0, cuda1 … in the driver's order. A machine without an NVIDIA driver, or with one that
+/// does not answer, has only cpu0. Blocking: cuInit takes up to seconds on a host with many GPUs. Any thread.
+/// cpu0's budget: AgentConfig::cpu_memory_bytes, else 80% of the memory that thaw may use (the host's, or its own cgroup's limit).
+/// A CUDA device's budget: its memory minus AgentConfig::cuda_reserve_bytes.
+std::vector<wire::DeviceInfo> find_devices(const AgentConfig& config);
+
+/// Device files that a sandbox needs for this device, those of them that exist. Empty for a CPU.
+std::vector<std::string> device_nodes(const base::DeviceId& device);
+
+/// True when NVML no longer lists `pid` among the device's compute processes (a CPU: always; NVML absent: true, nothing can be known).
+/// A process's device memory is given back after its exit, not by it. Cheap enough to poll every few milliseconds.
+bool device_memory_returned(const base::DeviceId& device, pid_t pid);
+
+}  // namespace thaw::node

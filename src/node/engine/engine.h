@@ -1,0 +1,52 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/time.h"
+#include "wire/messages.h"
+
+/// The problem: an instance is started from a declaration (a model, a device), an engine from a command line, and every
+/// engine has its own. What is here turns one into the other and knows nothing of processes or sandboxes.
+/// All functions are stateless and may be called from any thread.
+namespace thaw::node {
+
+/// How one engine process is started, as the engine itself sees the world.
+struct EngineLaunch {
+  std::vector<std::string> argv;            ///< argv[0] is the engine as seen inside the sandbox
+  std::map<std::string, std::string> env;   ///< the whole environment; nothing is inherited
+  std::vector<std::string> model_files;     ///< host paths, mounted read-only in LaunchPaths::model_dir under their own file names
+  std::string engine_dir;                   ///< host directory, mounted read-only at LaunchPaths::engine_dir
+};
+
+/// Paths as the engine will see them; without a sandbox they are host paths. model_dir empty: the model's own directory
+/// on the host; engine_dir empty: the engine's own.
+struct LaunchPaths {
+  std::string socket;
+  std::string model_dir;
+  std::string engine_dir;
+};
+
+/// The command line for one instance. Reads the model's header (for its trained context) and touches nothing else.
+/// Fails when the model cannot be read, or its arguments contradict thaw's own.
+/// `engine_binary`: host path, from find_engine.
+base::Result<EngineLaunch> plan_launch(const wire::StartInstance& start, const std::string& engine_binary, const LaunchPaths& paths);
+
+/// Host path of the engine's binary: the model's own (ModelSpec::engine_path), else `configured` by the engine's name as written in a spec,
+/// else where scripts/install-engine and packages put it, else PATH. The error names all places looked at and the remedy.
+base::Result<std::string> find_engine(spec::EngineKind kind, const spec::ModelSpec& model,
+                                      const std::map<std::string, std::string>& configured);
+
+enum class Readiness {
+  no,      ///< not yet: no socket, nobody listening, or the engine says that it is loading
+  yes,     ///< it answers requests
+  failed,  ///< it answers something that no loading engine says; waiting will not help
+};
+
+/// One bounded HTTP GET /health over the engine's Unix socket. Blocks for at most `timeout`; silence until then is Readiness::no.
+/// Fails only when the socket path itself is unusable (too long).
+base::Result<Readiness> probe_ready(const std::string& socket_path, base::Duration timeout);
+
+}  // namespace thaw::node
