@@ -1,0 +1,208 @@
+#include "net/socket.h"
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace thaw::net {
+namespace {
+
+constexpr std::uint32_t kInputEvents = EPOLLIN | EPOLLRDHUP | EPOLLET;
+constexpr int kBacklog = 4096;
+constexpr int kAcceptsPerTurn = 64;  // others get their turn between two bursts
+constexpr base::Duration kAcceptRetry = base::Millis(50);
+
+}  // namespace
+
+base::Result<std::unique_ptr<Socket>> Socket::adopt(Loop& loop, int fd) {
+  std::unique_ptr<Socket> socket(new Socket(loop, fd));
+  THAW_RETURN_IF_ERROR(loop.watch(fd, kInputEvents, socket.get()));
+  return socket;
+}
+
+Socket::Socket(Loop& loop, int fd) : loop_(loop), fd_(fd), timer_(loop, [this] { timed_out(); }) {}
+
+Socket::~Socket() {
+  loop_.unwatch(fd_, this);
+  close(fd_);
+}
+
+void Socket::on_events(std::uint32_t events) {
+  if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) hung_up_ = true;
+  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) may_read_ = true;
+  if (writer_ && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) loop_.defer(std::exchange(writer_, nullptr));
+  if (may_read_ && reader_) {
+    loop_.defer(std::exchange(reader_, nullptr));
+  } else if (hung_up_ && hang_up_handler_) {
+    std::exchange(hang_up_handler_, nullptr)();
+  }
+}
+
+void Socket::cancel() {
+  if (!reader_ && !writer_) return;
+  error_ = ECANCELED;
+  if (reader_) loop_.defer(std::exchange(reader_, nullptr));
+  if (writer_) loop_.defer(std::exchange(writer_, nullptr));
+}
+
+void Socket::timed_out() {
+  cancel();
+  if (error_ == ECANCELED) error_ = ETIMEDOUT;
+}
+
+int Socket::take_error() { return -std::exchange(error_, 0); }
+
+void Socket::reset_on_close() {
+  const linger abort{1, 0};
+  setsockopt(fd_, SOL_SOCKET, SO_LINGER, &abort, sizeof abort);
+}
+
+ssize_t Socket::try_read(std::span<char> buffer) {
+  if (!may_read_) return -EAGAIN;
+  while (true) {
+    const ssize_t count = recv(fd_, buffer.data(), buffer.size(), 0);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) {
+      if (errno == EAGAIN) may_read_ = false;
+      return -errno;
+    }
+    // A short read has drained the socket: the next edge tells of more. After a hang-up no edge comes any more.
+    if (static_cast<std::size_t>(count) < buffer.size() && !hung_up_) may_read_ = false;
+    return count;
+  }
+}
+
+bool Socket::ReadAwaiter::await_ready() {
+  result = socket.try_read(buffer);
+  return result != -EAGAIN;
+}
+
+ssize_t Socket::ReadAwaiter::await_resume() {
+  if (result != -EAGAIN) return result;
+  if (const int error = socket.take_error(); error != 0) return error;
+  return socket.try_read(buffer);  // woken because there is something; -EAGAIN is left to the caller as a spurious wake-up
+}
+
+ssize_t Socket::try_write(std::span<const iovec> parts) {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(parts.data());  // sendmsg does not change it
+  message.msg_iovlen = parts.size();
+  while (true) {
+    const ssize_t count = sendmsg(fd_, &message, MSG_NOSIGNAL);
+    if (count < 0 && errno == EINTR) continue;
+    return count < 0 ? -errno : count;
+  }
+}
+
+void Socket::WritableAwaiter::await_suspend(std::coroutine_handle<> handle) {
+  socket.writer_ = handle;
+  socket.watching_output_ = true;
+  socket.loop_.change(socket.fd_, kInputEvents | EPOLLOUT, &socket);
+}
+
+int Socket::WritableAwaiter::await_resume() {
+  if (socket.watching_output_) {
+    socket.watching_output_ = false;
+    socket.loop_.change(socket.fd_, kInputEvents, &socket);
+  }
+  return socket.take_error();
+}
+
+Task<int> Socket::write_all(std::string_view data) {
+  while (!data.empty()) {
+    const iovec part{const_cast<char*>(data.data()), data.size()};
+    const ssize_t count = try_write({&part, 1});
+    if (count >= 0) {
+      data.remove_prefix(static_cast<std::size_t>(count));
+      continue;
+    }
+    if (count != -EAGAIN) co_return static_cast<int>(count);
+    if (const int error = co_await writable(); error != 0) co_return error;
+  }
+  co_return 0;
+}
+
+base::Result<std::unique_ptr<Socket>> connect_unix(Loop& loop, const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path)
+    return base::Error{base::ErrorKind::invalid, "cannot connect to " + path + ": the path is longer than a Unix socket's may be"};
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return base::errno_error("cannot create a socket", errno);
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0) {
+    const int error = errno;
+    close(fd);
+    return base::errno_error("cannot connect to " + path, error);
+  }
+  return Socket::adopt(loop, fd);
+}
+
+base::Result<std::unique_ptr<Listener>> Listener::open(Loop& loop, const std::string& host, std::uint16_t port, Accepted accepted) {
+  addrinfo hints{};
+  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const std::string where = (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" + std::to_string(port);
+  if (const int error = getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found); error != 0)
+    return base::Error{base::ErrorKind::invalid, "cannot listen on " + where + ": " + gai_strerror(error)};
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, freeaddrinfo);
+  const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return base::errno_error("cannot create a socket", errno);
+  const int on = 1;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, kBacklog) < 0) {
+    const int error = errno;
+    close(fd);
+    base::Error failure = base::errno_error("cannot listen on " + where, error);
+    if (error == EADDRINUSE) failure.message += "; stop the other server or choose another address with --listen";
+    return failure;
+  }
+  sockaddr_storage bound{};
+  socklen_t size = sizeof bound;
+  getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size);
+  const std::uint16_t bound_port = ntohs(bound.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&bound)->sin6_port
+                                                                     : reinterpret_cast<sockaddr_in*>(&bound)->sin_port);
+  std::unique_ptr<Listener> listener(new Listener(loop, fd, bound_port, std::move(accepted)));
+  THAW_RETURN_IF_ERROR(loop.watch(fd, EPOLLIN, listener.get()));
+  return listener;
+}
+
+Listener::Listener(Loop& loop, int fd, std::uint16_t port, Accepted accepted)
+    : loop_(loop), fd_(fd), port_(port), accepted_(std::move(accepted)), retry_(loop, [this] { resume_accepting(); }) {}
+
+Listener::~Listener() {
+  loop_.unwatch(fd_, this);
+  close(fd_);
+}
+
+void Listener::on_events(std::uint32_t /*events*/) {
+  for (int i = 0; i < kAcceptsPerTurn; ++i) {
+    sockaddr_storage address{};
+    socklen_t size = sizeof address;
+    const int fd = accept4(fd_, reinterpret_cast<sockaddr*>(&address), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+      if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+        loop_.change(fd_, 0, this);
+        retry_.arm(loop_.now() + kAcceptRetry);
+      }
+      return;
+    }
+    const int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    char host[NI_MAXHOST] = "";
+    getnameinfo(reinterpret_cast<sockaddr*>(&address), size, host, sizeof host, nullptr, 0, NI_NUMERICHOST);
+    accepted_(fd, host);
+  }
+}
+
+void Listener::resume_accepting() { loop_.change(fd_, EPOLLIN, this); }
+
+}  // namespace thaw::net
