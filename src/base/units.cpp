@@ -3,6 +3,8 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <limits>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -11,46 +13,74 @@ namespace {
 
 struct Unit {
   std::string_view name;
-  double factor;
+  std::uint64_t factor;  ///< bytes or nanoseconds
 };
 
-constexpr std::array<Unit, 18> kByteUnits{{{"", 1},
-                                           {"B", 1},
-                                           {"k", 1e3},
-                                           {"kB", 1e3},
-                                           {"K", 1e3},
-                                           {"KB", 1e3},
-                                           {"M", 1e6},
-                                           {"MB", 1e6},
-                                           {"G", 1e9},
-                                           {"GB", 1e9},
-                                           {"T", 1e12},
-                                           {"TB", 1e12},
-                                           {"Ki", 1024.0},
-                                           {"KiB", 1024.0},
-                                           {"Mi", 1048576.0},
-                                           {"MiB", 1048576.0},
-                                           {"Gi", 1073741824.0},
-                                           {"GiB", 1073741824.0}}};
-constexpr std::array<Unit, 2> kTebi{{{"Ti", 1099511627776.0}, {"TiB", 1099511627776.0}}};
+constexpr std::array kByteUnits{Unit{"", 1},
+                                Unit{"B", 1},
+                                Unit{"k", 1'000},
+                                Unit{"kB", 1'000},
+                                Unit{"K", 1'000},
+                                Unit{"KB", 1'000},
+                                Unit{"M", 1'000'000},
+                                Unit{"MB", 1'000'000},
+                                Unit{"G", 1'000'000'000},
+                                Unit{"GB", 1'000'000'000},
+                                Unit{"T", 1'000'000'000'000},
+                                Unit{"TB", 1'000'000'000'000},
+                                Unit{"Ki", 1ULL << 10},
+                                Unit{"KiB", 1ULL << 10},
+                                Unit{"Mi", 1ULL << 20},
+                                Unit{"MiB", 1ULL << 20},
+                                Unit{"Gi", 1ULL << 30},
+                                Unit{"GiB", 1ULL << 30},
+                                Unit{"Ti", 1ULL << 40},
+                                Unit{"TiB", 1ULL << 40}};
 
-constexpr std::array<Unit, 6> kTimeUnits{{{"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}}};
-constexpr double kMaxDuration_ns = 365.0 * 24 * 3600 * 1e9;
-constexpr double kMaxBytes = 9.2e18;
+constexpr std::array kTimeUnits{Unit{"ns", 1},
+                                Unit{"us", 1'000},
+                                Unit{"ms", 1'000'000},
+                                Unit{"s", 1'000'000'000},
+                                Unit{"m", 60'000'000'000},
+                                Unit{"h", 3'600'000'000'000}};
 
-/// Takes a decimal number off the front of `text`; false when there is none.
-bool take_number(std::string_view& text, double& number) {
-  if (text.empty() || text.front() < '0' || text.front() > '9') return false;  // from_chars would take "-", "inf", "nan"
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
-  if (error != std::errc{}) return false;
+constexpr std::uint64_t kMaxDuration_ns = 365ULL * 24 * 3600 * 1'000'000'000;
+constexpr std::uint64_t kMaxBytes = std::numeric_limits<std::int64_t>::max();
+
+/// A decimal number in two parts, so that whole numbers stay exact where a double would round them (above 2^53).
+struct Decimal {
+  std::uint64_t whole = 0;
+  double fraction = 0;  ///< 0 <= fraction < 1
+
+  /// This many units, rounded; nothing when that is more than `limit`.
+  [[nodiscard]] std::optional<std::uint64_t> times(std::uint64_t factor, std::uint64_t limit) const {
+    const auto part = static_cast<std::uint64_t>(std::llround(fraction * static_cast<double>(factor)));
+    if (part > limit || whole > (limit - part) / factor) return std::nullopt;
+    return whole * factor + part;
+  }
+};
+
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/// Takes a decimal number ("12", "1.5") off the front of `text`; nothing when there is none. A number of more than 64 bits
+/// comes out as the largest there is, which every caller's limit refuses.
+std::optional<Decimal> take_decimal(std::string_view& text) {
+  if (text.empty() || !is_digit(text.front())) return std::nullopt;
+  Decimal number;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number.whole);
+  if (error == std::errc::result_out_of_range) number.whole = std::numeric_limits<std::uint64_t>::max();
   text.remove_prefix(static_cast<std::size_t>(end - text.data()));
-  return true;
+  if (text.size() >= 2 && text[0] == '.' && is_digit(text[1])) {
+    double digit_value = 0.1;
+    for (text.remove_prefix(1); !text.empty() && is_digit(text.front()); text.remove_prefix(1), digit_value /= 10)
+      number.fraction += digit_value * (text.front() - '0');
+  }
+  return number;
 }
 
-const Unit* find_unit(std::string_view name) {
-  for (const Unit& unit : kByteUnits)
-    if (unit.name == name) return &unit;
-  for (const Unit& unit : kTebi)
+template <std::size_t N>
+const Unit* find_unit(const std::array<Unit, N>& units, std::string_view name) {
+  for (const Unit& unit : units)
     if (unit.name == name) return &unit;
   return nullptr;
 }
@@ -58,39 +88,37 @@ const Unit* find_unit(std::string_view name) {
 }  // namespace
 
 Result<std::uint64_t> parse_bytes(std::string_view text) {
-  const std::string whole(text);
-  double number = 0;
-  if (!take_number(text, number))
-    return Error{ErrorKind::invalid, "\"" + whole + "\" is no size; write it like 64MiB or 2GiB"};
-  const Unit* unit = find_unit(text);
+  const std::string quoted = "\"" + std::string(text) + "\"";
+  const auto number = take_decimal(text);
+  if (!number) return Error{ErrorKind::invalid, quoted + " is no size; write it like 64MiB or 2GiB"};
+  const Unit* unit = find_unit(kByteUnits, text);
   if (unit == nullptr)
-    return Error{ErrorKind::invalid,
-                 "\"" + whole + "\" has the unknown unit \"" + std::string(text) + "\"; use B, kB, MB, GB, KiB, MiB, GiB or TiB"};
-  const double bytes = number * unit->factor;
-  if (bytes > kMaxBytes) return Error{ErrorKind::invalid, "\"" + whole + "\" is too large"};
-  return static_cast<std::uint64_t>(std::llround(bytes));
+    return Error{ErrorKind::invalid, quoted + " has the unknown unit \"" + std::string(text) +
+                                         "\"; use B, kB, MB, GB, TB, KiB, MiB, GiB or TiB"};
+  const auto bytes = number->times(unit->factor, kMaxBytes);
+  if (!bytes) return Error{ErrorKind::invalid, quoted + " is too large; a size has at most 63 bits"};
+  return *bytes;
 }
 
 Result<Duration> parse_duration(std::string_view text) {
-  const std::string whole(text);
-  const Error wrong{ErrorKind::invalid, "\"" + whole + "\" is no duration; write it like 300ms, 5s, 1m30s or 2h"};
+  const std::string quoted = "\"" + std::string(text) + "\"";
+  const Error wrong{ErrorKind::invalid, quoted + " is no duration; write it like 300ms, 5s, 1m30s or 2h"};
+  const Error too_long{ErrorKind::invalid, quoted + " is longer than 365 days"};
   if (text.empty()) return wrong;
-  double total_ns = 0;
+  std::uint64_t total_ns = 0;
   while (!text.empty()) {
-    double number = 0;
-    if (!take_number(text, number)) return wrong;
+    const auto number = take_decimal(text);
+    if (!number) return wrong;
     std::size_t letters = 0;
     while (letters < text.size() && text[letters] >= 'a' && text[letters] <= 'z') ++letters;
-    const std::string_view name = text.substr(0, letters);
+    const Unit* unit = find_unit(kTimeUnits, text.substr(0, letters));
+    if (unit == nullptr) return wrong;
     text.remove_prefix(letters);
-    double factor = 0;
-    for (const Unit& unit : kTimeUnits)
-      if (unit.name == name) factor = unit.factor;
-    if (factor == 0) return wrong;
-    total_ns += number * factor;
+    const auto part_ns = number->times(unit->factor, kMaxDuration_ns - total_ns);
+    if (!part_ns) return too_long;
+    total_ns += *part_ns;
   }
-  if (total_ns > kMaxDuration_ns) return Error{ErrorKind::invalid, "\"" + whole + "\" is longer than 365 days"};
-  return Duration(std::llround(total_ns));
+  return Duration(static_cast<Duration::rep>(total_ns));
 }
 
 std::string format_bytes(std::uint64_t bytes) {
