@@ -1,0 +1,167 @@
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "spec/fields.h"
+#include "spec/parse.h"
+
+namespace thaw::spec {
+namespace {
+
+using std::chrono::hours;
+using base::Millis;
+using base::Seconds;
+
+// A stored spec is read back under kMaxYamlBytes: args and env together can at most double in JSON (\n, \", \\).
+constexpr std::size_t kMaxListed = 256;
+constexpr std::size_t kMaxListedBytes = 128ULL << 10;
+
+constexpr std::size_t kMaxNameLength = 63;  // a DNS label's, since names become host and metric labels
+constexpr double kMinCpus = 0.01;           // the kernel takes no quota under 1 ms in its period of 100 ms
+constexpr double kMaxCpus = 4096;
+constexpr std::uint64_t kMaxMemory = 1ULL << 50;
+
+bool is_lower_or_digit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
+
+void read_name(const Cursor& at, ModelSpec& into) {
+  std::string name;
+  if (!read_text(at, name)) return;
+  const bool right = !name.empty() && name.size() <= kMaxNameLength && is_lower_or_digit(name.front()) &&
+                     is_lower_or_digit(name.back()) && std::all_of(name.begin(), name.end(), [](char c) {
+                       return is_lower_or_digit(c) || c == '.' || c == '_' || c == '-';
+                     });
+  if (right)
+    into.name = base::ModelName(name);
+  else
+    at.refuse(fmt::format("\"{}\" is no name; use 1 to {} of a-z, 0-9, \".\", \"_\" and \"-\", a letter or digit first and last",
+                          printable(name), kMaxNameLength));
+}
+
+/// True while a list that has grown to `count` entries of `total_bytes` is within bounds.
+bool within_bounds(const Cursor& at, std::size_t count, std::size_t total_bytes) {
+  if (count <= kMaxListed && total_bytes <= kMaxListedBytes) return true;
+  at.refuse(fmt::format("is too long; at most {} entries and {} bytes are possible", kMaxListed, kMaxListedBytes));
+  return false;
+}
+
+void read_args(const Cursor& at, ModelSpec& into) {
+  if (at.value.kind != YamlValue::Kind::sequence) return at.refuse("must be a list, such as [\"-c\", \"512\"]");
+  std::size_t total_bytes = 0;
+  for (std::size_t i = 0; i < at.value.items.size(); ++i) {
+    std::string arg;
+    if (!read_text({at.value.items[i], fmt::format("{}[{}]", at.path, i), at.problems}, arg)) continue;
+    if (!within_bounds(at, i + 1, total_bytes += arg.size())) return;
+    into.args.push_back(arg);
+  }
+}
+
+bool is_variable_name(const std::string& name) {
+  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  return !name.empty() && is_letter(name.front()) &&
+         std::all_of(name.begin(), name.end(), [&](char c) { return is_letter(c) || (c >= '0' && c <= '9'); });
+}
+
+void read_env(const Cursor& at, ModelSpec& into) {
+  if (at.value.kind != YamlValue::Kind::mapping) return at.refuse("must be a mapping, such as {LLAMA_ARG_THREADS: \"4\"}");
+  std::size_t total_bytes = 0;
+  for (std::size_t i = 0; i < at.value.items.size(); ++i) {
+    const YamlValue::Key& key = at.value.keys[i];
+    const std::string path = at.path + "." + printable(key.text);
+    std::string value;
+    if (!is_variable_name(key.text)) {
+      at.problems.add(key.place, path, "is no name of a variable; use letters, digits and \"_\", no digit first");
+    } else if (into.env.contains(key.text)) {
+      at.problems.add(key.place, path, "given twice");
+    } else if (read_text({at.value.items[i], path, at.problems}, value)) {
+      if (!within_bounds(at, i + 1, total_bytes += key.text.size() + value.size())) return;
+      into.env.emplace(key.text, value);
+    }
+  }
+}
+
+Table<Resources> resources_table() {
+  return {choice<Resources, DeviceKind>("device", &Resources::device,
+                                        {{to_string(DeviceKind::cpu), DeviceKind::cpu}, {to_string(DeviceKind::cuda), DeviceKind::cuda}}),
+          bytes("deviceMemory", &Resources::device_memory_bytes, 1, kMaxMemory),
+          real("cpus", &Resources::cpus, kMinCpus, kMaxCpus),
+          bytes("hostMemory", &Resources::host_memory_bytes, 1, kMaxMemory)};
+}
+
+Table<Queue> queue_table() {
+  return {whole("maxLength", &Queue::max_length, 0, 100'000), duration("timeout", &Queue::timeout, Millis(1), hours(1))};
+}
+
+void read_scaling(const Cursor& at, ModelSpec& into) {
+  static const Table<Scaling> table{whole("minReplicas", &Scaling::min_replicas, 0, 1'000),
+                                    whole("maxReplicas", &Scaling::max_replicas, 1, 1'000),
+                                    whole("targetConcurrency", &Scaling::target_concurrency, 1, 1'024),
+                                    duration("idleTimeout", &Scaling::idle_timeout, Seconds(0), hours(24 * 365)),
+                                    nested("queue", &Scaling::queue, queue_table())};
+  read_table(at, table, into.scaling);
+  if (into.scaling.min_replicas > into.scaling.max_replicas)
+    at.at("minReplicas").refuse(fmt::format("{} is more than maxReplicas, which is {}", into.scaling.min_replicas,
+                                            into.scaling.max_replicas));
+}
+
+Table<ModelSpec> model_table(const std::string& base_directory) {
+  const Table<ModelSpec> metadata{required<ModelSpec>({"name", read_name})};
+  const Table<Source> source{required(path("path", &Source::path, base_directory))};
+  const Table<ModelSpec> spec{required(nested("source", &ModelSpec::source, source)),
+                              choice<ModelSpec, EngineKind>("engine", &ModelSpec::engine,
+                                                            {{to_string(EngineKind::llama_cpp), EngineKind::llama_cpp}}),
+                              path("enginePath", &ModelSpec::engine_path, base_directory),
+                              {"args", read_args},
+                              {"env", read_env},
+                              nested("resources", &ModelSpec::resources, resources_table()),
+                              {"scaling", read_scaling},
+                              duration("startDeadline", &ModelSpec::start_deadline, Millis(100), hours(1)),
+                              duration("requestTimeout", &ModelSpec::request_timeout, Seconds(1), hours(24)),
+                              duration("stallTimeout", &ModelSpec::stall_timeout, Millis(100), hours(1))};
+  Table<ModelSpec> table = header_fields<ModelSpec>();
+  table.push_back(required(group("metadata", metadata)));
+  table.push_back(required(group("spec", spec)));
+  return table;
+}
+
+ModelSpec read_model(std::string_view text, const std::string& base_directory, Problems& problems) {
+  ModelSpec spec;
+  const auto root = read_yaml(text, problems);
+  if (!root) return spec;
+  const Cursor at{*root, "", problems};
+  if (read_header(at, "Model", true)) read_table(at, model_table(base_directory), spec);
+  return spec;
+}
+
+}  // namespace
+
+const char* to_string(DeviceKind kind) {
+  switch (kind) {
+    case DeviceKind::cpu: return "cpu";
+    case DeviceKind::cuda: return "cuda";
+  }
+  return "cpu";
+}
+
+const char* to_string(EngineKind kind) {
+  switch (kind) {
+    case EngineKind::llama_cpp: return "llama.cpp";
+  }
+  return "llama.cpp";
+}
+
+base::Result<ModelSpec> parse_model(std::string_view text, const std::string& file, const std::string& base_directory) {
+  Problems problems;
+  ModelSpec spec = read_model(text, base_directory, problems);
+  if (!problems.empty()) return problems.to_error(file);
+  return spec;
+}
+
+// The rules stand once, in the tables above: a spec is right when what would be stored of it can be read back.
+base::Status validate(const ModelSpec& spec) {
+  Problems problems;
+  read_model(to_json(spec), "", problems);
+  if (!problems.empty()) return problems.to_error("");
+  return {};
+}
+
+}  // namespace thaw::spec

@@ -1,0 +1,145 @@
+#include <algorithm>
+#include <charconv>
+#include <limits>
+
+#include <fmt/format.h>
+
+#include "spec/fields.h"
+#include "spec/model_spec.h"
+#include "spec/server_config.h"
+
+namespace thaw::spec {
+namespace {
+
+using std::chrono::hours;
+using std::chrono::minutes;
+using base::Millis;
+using base::Seconds;
+
+constexpr std::uint64_t kKiB = 1ULL << 10;
+constexpr std::uint64_t kMiB = 1ULL << 20;
+constexpr std::uint64_t kGiB = 1ULL << 30;
+constexpr std::uint64_t kMaxMemory = 1ULL << 50;
+
+constexpr std::uint32_t kMinUid = 65'536;  // below are the host's own users
+constexpr std::uint32_t kMaxUid = 4'000'000'000;
+
+void read_listen(const Cursor& at, ServerConfig& into) {
+  std::string listen;
+  if (!read_text(at, listen)) return;
+  if (const auto status = parse_listen(listen, into); !status) at.refuse(status.error().message);
+}
+
+void read_gateway(const Cursor& at, ServerConfig& into) {
+  using Gateway = ServerConfig::Gateway;
+  static const Table<Gateway> table{bytes("maxBodyBytes", &Gateway::max_body_bytes, kKiB, 4 * kGiB),
+                                    bytes("maxBufferedBytes", &Gateway::max_buffered_bytes, kKiB, 1024 * kGiB),
+                                    whole("maxConnections", &Gateway::max_connections, 1, 1'000'000),
+                                    duration("headerTimeout", &Gateway::header_timeout, Millis(100), minutes(10)),
+                                    duration("idleConnectionTimeout", &Gateway::idle_connection_timeout, Millis(100), hours(1)),
+                                    duration("drainTimeout", &Gateway::drain_timeout, Seconds(0), hours(1)),
+                                    duration("streamHold", &Gateway::stream_hold, Seconds(0), minutes(1))};
+  read_table(at, table, into.gateway);
+  if (into.gateway.max_body_bytes > into.gateway.max_buffered_bytes)
+    at.at("maxBodyBytes").refuse("is more than maxBufferedBytes, so that no request of that size could be taken");
+}
+
+Table<ServerConfig::Node> node_table() {
+  using Node = ServerConfig::Node;
+  return {choice<Node, SandboxKind>("sandbox", &Node::sandbox,
+                                    {{to_string(SandboxKind::runc), SandboxKind::runc}, {to_string(SandboxKind::none), SandboxKind::none}}),
+          whole("pool", &Node::pool, 0, 64),
+          whole("maxConcurrentStarts", &Node::max_concurrent_starts, 1, 256),
+          duration("stopGrace", &Node::stop_grace, Seconds(0), minutes(5)),
+          bytes("logBytes", &Node::log_bytes, 64 * kKiB, 1024 * kGiB),
+          whole("uidBase", &Node::uid_base, kMinUid, kMaxUid)};
+}
+
+Table<ServerConfig> devices_table() {
+  return {group<ServerConfig>("cpu", {bytes("memory", &ServerConfig::cpu_memory_bytes, kMiB, kMaxMemory)}),
+          group<ServerConfig>("cuda", {bytes("reserve", &ServerConfig::cuda_reserve_bytes, 0, kMaxMemory)})};
+}
+
+Table<ServerConfig> engines_table() {
+  const std::string name = to_string(EngineKind::llama_cpp);
+  return {{name, [name](const Cursor& at, ServerConfig& into) { read_path(at, "", into.engine_paths[name]); }}};
+}
+
+Table<ServerConfig> server_table() {
+  Table<ServerConfig> table = header_fields<ServerConfig>();
+  table.push_back({"listen", read_listen});
+  table.push_back(path("dataDir", &ServerConfig::data_dir, ""));
+  table.push_back({"gateway", read_gateway});
+  table.push_back(nested("node", &ServerConfig::node, node_table()));
+  table.push_back(group("devices", devices_table()));
+  table.push_back(group("engines", engines_table()));
+  table.push_back(group<ServerConfig>(
+      "log", {choice<ServerConfig, std::string>("level", &ServerConfig::log_level,
+                                                {{"debug", "debug"}, {"info", "info"}, {"warn", "warn"}, {"error", "error"}}),
+              choice<ServerConfig, bool>("format", &ServerConfig::log_json, {{"text", false}, {"json", true}})}));
+  return table;
+}
+
+bool parse_port(std::string_view text, std::uint16_t& port) {
+  std::uint32_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc{} || end != text.data() + text.size() || number > std::numeric_limits<std::uint16_t>::max()) return false;
+  port = static_cast<std::uint16_t>(number);
+  return true;
+}
+
+bool only(std::string_view text, std::string_view allowed) { return text.find_first_not_of(allowed) == std::string_view::npos; }
+
+}  // namespace
+
+const char* to_string(SandboxKind kind) {
+  switch (kind) {
+    case SandboxKind::runc: return "runc";
+    case SandboxKind::none: return "none";
+  }
+  return "runc";
+}
+
+base::Result<ServerConfig> parse_server_config(std::string_view text, const std::string& file, ServerConfig defaults) {
+  Problems problems;
+  if (const auto root = read_yaml(text, problems)) {
+    const Cursor at{*root, "", problems};
+    if (read_header(at, "Server", false)) read_table(at, server_table(), defaults);
+  }
+  if (!problems.empty()) return problems.to_error(file);
+  return defaults;
+}
+
+base::Status parse_listen(std::string_view text, ServerConfig& config) {
+  constexpr std::string_view kHostCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_%";
+  constexpr std::string_view kIpv6Characters = "0123456789abcdefABCDEF:.";
+  const auto wrong = [&](const char* why) {
+    return base::Error{base::ErrorKind::invalid,
+                       fmt::format("\"{}\" is no address to listen on: {}; write it like 127.0.0.1:7420 or [::1]:7420", printable(text), why)};
+  };
+  const std::size_t colon = text.rfind(':');
+  std::string_view port = text;
+  std::string_view host;
+  if (colon != std::string_view::npos) {
+    host = text.substr(0, colon);
+    port = text.substr(colon + 1);
+  }
+  if (host.starts_with('[')) {
+    if (!host.ends_with(']') || host.size() < 4) return wrong("the brackets hold no IPv6 address and a port after them");
+    host = host.substr(1, host.size() - 2);
+    const std::size_t zone = std::min(host.find('%'), host.size());  // "fe80::1%eth0"
+    if (!only(host.substr(0, zone), kIpv6Characters) || host.find(':') >= zone || !only(host.substr(zone), kHostCharacters))
+      return wrong("the brackets hold no IPv6 address");
+  } else if (host.find(':') != std::string_view::npos) {
+    return wrong("an IPv6 address stands in brackets");
+  } else if (!only(host, kHostCharacters)) {
+    return wrong("the host has a character that no host has");
+  }
+  std::uint16_t number = 0;
+  if (!parse_port(port, number)) return wrong("the port must be a number from 0 to 65535");
+  config.listen_port = number;
+  if (!host.empty()) config.listen_host = std::string(host);
+  return {};
+}
+
+}  // namespace thaw::spec

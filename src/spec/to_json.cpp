@@ -1,0 +1,68 @@
+#include <cmath>
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
+#include <fmt/format.h>
+
+#include "spec/parse.h"
+
+namespace thaw::spec {
+namespace {
+
+namespace json = boost::json;
+
+/// Exact, where base::format_duration rounds for people: "90s", "1500ms".
+std::string exact(base::Duration duration) {
+  const auto ns = duration.count();
+  if (ns % 1'000'000'000 == 0) return fmt::format("{}s", ns / 1'000'000'000);
+  if (ns % 1'000'000 == 0) return fmt::format("{}ms", ns / 1'000'000);
+  if (ns % 1'000 == 0) return fmt::format("{}us", ns / 1'000);
+  return fmt::format("{}ns", ns);
+}
+
+json::value number(double value) {
+  constexpr double kExact = 1e15;  // whole numbers below print as such: 2, not 2E0
+  if (std::floor(value) == value && std::fabs(value) < kExact) return static_cast<std::int64_t>(value);
+  return value;
+}
+
+json::object resources_json(const Resources& resources) {
+  json::object object{{"device", to_string(resources.device)}};
+  if (resources.device_memory_bytes) object["deviceMemory"] = *resources.device_memory_bytes;
+  if (resources.cpus) object["cpus"] = number(*resources.cpus);
+  if (resources.host_memory_bytes) object["hostMemory"] = *resources.host_memory_bytes;
+  return object;
+}
+
+json::object scaling_json(const Scaling& scaling) {
+  return {{"minReplicas", scaling.min_replicas},
+          {"maxReplicas", scaling.max_replicas},
+          {"targetConcurrency", scaling.target_concurrency},
+          {"idleTimeout", exact(scaling.idle_timeout)},
+          {"queue", {{"maxLength", scaling.queue.max_length}, {"timeout", exact(scaling.queue.timeout)}}}};
+}
+
+}  // namespace
+
+// Defaults are written out: a later release with other defaults must not change what is deployed.
+std::string to_json(const ModelSpec& spec) {
+  json::object body{{"source", {{"path", spec.source.path}}}, {"engine", to_string(spec.engine)}};
+  if (!spec.engine_path.empty()) body["enginePath"] = spec.engine_path;
+  if (!spec.args.empty()) body["args"] = json::array(spec.args.begin(), spec.args.end());
+  if (!spec.env.empty()) {
+    json::object& env = body["env"].emplace_object();
+    for (const auto& [name, value] : spec.env) env[name] = value;
+  }
+  body["resources"] = resources_json(spec.resources);
+  body["scaling"] = scaling_json(spec.scaling);
+  body["startDeadline"] = exact(spec.start_deadline);
+  body["requestTimeout"] = exact(spec.request_timeout);
+  body["stallTimeout"] = exact(spec.stall_timeout);
+  return json::serialize(json::object{{"apiVersion", "thaw/v1"},
+                                      {"kind", "Model"},
+                                      {"metadata", {{"name", spec.name.str()}}},
+                                      {"spec", std::move(body)}});
+}
+
+}  // namespace thaw::spec

@@ -1,0 +1,102 @@
+#include "spec/server_config.h"
+
+#include <gtest/gtest.h>
+
+namespace thaw::spec {
+namespace {
+
+std::string error(const std::string& text) {
+  const auto result = parse_server_config(text, "s.yaml", {});
+  return result.ok() ? "(no error)" : result.error().message;
+}
+
+TEST(ServerConfig, ReadsEveryKey) {
+  const auto config = parse_server_config(R"(apiVersion: thaw/v1
+kind: Server
+listen: 0.0.0.0:80
+dataDir: /data
+gateway: {maxBodyBytes: 1MiB, maxBufferedBytes: 2MiB, maxConnections: 10, headerTimeout: 1s, idleConnectionTimeout: 2s,
+          drainTimeout: 3s, streamHold: 4s}
+node: {sandbox: none, pool: 2, maxConcurrentStarts: 3, stopGrace: 6s, logBytes: 1MiB, uidBase: 100000}
+devices: {cpu: {memory: 16GiB}, cuda: {reserve: 1GiB}}
+engines: {llama.cpp: /opt/llama-server}
+log: {level: debug, format: json}
+)",
+                                          "s.yaml", {});
+  ASSERT_TRUE(config.ok()) << config.error().message;
+  EXPECT_EQ(config->listen_host, "0.0.0.0");
+  EXPECT_EQ(config->listen_port, 80);
+  EXPECT_EQ(config->data_dir, "/data");
+  EXPECT_EQ(config->gateway.max_body_bytes, 1ULL << 20);
+  EXPECT_EQ(config->gateway.max_buffered_bytes, 2ULL << 20);
+  EXPECT_EQ(config->gateway.max_connections, 10U);
+  EXPECT_EQ(config->gateway.header_timeout, base::Seconds(1));
+  EXPECT_EQ(config->gateway.idle_connection_timeout, base::Seconds(2));
+  EXPECT_EQ(config->gateway.drain_timeout, base::Seconds(3));
+  EXPECT_EQ(config->gateway.stream_hold, base::Seconds(4));
+  EXPECT_EQ(config->node.sandbox, SandboxKind::none);
+  EXPECT_EQ(config->node.pool, 2U);
+  EXPECT_EQ(config->node.max_concurrent_starts, 3U);
+  EXPECT_EQ(config->node.stop_grace, base::Seconds(6));
+  EXPECT_EQ(config->node.log_bytes, 1ULL << 20);
+  EXPECT_EQ(config->node.uid_base, 100'000U);
+  EXPECT_EQ(config->cpu_memory_bytes, 16ULL << 30);
+  EXPECT_EQ(config->cuda_reserve_bytes, 1ULL << 30);
+  EXPECT_EQ(config->engine_paths.at("llama.cpp"), "/opt/llama-server");
+  EXPECT_EQ(config->log_level, "debug");
+  EXPECT_TRUE(config->log_json);
+}
+
+TEST(ServerConfig, KeepsDefaultsForAbsentKeys) {
+  ServerConfig defaults;
+  defaults.data_dir = "/elsewhere";
+  defaults.engine_paths["llama.cpp"] = "/found";
+  const auto config = parse_server_config("{}", "s.yaml", defaults);
+  ASSERT_TRUE(config.ok()) << config.error().message;
+  EXPECT_EQ(config->data_dir, "/elsewhere");
+  EXPECT_EQ(config->engine_paths.at("llama.cpp"), "/found");
+  EXPECT_EQ(config->listen_port, 7420);
+}
+
+TEST(ServerConfig, NamesProblems) {
+  EXPECT_EQ(error("listne: :80"), "s.yaml:1:1: listne: unknown key; did you mean listen?");
+  EXPECT_EQ(error("listen: host"), "s.yaml:1:9: listen: \"host\" is no address to listen on: the port must be a number from 0 to "
+                                   "65535; write it like 127.0.0.1:7420 or [::1]:7420");
+  EXPECT_EQ(error("dataDir: here"), "s.yaml:1:10: dataDir: here is a relative path; give an absolute one");
+  EXPECT_EQ(error("dev: true").substr(0, 25), "s.yaml:1:1: dev: unknown ");  // a flag only
+  EXPECT_EQ(error("gateway: {maxBodyBytes: 1GiB}"),
+            "s.yaml:1:25: gateway.maxBodyBytes: is more than maxBufferedBytes, so that no request of that size could be taken");
+  EXPECT_EQ(error("node: {pool: 65}"), "s.yaml:1:14: node.pool: 65 is out of range; give 0 to 64");
+  EXPECT_EQ(error("node: {sandbox: docker}"), "s.yaml:1:17: node.sandbox: \"docker\" is unknown; known: runc, none");
+  EXPECT_EQ(error("engines: {llama: /x}"), "s.yaml:1:11: engines.llama: unknown key; known here: llama.cpp");
+  EXPECT_EQ(error("log: {level: warning}"), "s.yaml:1:14: log.level: \"warning\" is unknown; known: debug, info, warn, error");
+  EXPECT_EQ(error("apiVersion: thaw/v1\nkind: Model\n"),
+            "s.yaml:2:7: kind: Model is not what belongs here; a Model is for `thaw deploy FILE`, and Server is expected");
+}
+
+TEST(ParseListen, TakesEveryForm) {
+  const auto parse = [](const char* text) {
+    ServerConfig config;
+    const auto status = parse_listen(text, config);
+    return status.ok() ? config.listen_host + " " + std::to_string(config.listen_port) : status.error().message;
+  };
+  EXPECT_EQ(parse("10.0.0.1:80"), "10.0.0.1 80");
+  EXPECT_EQ(parse("localhost:0"), "localhost 0");
+  EXPECT_EQ(parse("[::1]:7421"), "::1 7421");
+  EXPECT_EQ(parse("[fe80::1%eth0]:65535"), "fe80::1%eth0 65535");
+  EXPECT_EQ(parse(":81"), "127.0.0.1 81");
+  EXPECT_EQ(parse("82"), "127.0.0.1 82");
+  for (const char* text : {"", ":", "host:", "65536", "-1", "1.2.3.4", "::1", "::1:80", "[::1]", "[1%:2]:80", "[]:80", "[host]:80", "[::1:80", "a b:80",
+                           "a/b:80", "host:80 ", "host:0x50", "host:99999999999999999999", "]:1", "[:1"})
+    EXPECT_TRUE(parse(text).ends_with("; write it like 127.0.0.1:7420 or [::1]:7420")) << text << " -> " << parse(text);
+}
+
+TEST(ParseListen, LeavesTheConfigAloneWhenItRefuses) {
+  ServerConfig config;
+  EXPECT_FALSE(parse_listen("other:bad", config).ok());
+  EXPECT_EQ(config.listen_host, "127.0.0.1");
+  EXPECT_EQ(config.listen_port, 7420);
+}
+
+}  // namespace
+}  // namespace thaw::spec
