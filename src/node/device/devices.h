@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "node/agent.h"
+#include "node/device/cuda_survey.h"
 #include "wire/messages.h"
 
 /// The problem: what can models be put on here, and how much of it may they hold together? Nothing here ever holds device
@@ -16,13 +17,13 @@ namespace thaw::node {
 /// does not answer, has only cpu0. Blocking: cuInit takes up to seconds on a host with many GPUs. Any thread.
 /// cpu0's budget: AgentConfig::cpu_memory_bytes, else 80% of the memory that thaw may use (the host's, or its own cgroup's limit).
 /// A CUDA device's budget: its memory minus AgentConfig::cuda_reserve_bytes.
-std::vector<wire::DeviceInfo> find_devices(const AgentConfig& config);
+std::vector<wire::DeviceInfo> find_devices(const AgentConfig& config, const CudaLibraries& libraries = {});
 
 /// Device files that a sandbox needs for this device, those of them that exist. Empty for a CPU.
-std::vector<std::string> device_nodes(const base::DeviceId& device);
+std::vector<std::string> device_nodes(const base::DeviceId& device, const CudaLibraries& libraries = {});
 
 /// True when NVML no longer lists `pid` among the device's compute processes (a CPU: always; NVML absent: true, nothing can be known).
-/// A process's device memory is given back after its exit, not by it. Cheap enough to poll every few milliseconds.
-bool device_memory_returned(const base::DeviceId& device, pid_t pid);
+/// A process's device memory is given back after its exit, not by it. Blocking: some ms a call on a host with GPUs; poll every 20 ms or so.
+bool device_memory_returned(const base::DeviceId& device, pid_t pid, const CudaLibraries& libraries = {});
 
 }  // namespace thaw::node

@@ -1,0 +1,75 @@
+#include "node/device/devices.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+
+#include "node/device/cuda_survey.h"
+#include "node/device/host_memory.h"
+
+namespace thaw::node {
+namespace {
+
+constexpr std::uint64_t kCpuPercent = 80;  // the rest is for the system, thaw itself and the page cache
+
+wire::DeviceInfo cpu_device(const AgentConfig& config) {
+  const HostMemory memory = read_host_memory();
+  wire::DeviceInfo device;
+  device.id = base::DeviceId("cpu0");
+  device.kind = spec::DeviceKind::cpu;
+  device.name = cpu_name();
+  device.total_bytes = memory.usable_bytes();
+  device.budget_bytes = std::min(config.cpu_memory_bytes.value_or(device.total_bytes / 100 * kCpuPercent), device.total_bytes);
+  return device;
+}
+
+/// N of "cudaN".
+std::optional<std::uint32_t> cuda_index(const base::DeviceId& device) {
+  const std::string& id = device.str();
+  if (!id.starts_with("cuda")) return std::nullopt;
+  std::uint32_t index = 0;
+  const auto [end, error] = std::from_chars(id.data() + 4, id.data() + id.size(), index);
+  if (error != std::errc() || end != id.data() + id.size()) return std::nullopt;
+  return index;
+}
+
+}  // namespace
+
+std::vector<wire::DeviceInfo> find_devices(const AgentConfig& config, const CudaLibraries& libraries) {
+  std::vector<wire::DeviceInfo> devices{cpu_device(config)};
+  for (const GpuInfo& gpu : survey_cuda(libraries).gpus) {
+    wire::DeviceInfo device;
+    device.id = base::DeviceId("cuda" + std::to_string(devices.size() - 1));
+    device.kind = spec::DeviceKind::cuda;
+    device.name = gpu.name;
+    device.uuid = gpu.uuid;
+    device.total_bytes = gpu.total_bytes;
+    device.budget_bytes = gpu.total_bytes - std::min(gpu.total_bytes, config.cuda_reserve_bytes);
+    devices.push_back(std::move(device));
+  }
+  return devices;
+}
+
+std::vector<std::string> device_nodes(const base::DeviceId& device, const CudaLibraries& libraries) {
+  const auto index = cuda_index(device);
+  if (!index) return {};
+  const auto nvml = Nvml::open(libraries.nvml);
+  const auto minor = nvml.ok() ? nvml->minor_of(*index) : base::Result<std::uint32_t>(*index);
+  std::vector<std::string> nodes{"/dev/nvidia" + std::to_string(minor.ok() ? *minor : *index), "/dev/nvidiactl", "/dev/nvidia-uvm",
+                                 "/dev/nvidia-uvm-tools"};
+  nodes.erase(std::remove_if(nodes.begin(), nodes.end(), [](const std::string& path) { return ::access(path.c_str(), F_OK) != 0; }), nodes.end());
+  return nodes;
+}
+
+bool device_memory_returned(const base::DeviceId& device, pid_t pid, const CudaLibraries& libraries) {
+  const auto index = cuda_index(device);
+  if (!index) return true;
+  const auto nvml = Nvml::open(libraries.nvml);
+  if (!nvml.ok()) return true;
+  const auto held = nvml->has_compute_process(*index, pid);
+  return !held.ok() || !*held;
+}
+
+}  // namespace thaw::node

@@ -1,0 +1,118 @@
+#include <algorithm>
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "node/engine/engine.h"
+#include "node/engine/llama_args.h"
+
+/// The adapter for llama.cpp's llama-server, measured with v0.5.0.
+///
+/// Context: `-c N` is the whole KV cache; with an explicit `-np S` and no `--kv-unified` it is divided into S equal parts, each rounded up to 256
+/// tokens, and a request can use one part (src/llama-context.cpp). Users think in tokens per request, so their `-c` is multiplied by the slots. The
+/// server caps a slot at the trained context, whatever it allocated.
+///
+/// Embeddings: without `--embeddings` /v1/embeddings answers 501; with it, chat and completions work as before, with the same answers, but a model
+/// that names no pooling answers 400 unless `--pooling` is given. So both are passed: `last`, because it alone allows inputs longer than a
+/// batch, unless the model's header or the user names another. Price: room for one batch of logits (see inspect.cpp). `--pooling none` in the
+/// user's arguments gives the room back and /v1/embeddings up.
+///
+/// Start: `--fit off` saves 6 ms of 65 (1 MB model; the fit would also second-guess the memory that was reserved), `--no-warmup` 3 ms and, with
+/// large models, a run over all weights before the first request may come; `--no-ui` and `--device none` 1 ms each.
+///
+/// Memory: `--cache-ram` defaults to 8 GiB of host memory for prompts of idle slots, which no budget knows of: off, unless the user asks.
+namespace thaw::node {
+namespace {
+
+bool user_gives(const LlamaSettings& settings, std::initializer_list<std::string_view> flags) {
+  return std::any_of(settings.user_args.begin(), settings.user_args.end(), [&](const std::string& arg) {
+    return std::find(flags.begin(), flags.end(), arg) != flags.end();
+  });
+}
+
+std::string file_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
+
+/// Where the engine sees a host file that is mounted in `directory`.
+std::string seen_in(const std::string& directory, const std::string& host_path) {
+  return directory.empty() ? host_path : directory + "/" + file_name(host_path);
+}
+
+/// Adds a file to those to be mounted; two files of one name cannot lie in one directory.
+base::Status add_model_file(EngineLaunch& launch, const std::string& path) {
+  for (const std::string& other : launch.model_files) {
+    if (other == path) return {};
+    if (file_name(other) == file_name(path)) {
+      return base::Error{base::ErrorKind::invalid, fmt::format("cannot start the engine: {} and {} have the same name, and a sandbox shows both in "
+                                                               "one directory; rename one", other, path)};
+    }
+  }
+  launch.model_files.push_back(path);
+  return {};
+}
+
+void add_device(EngineLaunch& launch, const wire::StartInstance& start, const LlamaSettings& settings) {
+  const std::string& device = start.device.str();
+  if (start.model.resources.device == spec::DeviceKind::cpu) {
+    launch.env["CUDA_VISIBLE_DEVICES"] = "";  // an engine built for CUDA would take seconds, and a context's memory, to find out
+    launch.argv.insert(launch.argv.end(), {"--device", "none"});
+    return;
+  }
+  launch.env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID";  // the order in which devices are numbered here (NVML's)
+  launch.env["CUDA_VISIBLE_DEVICES"] = device.substr(std::min(device.size(), std::string("cuda").size()));
+  if (!user_gives(settings, {"-ngl", "--gpu-layers", "--n-gpu-layers"})) launch.argv.insert(launch.argv.end(), {"-ngl", "999"});
+}
+
+void add_threads(EngineLaunch& launch, const wire::StartInstance& start, const LlamaSettings& settings) {
+  const auto cpus = start.model.resources.cpus;
+  if (!cpus || user_gives(settings, {"-t", "--threads"})) return;  // without a limit the engine takes the machine's physical cores
+  // Rounded down: the threads wait for each other at every layer, and one that the quota stops stops all.
+  launch.argv.insert(launch.argv.end(), {"-t", std::to_string(std::max(1, static_cast<int>(std::min(*cpus, 1024.0))))});
+}
+
+base::Status add_user_args(EngineLaunch& launch, const LlamaSettings& settings, const LaunchPaths& paths) {
+  std::vector<std::string> args = settings.user_args;
+  for (const std::size_t position : settings.file_args) {
+    THAW_RETURN_IF_ERROR(add_model_file(launch, args[position]));
+    args[position] = seen_in(paths.model_dir, args[position]);
+  }
+  launch.argv.insert(launch.argv.end(), args.begin(), args.end());
+  return {};
+}
+
+}  // namespace
+
+base::Result<EngineLaunch> plan_launch(const wire::StartInstance& start, const std::string& engine_binary, const LaunchPaths& paths) {
+  THAW_ASSIGN_OR_RETURN(const auto model, open_gguf_model(start.model.source.path));
+  THAW_ASSIGN_OR_RETURN(const auto settings, read_llama_args(start.model, model.head()));
+
+  EngineLaunch launch;
+  // A link in a PATH directory leads to where the libraries lie.
+  std::error_code error;
+  const auto real = std::filesystem::canonical(engine_binary, error);
+  const std::string binary = error ? engine_binary : real.string();
+  launch.engine_dir = std::filesystem::path(binary).parent_path().string();
+  for (const std::string& file : model.files()) THAW_RETURN_IF_ERROR(add_model_file(launch, file));
+
+  launch.argv = {seen_in(paths.engine_dir, binary),
+                 "-m", seen_in(paths.model_dir, model.head().path),
+                 "--host", paths.socket,
+                 "--alias", start.model.name.str(),
+                 "-np", std::to_string(settings.slots),
+                 "-c", std::to_string(settings.context_tokens * settings.slots),
+                 "--cache-ram", std::to_string(settings.prompt_cache_bytes >> 20)};
+  if (settings.embeddings) launch.argv.emplace_back("--embeddings");
+  if (settings.default_pooling) launch.argv.insert(launch.argv.end(), {"--pooling", "last"});
+  if (!user_gives(settings, {"-fit", "--fit"})) launch.argv.insert(launch.argv.end(), {"--fit", "off"});
+  if (!user_gives(settings, {"--warmup", "--no-warmup"})) launch.argv.emplace_back("--no-warmup");
+  launch.argv.emplace_back("--no-ui");
+  add_device(launch, start, settings);
+  add_threads(launch, start, settings);
+  THAW_RETURN_IF_ERROR(add_user_args(launch, settings, paths));
+
+  launch.env["PATH"] = "/usr/bin:/bin";
+  launch.env["LANG"] = "C.UTF-8";
+  for (const auto& [name, value] : start.model.env) launch.env[name] = value;
+  return launch;
+}
+
+}  // namespace thaw::node

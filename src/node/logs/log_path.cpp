@@ -1,0 +1,8 @@
+#include "node/agent.h"
+
+namespace thaw::node {
+
+// A model's name has no slash and is never "." or "..": it is a file name as it is.
+std::string log_path(const std::string& data_dir, const base::ModelName& model) { return data_dir + "/logs/" + model.str() + ".log"; }
+
+}  // namespace thaw::node
