@@ -1,0 +1,69 @@
+/// A stand-in for llama.cpp's llama-server: speaks as much of its interface as Thaw uses, says foretellable things, and misbehaves on request
+/// (options.h, behaviour.h). Fast enough to be the upstream of the relay's benchmark.
+#include <sys/resource.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <unistd.h>
+#include <vector>
+
+#include "options.h"
+#include "server.h"
+
+namespace thaw::fake_engine {
+namespace {
+
+/// Counts a start in the state file; true when it is one of those that fail.
+bool is_failing_start(const Options& options) {
+  if (options.fail_first_starts == 0) return false;
+  std::int64_t starts = 0;
+  std::ifstream(options.state_path) >> starts;
+  std::ofstream(options.state_path) << ++starts;
+  return starts <= options.fail_first_starts;
+}
+
+bool model_is_readable(const Options& options) {
+  if (options.model_path.empty() || ::access(options.model_path.c_str(), R_OK) == 0) return true;
+  std::fprintf(stderr, "fake-engine: cannot read model %s\n", options.model_path.c_str());
+  return false;
+}
+
+void raise_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+void set_signals(const Options& options) {
+  // The first process of a PID namespace gets only the signals it handles.
+  struct sigaction action {};
+  action.sa_handler = options.ignore_sigterm ? SIG_IGN : +[](int) { ::_exit(0); };
+  ::sigaction(SIGTERM, &action, nullptr);
+  action.sa_handler = +[](int) { ::_exit(0); };
+  ::sigaction(SIGINT, &action, nullptr);
+}
+
+int run(const Options& options) {
+  set_signals(options);
+  raise_file_limit();
+  std::fprintf(stderr, "fake-engine: starting, model %s\n", options.alias.c_str());
+  if (options.fail_start || is_failing_start(options)) {
+    std::fprintf(stderr, "fake-engine: asked to fail\n");
+    return 1;
+  }
+  if (!model_is_readable(options)) return 1;
+  std::vector<char> held(static_cast<std::size_t>(options.alloc_mib) << 20, 'x');
+  Server server(options);
+  if (!server.listen()) return 1;
+  std::fprintf(stderr, "fake-engine: listening on %s\n", options.host.c_str());
+  server.run();
+}
+
+}  // namespace
+}  // namespace thaw::fake_engine
+
+int main(int argc, char** argv) { return thaw::fake_engine::run(thaw::fake_engine::parse_options(argc, argv)); }

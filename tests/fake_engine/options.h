@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace thaw::fake_engine {
+
+/// How the engine behaves: llama-server's own flags as far as they matter, and flags of its own. Everything else on the command line is ignored.
+///
+///     --fake-start-delay-ms N      /health answers 503 for N ms; the socket is there at once
+///     --fake-hang-start            /health answers 503 for ever
+///     --fake-fail-start            exits with status 1 before it listens
+///     --fake-fail-first-starts N   the first N starts do so; they are counted in the file that --fake-state FILE names
+///     --fake-first-ms N            before the first byte of each answer
+///     --fake-token-delay-ms N      before each token
+///     --fake-tokens N              per answer, where the request names fewer or no max_tokens (default 8)
+///     --fake-burst N               tokens per write of a stream without delays (default 1, as an engine does it)
+///     --fake-error-status N        every answer is an error of this status
+///     --fake-crash-on WORD         aborts when a prompt holds WORD, before any byte
+///     --fake-hang-mid-answer       a stream falls silent after half of its tokens
+///     --fake-cut-mid-answer        a stream's connection is closed after half of its tokens
+///     --fake-exit-after-requests N exits with status 1 once N requests were answered
+///     --fake-ignore-sigterm        SIGTERM does nothing
+///     --fake-alloc-mib N           holds N MiB of touched memory before it is ready
+struct Options {
+  std::string host = "127.0.0.1";   ///< a path ending in .sock is a Unix socket
+  std::uint16_t port = 8080;
+  std::string model_path;           ///< must be readable, as for a real engine
+  std::string alias = "fake";
+
+  std::int64_t start_delay_ms = 0;
+  bool hang_start = false;
+  bool fail_start = false;
+  std::int64_t fail_first_starts = 0;
+  std::string state_path;
+  std::int64_t first_ms = 0;
+  std::int64_t token_delay_ms = 0;
+  std::int64_t tokens = 8;
+  std::int64_t burst = 1;
+  int error_status = 0;
+  std::string crash_on;
+  bool hang_mid_answer = false;
+  bool cut_mid_answer = false;
+  std::int64_t exit_after_requests = 0;
+  bool ignore_sigterm = false;
+  std::int64_t alloc_mib = 0;
+};
+
+/// Ends the process with a message when a --fake flag has no proper value.
+Options parse_options(int argc, char** argv);
+
+}  // namespace thaw::fake_engine
