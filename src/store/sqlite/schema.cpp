@@ -1,0 +1,89 @@
+#include "store/sqlite/schema.h"
+
+#include <array>
+
+#include <fmt/format.h>
+
+namespace thaw::store {
+namespace {
+
+constexpr std::int64_t kApplicationId = 0x54686177;  // "Thaw", in the header of the file (sqlite.org/fileformat2.html#appid)
+
+/// Step i leads from schema version i to i + 1. Steps that were released never change; new ones are added at the end.
+constexpr std::array kSteps{
+    // AUTOINCREMENT: an id never comes back, so that old usage rows cannot be taken for those of a newer key or model.
+    // usage has no index: it is appended to many thousand times a second and summed rarely, by a scan.
+    R"(CREATE TABLE models(name TEXT PRIMARY KEY, spec_json TEXT NOT NULL, created_unix_ms INTEGER NOT NULL,
+                           updated_unix_ms INTEGER NOT NULL) WITHOUT ROWID;
+       CREATE TABLE keys(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, tenant TEXT NOT NULL, salt BLOB NOT NULL,
+                         hash BLOB NOT NULL, created_unix_ms INTEGER NOT NULL);
+       CREATE TABLE model_refs(ref INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
+       CREATE TABLE counters(name TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID;
+       CREATE TABLE usage(unix_ms INTEGER NOT NULL, key INTEGER NOT NULL, model INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
+                          completion_tokens INTEGER NOT NULL, queued_ms INTEGER NOT NULL, total_ms INTEGER NOT NULL,
+                          status INTEGER NOT NULL, cold INTEGER NOT NULL);)",
+};
+constexpr auto kNewest = static_cast<std::int64_t>(kSteps.size());
+
+// A check reads all it checks. Above this size only the tables that serving depends on are read, so that years of usage do not
+// delay a start; damage in the usage table then shows when it is read.
+constexpr std::int64_t kMaxWholeCheck_bytes = 64LL << 20;
+constexpr std::array kVitalTables{"models", "keys", "model_refs", "counters"};
+
+base::Status quick_check(Database& database, const std::string& argument) {
+  THAW_ASSIGN_OR_RETURN(Statement statement, database.prepare("PRAGMA quick_check(" + argument + ")"));
+  std::string finding;
+  THAW_RETURN_IF_ERROR(statement.each([&finding](const Row& row) {
+    if (finding.empty()) finding = row.bytes(0);
+  }));
+  if (finding != "ok") return corrupt_error(database.path(), finding);
+  return {};
+}
+
+base::Status check_intact(Database& database) {
+  THAW_ASSIGN_OR_RETURN(const std::int64_t pages, database.integer("PRAGMA page_count"));
+  THAW_ASSIGN_OR_RETURN(const std::int64_t page_bytes, database.integer("PRAGMA page_size"));
+  if (pages * page_bytes <= kMaxWholeCheck_bytes) return quick_check(database, "1");
+  for (const char* table : kVitalTables) THAW_RETURN_IF_ERROR(quick_check(database, table));
+  return {};
+}
+
+/// The schema version of a database of ours; 0 when it is empty.
+base::Result<std::int64_t> version_of(Database& database) {
+  THAW_ASSIGN_OR_RETURN(const std::int64_t id, database.integer("PRAGMA application_id"));
+  THAW_ASSIGN_OR_RETURN(const std::int64_t tables, database.integer("SELECT count(*) FROM sqlite_schema"));
+  if (id != kApplicationId && (id != 0 || tables != 0))
+    return base::Error{base::ErrorKind::conflict, database.path() + ": this is another program's database; choose another data directory"};
+  THAW_ASSIGN_OR_RETURN(const std::int64_t version, database.integer("PRAGMA user_version"));
+  if (version > kNewest)
+    return base::Error{base::ErrorKind::conflict,
+                       fmt::format("{}: written by a newer thaw (schema {}, this one knows {}); run that version, or restore the backup "
+                                   "made before the upgrade",
+                                   database.path(), version, kNewest)};
+  return version;
+}
+
+/// Within a transaction: the version is read again, since another process may have been first.
+base::Status migrate(Database& database) {
+  THAW_ASSIGN_OR_RETURN(const std::int64_t version, version_of(database));
+  for (auto step = static_cast<std::size_t>(version); step < kSteps.size(); ++step) THAW_RETURN_IF_ERROR(database.execute(kSteps.at(step)));
+  return database.execute(fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {};", kApplicationId, kNewest));
+}
+
+}  // namespace
+
+base::Status prepare_schema(Database& database) {
+  THAW_ASSIGN_OR_RETURN(const std::int64_t version, version_of(database));
+  if (version > 0) THAW_RETURN_IF_ERROR(check_intact(database));
+  // FULL, for usage too: everything on disk when a call returns, also after a power cut, and one rule to remember. With WAL it
+  // costs one fdatasync a commit, and usage commits in groups.
+  THAW_RETURN_IF_ERROR(database.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864;"));
+  if (version == kNewest) return {};
+  THAW_RETURN_IF_ERROR(database.execute("BEGIN IMMEDIATE"));
+  base::Status status = migrate(database);
+  if (status) status = database.execute("COMMIT");
+  if (!status) (void)database.execute("ROLLBACK");
+  return status;
+}
+
+}  // namespace thaw::store

@@ -1,0 +1,181 @@
+#include <cerrno>
+#include <limits>
+#include <mutex>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store/sqlite/database.h"
+#include "store/sqlite/schema.h"
+#include "store/store.h"
+
+namespace thaw::store {
+namespace {
+
+constexpr mode_t kOwnerOnly = 0600;  // hashes of keys, and who asked what when
+
+class SqliteStore : public Store {
+ public:
+  explicit SqliteStore(Database database) : database_(std::move(database)) {}
+
+  base::Status prepare() {
+    const std::initializer_list<std::pair<Statement*, std::string_view>> statements{
+        {&put_model_,
+         "INSERT INTO models VALUES(?1, ?2, ?3, ?4) ON CONFLICT(name) DO UPDATE SET "
+         "spec_json = ?2, created_unix_ms = ?3, updated_unix_ms = ?4"},
+        {&delete_model_, "DELETE FROM models WHERE name = ?1 RETURNING 1"},
+        {&models_, "SELECT name, spec_json, created_unix_ms, updated_unix_ms FROM models ORDER BY name"},
+        {&add_key_, "INSERT INTO keys(name, tenant, salt, hash, created_unix_ms) VALUES(?1, ?2, ?3, ?4, ?5)"},
+        {&keys_, "SELECT id, name, tenant, salt, hash, created_unix_ms FROM keys ORDER BY id"},
+        {&find_ref_, "SELECT ref FROM model_refs WHERE name = ?1"},
+        {&add_ref_, "INSERT INTO model_refs(name) VALUES(?1)"},
+        {&add_usage_, "INSERT INTO usage VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"},
+        {&reserve_ids_,
+         "INSERT INTO counters VALUES(?1, 1 + ?2) ON CONFLICT(name) DO UPDATE SET next = next + ?2 RETURNING next - ?2"},
+        {&begin_, "BEGIN IMMEDIATE"},
+        {&commit_, "COMMIT"},
+        {&rollback_, "ROLLBACK"}};
+    for (const auto& [statement, sql] : statements) {
+      THAW_ASSIGN_OR_RETURN(*statement, database_.prepare(sql));
+    }
+    return {};
+  }
+
+  base::Status put_model(const StoredModel& model) override {
+    const std::lock_guard lock(mutex_);
+    return explain(put_model_.run(model.name.str(), model.spec_json, model.created_unix_ms, model.updated_unix_ms),
+                   "cannot store model " + model.name.str());
+  }
+
+  base::Result<bool> delete_model(const base::ModelName& name) override {
+    const std::lock_guard lock(mutex_);
+    bool deleted = false;
+    THAW_RETURN_IF_ERROR(
+        explain(delete_model_.each([&](const Row&) { deleted = true; }, name.str()), "cannot delete model " + name.str()));
+    return deleted;
+  }
+
+  base::Result<std::vector<StoredModel>> models() override {
+    const std::lock_guard lock(mutex_);
+    std::vector<StoredModel> all;
+    const auto status = models_.each([&](const Row& row) {
+      all.push_back({base::ModelName(row.bytes(0)), row.bytes(1), row.integer(2), row.integer(3)});
+    });
+    THAW_RETURN_IF_ERROR(explain(status, "cannot read the models"));
+    return all;
+  }
+
+  base::Result<base::KeyId> add_key(const StoredKey& key) override {
+    const std::lock_guard lock(mutex_);
+    THAW_RETURN_IF_ERROR(explain(add_key_.run(key.name, key.tenant.str(), Blob{key.salt}, Blob{key.hash}, key.created_unix_ms),
+                                 "cannot store an API key"));
+    return base::KeyId(static_cast<std::uint64_t>(database_.last_insert_id()));
+  }
+
+  base::Result<std::vector<StoredKey>> keys() override {
+    const std::lock_guard lock(mutex_);
+    std::vector<StoredKey> all;
+    const auto status = keys_.each([&](const Row& row) {
+      all.push_back({base::KeyId(row.natural(0)), row.bytes(1), base::TenantName(row.bytes(2)), row.bytes(3), row.bytes(4), row.integer(5)});
+    });
+    THAW_RETURN_IF_ERROR(explain(status, "cannot read the API keys"));
+    return all;
+  }
+
+  base::Result<std::uint32_t> model_ref(const base::ModelName& name) override {
+    const std::lock_guard lock(mutex_);
+    const std::string act = "cannot look up model " + name.str();
+    std::int64_t ref = 0;
+    THAW_RETURN_IF_ERROR(explain(find_ref_.each([&](const Row& row) { ref = row.integer(0); }, name.str()), act));
+    if (ref == 0) {
+      THAW_RETURN_IF_ERROR(explain(add_ref_.run(name.str()), act));
+      ref = database_.last_insert_id();
+    }
+    if (ref > std::numeric_limits<std::uint32_t>::max())
+      return base::Error{base::ErrorKind::exhausted, act + ": more model names than 32 bits count; begin with a new data directory"};
+    return static_cast<std::uint32_t>(ref);
+  }
+
+  base::Status append_usage(const std::vector<UsageRow>& rows) override {
+    if (rows.empty()) return {};
+    const std::lock_guard lock(mutex_);
+    base::Status status = begin_.run();
+    for (const UsageRow& row : rows) {
+      if (!status) break;
+      status = add_usage_.run(row.unix_ms, row.key.value(), row.model, row.prompt_tokens, row.completion_tokens, row.queued_ms,
+                              row.total_ms, row.status, row.cold);
+    }
+    if (status) status = commit_.run();
+    if (!status) (void)rollback_.run();  // of no effect, and so harmless, when there is no transaction
+    return explain(std::move(status), "cannot store usage");
+  }
+
+  base::Result<std::vector<UsageSum>> usage_by_model() override {
+    // On a connection of its own: the scan may take seconds, and WAL lets the others write meanwhile.
+    THAW_ASSIGN_OR_RETURN(Database reader, Database::open(database_.path(), Database::Access::read_only));
+    THAW_ASSIGN_OR_RETURN(Statement statement,
+                          reader.prepare("SELECT coalesce(name, ''), count(*), sum(prompt_tokens), sum(completion_tokens), sum(cold) "
+                                         "FROM usage LEFT JOIN model_refs ON ref = model GROUP BY model ORDER BY name"));
+    std::vector<UsageSum> sums;
+    const auto status = statement.each([&](const Row& row) {
+      sums.push_back({base::ModelName(row.bytes(0)), row.natural(1), row.natural(2), row.natural(3), row.natural(4)});
+    });
+    THAW_RETURN_IF_ERROR(explain(status, "cannot sum the usage up"));
+    return sums;
+  }
+
+  base::Result<std::uint64_t> reserve_ids(const std::string& counter, std::uint64_t count) override {
+    constexpr std::uint64_t kMaxCount = 1ULL << 32;  // so that 63 bits last for ever
+    if (count == 0 || count > kMaxCount) return base::Error{base::ErrorKind::invalid, "cannot reserve ids: the count must be 1 to 2^32"};
+    const std::lock_guard lock(mutex_);
+    std::uint64_t first = 0;
+    THAW_RETURN_IF_ERROR(explain(reserve_ids_.each([&](const Row& row) { first = row.natural(0); }, counter, count),
+                                 "cannot reserve ids of " + counter));
+    return first;
+  }
+
+ private:
+  static base::Status explain(base::Status status, const std::string& act) {
+    if (!status) return status.error().within(act);
+    return status;
+  }
+
+  std::mutex mutex_;  ///< held for every use of the members below
+  Database database_;
+  Statement put_model_, delete_model_, models_, add_key_, keys_, find_ref_, add_ref_, add_usage_, reserve_ids_;
+  Statement begin_, commit_, rollback_;
+};
+
+/// SQLite gives -wal and -shm the mode of the database, so that one that exists is narrowed before it is opened. Never through
+/// a descriptor: closing one would drop the locks that this process may hold on the file.
+base::Status create_or_narrow(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, kOwnerOnly);
+  if (fd >= 0) {
+    ::close(fd);
+    return {};
+  }
+  if (errno != EEXIST) {
+    const int code = errno;
+    const base::Error error = base::errno_error("cannot create " + path, code);
+    return code == ENOENT ? base::Error{error.kind, error.message + "; create its directory first"} : error;
+  }
+  if (::chmod(path.c_str(), kOwnerOnly) != 0) return base::errno_error("cannot set the mode of " + path, errno);
+  for (const char* suffix : {"-wal", "-shm"})
+    if (::chmod((path + suffix).c_str(), kOwnerOnly) != 0 && errno != ENOENT)
+      return base::errno_error("cannot set the mode of " + path + suffix, errno);
+  return {};
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<Store>> open_sqlite(const std::string& path) {
+  THAW_RETURN_IF_ERROR(create_or_narrow(path));
+  THAW_ASSIGN_OR_RETURN(Database database, Database::open(path, Database::Access::read_write));
+  THAW_RETURN_IF_ERROR(prepare_schema(database));
+  auto store = std::make_unique<SqliteStore>(std::move(database));
+  THAW_RETURN_IF_ERROR(store->prepare());
+  return std::unique_ptr<Store>(std::move(store));
+}
+
+}  // namespace thaw::store
