@@ -1,0 +1,184 @@
+#include "wire/messages.h"
+
+#include <gtest/gtest.h>
+
+#include "spec/parse.h"
+
+namespace thaw::wire {
+namespace {
+
+NodeHello hello() {
+  NodeHello hello;
+  hello.node = base::NodeName("node-1");
+  hello.devices = {{base::DeviceId("cpu0"), spec::DeviceKind::cpu, "AMD EPYC \"x\"", "", 1ULL << 40, 1ULL << 39},
+                   {base::DeviceId("cuda0"), spec::DeviceKind::cuda, "A100", "GPU-1234", ~0ULL, 5}};
+  return hello;
+}
+
+StartInstance start() {
+  StartInstance start;
+  start.instance = base::InstanceId(~0ULL);
+  start.device = base::DeviceId("cpu0");
+  start.deadline = base::Millis(1'500);
+  start.model.name = base::ModelName("m");
+  start.model.source.path = "/models/m \xe2\x82\xac.gguf";
+  start.model.args = {"-c", "512", "line\nline"};
+  start.model.env = {{"A", "b"}};
+  start.model.resources.device_memory_bytes = 123;
+  return start;
+}
+
+InstanceReady ready() {
+  return {base::InstanceId(7), "/run/thaw/7/engine.sock", {{"sandbox", base::Duration(0), base::Millis(3)}, {"load", base::Millis(3), base::Duration(1)}}};
+}
+
+InstanceDown down() { return {base::InstanceId(8), DownReason::out_of_memory, "signal 9 (Killed)", "line 1\nline 2\n"}; }
+
+TEST(Messages, HelloComesBack) {
+  const auto back = parse_hello(to_json(hello()));
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(back->node, hello().node);
+  ASSERT_EQ(back->devices.size(), 2U);
+  EXPECT_EQ(back->devices[0].name, "AMD EPYC \"x\"");
+  EXPECT_EQ(back->devices[1].id.str(), "cuda0");
+  EXPECT_EQ(back->devices[1].kind, spec::DeviceKind::cuda);
+  EXPECT_EQ(back->devices[1].uuid, "GPU-1234");
+  EXPECT_EQ(back->devices[1].total_bytes, ~0ULL);
+  EXPECT_EQ(back->devices[1].budget_bytes, 5U);
+  EXPECT_EQ(to_json(*back), to_json(hello()));
+}
+
+TEST(Messages, CommandsComeBack) {
+  const auto started = parse_command(to_json(NodeCommand(start())));
+  ASSERT_TRUE(started.ok()) << started.error().message;
+  const auto& message = std::get<StartInstance>(*started);
+  EXPECT_EQ(message.instance.value(), ~0ULL);
+  EXPECT_EQ(message.device.str(), "cpu0");
+  EXPECT_EQ(message.deadline, base::Millis(1'500));
+  EXPECT_EQ(spec::to_json(message.model), spec::to_json(start().model));
+
+  const auto stopped = parse_command(to_json(NodeCommand(StopInstance{base::InstanceId(3), base::Seconds(5)})));
+  ASSERT_TRUE(stopped.ok()) << stopped.error().message;
+  EXPECT_EQ(std::get<StopInstance>(*stopped).instance.value(), 3U);
+  EXPECT_EQ(std::get<StopInstance>(*stopped).grace, base::Seconds(5));
+}
+
+TEST(Messages, EventsComeBack) {
+  const auto back = parse_event(to_json(NodeEvent(ready())));
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  const auto& message = std::get<InstanceReady>(*back);
+  EXPECT_EQ(message.instance.value(), 7U);
+  EXPECT_EQ(message.socket_path, "/run/thaw/7/engine.sock");
+  ASSERT_EQ(message.phases.size(), 2U);
+  EXPECT_EQ(message.phases[1].name, "load");
+  EXPECT_EQ(message.phases[1].start, base::Millis(3));
+  EXPECT_EQ(message.phases[1].duration, base::Duration(1));
+
+  for (const DownReason reason :
+       {DownReason::stopped, DownReason::start_failed, DownReason::start_timeout, DownReason::crashed, DownReason::out_of_memory}) {
+    InstanceDown sent = down();
+    sent.reason = reason;
+    const auto received = parse_event(to_json(NodeEvent(sent)));
+    ASSERT_TRUE(received.ok()) << received.error().message;
+    EXPECT_EQ(std::get<InstanceDown>(*received).reason, reason);
+    EXPECT_EQ(std::get<InstanceDown>(*received).detail, sent.detail);
+    EXPECT_EQ(std::get<InstanceDown>(*received).log_tail, sent.log_tail);
+  }
+
+  const auto gone = parse_event(to_json(NodeEvent(InstanceGone{base::InstanceId(9)})));
+  ASSERT_TRUE(gone.ok()) << gone.error().message;
+  EXPECT_EQ(std::get<InstanceGone>(*gone).instance.value(), 9U);
+}
+
+TEST(Messages, LogsOfAnyBytesAndLengthGetThrough) {
+  InstanceDown sent = down();
+  sent.log_tail = std::string(3'000, 'x') + std::string("\xff\0\xe2\x82 end", 8);
+  sent.detail = "\xc3";
+  const auto back = parse_event(to_json(NodeEvent(sent)));
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  const std::string& tail = std::get<InstanceDown>(*back).log_tail;
+  EXPECT_EQ(tail.size(), 2'048U);
+  EXPECT_TRUE(tail.ends_with(std::string("x?\0?? end", 9))) << tail;
+  EXPECT_EQ(std::get<InstanceDown>(*back).detail, "?");
+}
+
+std::string command_error(std::string_view text) {
+  const auto result = parse_command(text);
+  return result.ok() ? "(no error)" : result.error().message;
+}
+
+std::string event_error(std::string_view text) {
+  const auto result = parse_event(text);
+  return result.ok() ? "(no error)" : result.error().message;
+}
+
+std::string hello_error(std::string_view text) {
+  const auto result = parse_hello(text);
+  return result.ok() ? "(no error)" : result.error().message;
+}
+
+TEST(MessageErrors, NameTheFieldAndTheProblem) {
+  EXPECT_EQ(command_error("[]"), "command: must be an object");
+  EXPECT_EQ(command_error("{}"), "command.type: is missing");
+  EXPECT_EQ(command_error(R"({"type":5})"), "command.type: must be a string");
+  EXPECT_EQ(command_error(R"({"type":"instance_gone","instance":1})"), "command.type: \"instance_gone\" is unknown");
+  EXPECT_EQ(command_error(R"({"type":"stop_instance"})"), "stop_instance.instance: is missing");
+  EXPECT_EQ(command_error(R"({"type":"stop_instance","instance":0,"grace_ns":1})"), "stop_instance.instance: must not be 0");
+  for (const char* number : {"-1", "1.5", "1e3", "18446744073709551616", "\"1\"", "null", "true"})
+    EXPECT_EQ(command_error(R"({"type":"stop_instance","instance":)" + std::string(number) + R"(,"grace_ns":1})"),
+              "stop_instance.instance: must be a whole number from 0 to 2^64 - 1");
+  EXPECT_EQ(command_error(R"({"type":"stop_instance","instance":1,"grace_ns":9223372036854775808})"),
+            "stop_instance.grace_ns: is longer than 2^63 - 1 nanoseconds");
+  EXPECT_EQ(command_error(R"({"type":"stop_instance","instance":1,"grace_ns":1,"force":true})"), "stop_instance.force: unknown field");
+  EXPECT_EQ(event_error(R"({"type":"instance_down","instance":1,"reason":"bored","detail":"","log_tail":""})"),
+            "instance_down.reason: is unknown");
+  EXPECT_EQ(event_error(R"({"type":"instance_down","instance":1,"reason":"crashed","detail":"","log_tail":")" + std::string(2'049, 'x') + "\"}"),
+            "instance_down.log_tail: is longer than 2048 bytes");
+  EXPECT_EQ(event_error(R"({"type":"instance_ready","instance":1,"socket_path":"/s","phases":[{"name":"a","start_ns":1}]})"),
+            "instance_ready.phases[0].duration_ns: is missing");
+  EXPECT_EQ(event_error(R"({"type":"instance_ready","instance":1,"socket_path":"/s","phases":{}})"), "instance_ready.phases: must be an array");
+  EXPECT_EQ(hello_error(R"({"type":"instance_gone","instance":1})"), "hello.type: is \"instance_gone\"");
+  EXPECT_EQ(hello_error(R"({"type":"hello","node":"","devices":[]})"), "hello.node: is empty");
+  EXPECT_EQ(hello_error(R"({"type":"hello","node":"n","devices":[5]})"), "hello.devices[0]: must be an object");
+  EXPECT_EQ(hello_error(R"({"type":"hello","node":"n","devices":[{"id":"a","kind":"cpu","name":"","uuid":"","total_bytes":1,"budget_bytes":2}]})"),
+            "hello.devices[0].budget_bytes: is more than total_bytes");
+}
+
+TEST(MessageErrors, ChecksTheSpecInside) {
+  StartInstance without_memory = start();
+  without_memory.model.resources.device_memory_bytes.reset();
+  EXPECT_EQ(command_error(to_json(NodeCommand(without_memory))),
+            "start_instance.model: spec.resources.deviceMemory: missing; a controller always sets it");
+  StartInstance wrong = start();
+  wrong.model.scaling.max_replicas = 0;
+  EXPECT_EQ(command_error(to_json(NodeCommand(wrong))),
+            "start_instance.model: spec.scaling.maxReplicas: 0 is out of range; give 1 to 1000");
+}
+
+TEST(MessageErrors, BoundWhatIsRead) {
+  EXPECT_EQ(command_error(std::string((2U << 20) + 1, ' ')), "command: 2097153 bytes; at most 2097152 are read");
+  EXPECT_TRUE(command_error(std::string(1'000, '[')).starts_with("command: no JSON: ")) << command_error(std::string(1'000, '['));
+  EXPECT_TRUE(command_error("{\"type\":\"\xff\"}").starts_with("command: no JSON: "));
+  std::string phases;
+  for (int i = 0; i < 65; ++i) phases += std::string(i == 0 ? "" : ",") + R"({"name":"a","start_ns":1,"duration_ns":1})";
+  EXPECT_EQ(event_error(R"({"type":"instance_ready","instance":1,"socket_path":"/s","phases":[)" + phases + "]}"),
+            "instance_ready.phases: has more than 64 elements");
+}
+
+// Every cut and every changed byte of every message is refused or read; the sanitisers watch.
+TEST(MessageErrors, SurviveDamagedText) {
+  for (const std::string& text : {to_json(hello()), to_json(NodeCommand(start())), to_json(NodeEvent(ready())), to_json(NodeEvent(down()))}) {
+    for (std::size_t i = 0; i < text.size(); ++i) {
+      const std::string_view cut = std::string_view(text).substr(0, i);
+      EXPECT_FALSE(parse_hello(cut).ok() || parse_command(cut).ok() || parse_event(cut).ok()) << cut;
+      for (const char byte : {'\0', '"', '}', ']', '9', '-', '\\', '\xff'}) {
+        std::string changed = text;
+        changed[i] = byte;
+        for (const std::string& message : {hello_error(changed), command_error(changed), event_error(changed)}) EXPECT_FALSE(message.empty());
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace thaw::wire
