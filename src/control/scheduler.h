@@ -59,6 +59,10 @@ struct Policy {
   base::Duration turn_max = base::Seconds(30);         ///< ... between these, scaled by its start cost
   double turn_per_start_cost = 4.0;
   base::Duration stop_grace = base::Seconds(5);
+  std::uint32_t alternating_turns = 10;                ///< a model evicted less than so many turns ago does not interrupt an incumbent's turn
+  base::Duration spare_after = base::Seconds(5);       ///< how long a replica must be idle before another model may have its place for an extra replica
+  base::Duration settled_after = base::Seconds(10);    ///< a replica that ends sooner after it was ready is held against its model (back-off)
+  base::Duration stop_overdue = base::Seconds(10);     ///< beyond stop_grace; then nobody counts on the stopping replica's bytes any more
 };
 
 // --- views, for `thaw ps`, `thaw ls`, metrics
@@ -125,7 +129,8 @@ class Scheduler {
   /// Dispatches, queues or refuses. The model must exist (has_model). Every arrival is answered by exactly one Dispatch or Refuse at a
   /// time, until request_ended; after request_failed it may get another.
   void request_arrived(const Arrival& arrival, base::TimePoint now, Actions& out);
-  /// The first byte of the answer went out to the client: no retry from here on.
+  /// The first byte of the answer went out to the client: no retry from here on. May make next_tick() due at once (a retried
+  /// request that ran alone on its replica lets the others in).
   void request_answering(base::RequestId request, base::TimePoint now);
   /// Answered in full, or the client went away: in either case, queued or dispatched. Idle time counts from here.
   void request_ended(base::RequestId request, base::TimePoint now, Actions& out);

@@ -1,0 +1,105 @@
+// How many replicas a model should have, and when one is too many.
+#include <algorithm>
+
+#include "control/state.h"
+
+namespace thaw::control {
+
+namespace {
+
+std::uint32_t replicas_for(std::uint64_t concurrency, const Model& m) {
+  const std::uint64_t target = m.spec.scaling.target_concurrency;
+  return static_cast<std::uint32_t>(
+      std::clamp<std::uint64_t>((concurrency + target - 1) / target, m.min_replicas(), m.spec.scaling.max_replicas));
+}
+
+}  // namespace
+
+/// ceil((in flight + queued) / target), within min and max. A retried request takes a whole replica until it answers.
+/// What is in flight on draining replicas needs no new one.
+std::uint32_t Scheduler::State::desired(const Model& m) const {
+  if (m.removed || draining) return 0;
+  const std::uint32_t target = m.spec.scaling.target_concurrency;
+  std::uint64_t load = m.queue.size();
+  if (m.queue.first_retried() != nullptr) load += target - 1;
+  for (const Instance* i : m.usable) load += i->exclusive ? target : i->in_flight;
+  return replicas_for(load, m);
+}
+
+/// Replicas to begin now. A model whose last start failed tries one at a time, after its back-off.
+std::uint32_t Scheduler::State::missing(const Model& m, base::TimePoint now) const {
+  if (now < m.backoff_until) return 0;
+  const std::uint32_t want = desired(m);
+  if (want <= m.replicas()) return 0;
+  if (m.failures > 0) return m.coming() > 0 ? 0 : 1;
+  return want - m.replicas();
+}
+
+/// Replicas idle for idleTimeout, counted from the end of their last request (from ready if they had none): stopped, down
+/// to minReplicas. A starting one is never stopped for being idle: it becomes ready first and idles out then.
+void Scheduler::State::stop_idle(Model& m, base::TimePoint now, Actions& out) {
+  while (m.ready() > m.min_replicas()) {
+    Instance* longest = nullptr;
+    for (Instance* i : m.usable) {
+      if (i->in_flight > 0 || i->idle_since + m.spec.scaling.idle_timeout > now) continue;
+      if (longest == nullptr || i->idle_since <= longest->idle_since) longest = i;
+    }
+    if (longest == nullptr) return;
+    longest->reason = "idle";
+    stop(*longest, now, out);
+  }
+}
+
+/// Replicas beyond what the peak of the last idleTimeout needed: the least loaded takes no more requests and stops when
+/// those it has are done. The last one is left to stop_idle.
+void Scheduler::State::scale_down(Model& m, base::TimePoint now, Actions& out) {
+  if (m.ready() <= std::max(m.min_replicas(), 1U)) return;
+  const std::uint32_t needed = std::max(replicas_for(m.peak.peak(now), m), 1U);
+  while (m.ready() > needed) {
+    Instance* least = nullptr;
+    for (Instance* i : m.usable) {
+      if (least == nullptr || i->in_flight <= least->in_flight) least = i;
+    }
+    drain_instance(*least, Instance::Drain::scaled_down, "fewer requests", now, out);
+  }
+}
+
+/// Demand came back before a scaled-down replica was stopped: cheaper than a new one.
+void Scheduler::State::revive_scaled_down(Model& m) {
+  for (Instance* i : m.instances) {
+    if (desired(m) <= m.replicas()) return;
+    if (i->phase == Instance::Phase::ready && i->drain == Instance::Drain::scaled_down) revive(*i);
+  }
+}
+
+void Scheduler::State::drop_surplus_claims(Model& m, base::TimePoint now, Actions& out) {
+  while (!m.claims.empty() && m.replicas() > desired(m)) cancel_claim(m, *m.claims.back(), now, out);
+}
+
+/// When this model must be looked at again; never() for one that sleeps.
+base::TimePoint Scheduler::State::wake_at(Model& m, base::TimePoint now) const {
+  base::TimePoint at = m.queue.earliest_deadline();
+  if (m.backoff_until > now && desired(m) > m.replicas()) at = std::min(at, m.backoff_until);
+  if (m.waiting) {
+    at = std::min(at, m.chance_at);
+    if (m.waits_entitled && m.pinned == nullptr && m.waiting_since + policy.turn_max > now) {
+      at = std::min(at, m.waiting_since + policy.turn_max);
+    }
+  }
+  if (m.ready() > m.min_replicas()) {
+    for (const Instance* i : m.usable) {
+      if (i->in_flight == 0) at = std::min(at, i->idle_since + m.spec.scaling.idle_timeout);
+    }
+  }
+  if (m.ready() > std::max(m.min_replicas(), 1U)) at = std::min(at, m.peak.slice_end());
+  for (const Device* d : m.claims) {
+    for (const Instance* i : d->instances) {
+      if (i->phase != Instance::Phase::stopping) continue;
+      const base::TimePoint late = i->stopped_at + policy.stop_grace + policy.stop_overdue;
+      if (late > now) at = std::min(at, late);
+    }
+  }
+  return at;
+}
+
+}  // namespace thaw::control

@@ -1,0 +1,145 @@
+// Models and nodes come, change and go.
+#include <algorithm>
+
+#include "control/state.h"
+
+namespace thaw::control {
+
+namespace {
+
+/// Whether a running engine of `a` cannot serve as one of `b`.
+bool engine_differs(const spec::ModelSpec& a, const spec::ModelSpec& b) {
+  return a.source.path != b.source.path || a.engine != b.engine || a.engine_path != b.engine_path || a.args != b.args ||
+         a.env != b.env || a.resources.device != b.resources.device ||
+         a.resources.device_memory_bytes != b.resources.device_memory_bytes || a.resources.cpus != b.resources.cpus ||
+         a.resources.host_memory_bytes != b.resources.host_memory_bytes ||
+         a.scaling.target_concurrency != b.scaling.target_concurrency;
+}
+
+}  // namespace
+
+void Scheduler::State::joined(const wire::NodeHello& hello, base::TimePoint now, Actions& out) {
+  // A node that says hello again has lost everything it ran.
+  std::vector<Instance*> lost;
+  for (const auto& d : devices) {
+    if (d->node == hello.node) lost.insert(lost.end(), d->instances.begin(), d->instances.end());
+  }
+  for (const auto& d : devices) {
+    if (d->node != hello.node) continue;
+    while (!d->claims.empty()) {
+      Model& m = *d->claims.back().model;
+      std::erase(m.claims, d.get());
+      std::erase_if(d->claims, [&](const Device::Claim& c) { return c.model == &m; });
+      touch(m);
+    }
+  }
+  for (Instance* i : lost) gone(*i, now, out);
+  const auto is_lost = [&](const std::unique_ptr<Device>& d) {
+    return d->node == hello.node && std::none_of(hello.devices.begin(), hello.devices.end(),
+                                                 [&](const wire::DeviceInfo& info) { return info.id == d->info.id; });
+  };
+  const auto forget = [&](Model& m) {
+    if (m.failed_on != nullptr && m.failed_on->node == hello.node) m.failed_on = nullptr;
+    if (m.pinned != nullptr && m.pinned->node == hello.node) m.pinned = nullptr;
+  };
+  if (std::any_of(devices.begin(), devices.end(), is_lost)) {
+    for (auto& [name, m] : models) forget(*m);
+    std::erase_if(devices, is_lost);
+  }
+  for (const wire::DeviceInfo& info : hello.devices) {
+    const auto known = std::find_if(devices.begin(), devices.end(), [&](const std::unique_ptr<Device>& d) {
+      return d->node == hello.node && d->info.id == info.id;
+    });
+    if (known != devices.end()) {
+      (*known)->info = info;
+      continue;
+    }
+    devices.push_back(std::make_unique<Device>());
+    devices.back()->node = hello.node;
+    devices.back()->info = info;
+  }
+  room_changed = true;
+  work(now, out);
+}
+
+void Scheduler::State::deployed(const spec::ModelSpec& spec, base::TimePoint now, Actions& out) {
+  std::unique_ptr<Model>& place = models[spec.name];
+  const bool fresh = place == nullptr;
+  if (fresh) {
+    place = std::make_unique<Model>();
+    place->timer.owner = next_timer++;
+    place->timer.model = place.get();
+  }
+  Model& m = *place;
+  const bool replaced = !fresh && engine_differs(m.spec, spec);
+  if (replaced) {
+    drop_claims(m, now, out);
+    leave_waiters(m);
+    end_instances(m, Instance::Drain::replaced, "replaced", now, out);
+    m.start_cost = {};
+  }
+  if (fresh || m.spec.scaling.idle_timeout != spec.scaling.idle_timeout) m.peak.resize(spec.scaling.idle_timeout);
+  m.spec = spec;
+  m.bytes = spec.resources.device_memory_bytes.value_or(0);
+  m.paused = false;
+  succeeded(m);  // whoever deploys has perhaps mended it
+  touch(m);
+  work(now, out);
+}
+
+/// Takes every replica out of service: a starting one is stopped, a ready one ends its requests first (unless killed).
+void Scheduler::State::end_instances(Model& m, Instance::Drain why, const std::string& reason, base::TimePoint now, Actions& out) {
+  const std::vector<Instance*> all = m.instances;
+  for (Instance* i : all) drain_instance(*i, why, reason, now, out);
+}
+
+void Scheduler::State::removed(const base::ModelName& name, base::TimePoint now, Actions& out) {
+  const auto found = models.find(name);
+  if (found == models.end()) return;
+  Model& m = *found->second;
+  m.removed = true;
+  refuse_all(m, Refuse::Why::model_removed, "model " + m.name() + " was removed", {}, out);
+  drop_claims(m, now, out);
+  leave_waiters(m);
+  end_instances(m, Instance::Drain::removed, "removed", now, out);
+  timers.disarm(m.timer);
+  retired.push_back(std::move(found->second));
+  models.erase(found);
+  work(now, out);
+}
+
+void Scheduler::State::stopped(const base::ModelName& name, bool kill, base::TimePoint now, Actions& out) {
+  const auto found = models.find(name);
+  if (found == models.end()) return;
+  Model& m = *found->second;
+  m.paused = true;
+  if (kill) {
+    refuse_all(m, Refuse::Why::draining, "model " + m.name() + " was stopped by an operator; the next request starts it again",
+               base::Seconds(1), out);
+  }
+  drop_claims(m, now, out);
+  leave_waiters(m);
+  end_instances(m, Instance::Drain::asked, "stopped by an operator", now, out);
+  if (kill) {
+    for (Instance* i : std::vector<Instance*>(m.instances)) {
+      if (i->phase != Instance::Phase::ready) continue;
+      i->killed = true;
+      stop(*i, now, out);
+    }
+  }
+  touch(m);
+  work(now, out);
+}
+
+void Scheduler::State::drain(base::TimePoint now, Actions& out) {
+  draining = true;
+  for (Model* m : models_in_order()) {
+    refuse_all(*m, Refuse::Why::draining, "the server is shutting down; retry in a moment", base::Seconds(5), out);
+    drop_claims(*m, now, out);
+    leave_waiters(*m);
+    touch(*m);
+  }
+  work(now, out);
+}
+
+}  // namespace thaw::control

@@ -1,0 +1,71 @@
+// What is said to those who are turned away, and when they should come again.
+#include <algorithm>
+
+#include "base/units.h"
+#include "control/state.h"
+
+namespace thaw::control {
+
+const char* to_string(Refuse::Why why) {
+  switch (why) {
+    case Refuse::Why::queue_full: return "queue_full";
+    case Refuse::Why::queue_timeout: return "queue_timeout";
+    case Refuse::Why::no_capacity: return "no_capacity";
+    case Refuse::Why::start_failed: return "start_failed";
+    case Refuse::Why::replica_failed: return "replica_failed";
+    case Refuse::Why::model_removed: return "model_removed";
+    case Refuse::Why::draining: return "draining";
+  }
+  return "unknown";
+}
+
+/// The request must be off its instance; if it is in its model's queue, the caller has taken it out.
+void Scheduler::State::refuse(Request& r, Refuse::Why why, std::string message, base::Duration after, Actions& out) {
+  const base::RequestId id = r.id;
+  out.emplace_back(std::in_place_type<Refuse>, id, why, std::move(message), after);
+  requests.erase(id);
+}
+
+void Scheduler::State::refuse_all(Model& m, Refuse::Why why, const std::string& message, base::Duration after, Actions& out) {
+  while (Request* r = m.queue.any()) {
+    m.queue.remove(*r);
+    refuse(*r, why, message, after, out);
+  }
+}
+
+void Scheduler::State::refuse_overdue(Model& m, base::TimePoint now, Actions& out) {
+  if (m.queue.overdue(now) == nullptr) return;
+  const base::Duration after = retry_after(m, now);
+  while (Request* r = m.queue.overdue(now)) {
+    m.queue.remove(*r);
+    std::string message = "model " + m.name() + ": no answer began within " + base::format_duration(now - r->queued_at);
+    auto why = Refuse::Why::queue_timeout;
+    if (m.failures > 0 && m.ready() == 0) {
+      why = Refuse::Why::start_failed;
+      message += "; it does not start: " + m.last_failure;
+    } else if (m.waiting) {
+      message += "; other models are busy on its device";
+    } else if (m.ready() == 0) {
+      message += "; it is still starting";
+    } else {
+      message += "; its replicas are busy: retry later or raise scaling.maxReplicas";
+    }
+    refuse(*r, why, std::move(message), after, out);
+  }
+}
+
+/// An estimate from what is known, within the 1 to 60 s that clients honour.
+base::Duration Scheduler::State::retry_after(const Model& m, base::TimePoint now) const {
+  base::Duration wait = m.start_cost.value();
+  if (m.backoff_until > now) {
+    wait += m.backoff_until - now;
+  } else if (m.waiting && m.chance_at != base::never()) {
+    wait += m.chance_at - now;
+  } else if (m.ready() > 0) {
+    const std::uint64_t slots = std::uint64_t{m.ready()} * m.spec.scaling.target_concurrency;
+    wait = m.service.value() * static_cast<std::int64_t>((m.queue.size() + m.in_flight + slots) / slots);
+  }
+  return std::clamp<base::Duration>(wait, base::Seconds(1), base::Seconds(60));
+}
+
+}  // namespace thaw::control

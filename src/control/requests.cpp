@@ -1,0 +1,209 @@
+// A request's way: arrival, dispatch, answer, end, failure. The first and the last two are the hot path.
+#include <cassert>
+
+#include "control/state.h"
+
+namespace thaw::control {
+
+namespace {
+
+/// The least loaded replica with a free slot. With `keep_least` the least loaded one is left to empty itself for a
+/// retried request that must run alone: its load never grows, so that request's turn comes however busy the model is.
+Instance* pick_slot(const Model& m, bool keep_least) {
+  const Instance* kept = nullptr;
+  if (keep_least) {
+    for (const Instance* i : m.usable) {
+      if (!i->exclusive && (kept == nullptr || i->in_flight < kept->in_flight)) kept = i;
+    }
+  }
+  Instance* best = nullptr;
+  for (Instance* i : m.usable) {
+    if (i == kept || i->exclusive || i->in_flight >= m.spec.scaling.target_concurrency) continue;
+    if (best == nullptr || i->in_flight < best->in_flight) best = i;
+  }
+  return best;
+}
+
+Instance* pick_empty(const Model& m) {
+  for (Instance* i : m.usable) {
+    if (i->in_flight == 0) return i;
+  }
+  return nullptr;
+}
+
+/// How many may wait. maxLength, but never fewer than the replicas on their way will take at once; while none is on its
+/// way and the model may grow, one is about to be. So maxLength 0 means: wait for a start, never behind others.
+std::size_t queue_bound(const Model& m) {
+  const spec::Scaling& s = m.spec.scaling;
+  const std::uint32_t coming = m.coming() > 0 || m.ready() >= s.max_replicas ? m.coming() : 1;
+  return std::max<std::size_t>(s.queue.max_length, std::size_t{coming} * s.target_concurrency);
+}
+
+}  // namespace
+
+void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& out) {
+  const auto found = models.find(a.model);
+  if (draining || found == models.end()) {
+    Refuse refusal{a.request, Refuse::Why::draining, "the server is shutting down; retry in a moment", base::Seconds(5)};
+    if (!draining) refusal = {a.request, Refuse::Why::model_removed, "model " + a.model.str() + " does not exist", {}};
+    out.emplace_back(std::move(refusal));
+    return;
+  }
+  Model& m = *found->second;
+  m.rate.note(now);
+  m.paused = false;
+  const auto [at, fresh] = requests.try_emplace(a.request);
+  assert(fresh && "a request id was used twice");
+  if (!fresh) return;
+  Request& r = at->second;
+  r.id = a.request;
+  r.model = &m;
+  r.queued_at = now;
+  if (m.queue.empty()) {
+    if (Instance* i = pick_slot(m, false)) {
+      dispatch(r, *i, now, out);
+      m.peak.note(now, m.in_flight);
+      return;
+    }
+  }
+  r.tenant = a.tenant;
+  r.deadline = now + m.spec.scaling.queue.timeout;
+  const bool backing_off = m.replicas() == 0 && m.backoff_until > r.deadline;
+  if (backing_off) {
+    refuse(r, Refuse::Why::start_failed, "model " + m.name() + " does not start: " + m.last_failure, retry_after(m, now), out);
+    return;
+  }
+  if (m.queue.size() >= queue_bound(m)) {
+    refuse(r, Refuse::Why::queue_full,
+           "model " + m.name() + " has " + std::to_string(m.queue.size()) +
+               " requests waiting already; retry later or raise scaling.queue.maxLength",
+           retry_after(m, now), out);
+    return;
+  }
+  m.queue.push(r);
+  m.peak.note(now, m.in_flight + m.waiting_requests());
+  touch(m);
+  work(now, out);
+}
+
+void Scheduler::State::dispatch(Request& r, Instance& i, base::TimePoint now, Actions& out) {
+  assert(i.usable() && i.in_flight < i.model->spec.scaling.target_concurrency);
+  r.instance = &i;
+  r.dispatched_at = now;
+  ++r.attempts;
+  ++i.in_flight;
+  ++i.model->in_flight;
+  ++in_flight;
+  i.used = true;
+  i.exclusive = r.retried;
+  out.emplace_back(std::in_place_type<Dispatch>, r.id, i.id, i.ready_at > r.queued_at, now - r.queued_at);
+}
+
+void Scheduler::State::dispatch_queue(Model& m, base::TimePoint now, Actions& out) {
+  while (Request* r = m.queue.first_retried()) {
+    Instance* const i = pick_empty(m);
+    if (i == nullptr) break;
+    m.queue.take(*r);
+    dispatch(*r, *i, now, out);
+  }
+  const bool keep_least = m.queue.first_retried() != nullptr;
+  while (Request* r = m.queue.first_fair()) {
+    Instance* const i = pick_slot(m, keep_least);
+    if (i == nullptr) break;
+    m.queue.take(*r);
+    dispatch(*r, *i, now, out);
+  }
+}
+
+void Scheduler::State::answering(base::RequestId id, base::TimePoint now) {
+  const auto found = requests.find(id);
+  if (found == requests.end() || found->second.instance == nullptr) return;
+  Request& r = found->second;
+  r.answering = true;
+  Model& m = *r.model;
+  if (m.backoff_step > 0 && r.instance->usable()) succeeded(m);
+  if (!r.instance->exclusive) return;
+  r.instance->exclusive = false;
+  if (!m.queue.empty()) timers.arm_at_latest(m.timer, now);
+}
+
+/// Takes a dispatched request off its instance. The instance may be stopped or forgotten by this.
+void Scheduler::State::release(Request& r, base::TimePoint now, Actions& out) {
+  Instance& i = *r.instance;
+  Model& m = *r.model;
+  assert(i.in_flight > 0 && m.in_flight > 0 && in_flight > 0);
+  r.instance = nullptr;
+  --i.in_flight;
+  --m.in_flight;
+  --in_flight;
+  ++i.served;
+  i.exclusive = false;
+  if (i.in_flight > 0) return;
+  i.idle_since = now;
+  if (i.phase == Instance::Phase::gone) {
+    instances.erase(i.id);
+  } else if (i.phase == Instance::Phase::ready && i.drain != Instance::Drain::none) {
+    stop(i, now, out);
+  } else if (i.phase == Instance::Phase::ready) {
+    timers.arm_at_latest(m.timer, now + m.spec.scaling.idle_timeout);
+    if (!waiters.empty()) room_changed = true;
+    if (m.spec.scaling.idle_timeout <= base::Duration::zero()) touch(m);
+  }
+}
+
+void Scheduler::State::ended(base::RequestId id, base::TimePoint now, Actions& out) {
+  const auto found = requests.find(id);
+  if (found == requests.end()) return;
+  Request& r = found->second;
+  Model& m = *r.model;
+  if (r.instance == nullptr) {
+    m.queue.remove(r);
+    touch(m);
+  } else {
+    if (r.answering) m.service.note(now - r.dispatched_at);
+    release(r, now, out);
+    if (!m.queue.empty()) dispatch_queue(m, now, out);
+    if (m.waiting || !m.claims.empty()) touch(m);  // it may need less now
+  }
+  requests.erase(found);
+  if (!dirty.empty() || room_changed || !retired.empty()) work(now, out);
+}
+
+void Scheduler::State::failed(base::RequestId id, RequestFailure failure, base::TimePoint now, Actions& out) {
+  const auto found = requests.find(id);
+  if (found == requests.end() || found->second.instance == nullptr) return;
+  Request& r = found->second;
+  Model& m = *r.model;
+  Instance& i = *r.instance;
+  const bool retry = !r.answering;
+  const bool killed = i.killed;
+  // A replica that lost a request before its first byte, or hangs, gets no more; those it still answers may end.
+  if (i.phase == Instance::Phase::ready && (retry || failure != RequestFailure::cut)) {
+    const char* const words = failure == RequestFailure::stalled ? "stalled" : "closed the connection";
+    if (!settled(i, now)) back_off(m, i, now);
+    m.last_failure = std::string("a replica ") + words;
+    drain_instance(i, Instance::Drain::suspect, std::string("suspect: it ") + words, now, out);
+  }
+  release(r, now, out);
+  touch(m);
+  if (!retry) {
+    requests.erase(found);
+  } else if (m.removed) {
+    refuse(r, Refuse::Why::model_removed, "model " + m.name() + " was removed", {}, out);
+  } else if (draining) {
+    refuse(r, Refuse::Why::draining, "the server is shutting down; retry in a moment", base::Seconds(5), out);
+  } else if (killed) {
+    refuse(r, Refuse::Why::replica_failed, "model " + m.name() + " was stopped by an operator", base::Seconds(1), out);
+  } else if (r.attempts >= policy.max_attempts) {
+    refuse(r, Refuse::Why::replica_failed,
+           "the replica failed " + std::to_string(r.attempts) + " times under this request; last: " + m.last_failure, {}, out);
+  } else {
+    r.queued_at = now;
+    r.deadline = now + m.spec.scaling.queue.timeout;
+    m.queue.push_retried(r);
+    m.peak.note(now, m.in_flight + m.waiting_requests());
+  }
+  work(now, out);
+}
+
+}  // namespace thaw::control

@@ -1,0 +1,136 @@
+#include "control/scheduler.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "control/state.h"
+
+namespace thaw::control {
+
+Scheduler::Scheduler(Policy policy, std::uint64_t first_instance) : state_(std::make_unique<State>()) {
+  state_->policy = policy;
+  state_->next_instance = std::max<std::uint64_t>(first_instance, 1);
+}
+
+Scheduler::~Scheduler() = default;
+
+// --- bringing everything to rest
+
+void Scheduler::State::touch(Model& m) {
+  if (m.dirty) return;
+  m.dirty = true;
+  dirty.push_back(&m);
+}
+
+/// Until nothing is left to decide. Ends because every round either starts, stops or refuses something, of which there is
+/// a bounded number, or changes nothing.
+void Scheduler::State::work(base::TimePoint now, Actions& out) {
+  for (std::size_t next = 0;;) {
+    if (next < dirty.size()) {
+      Model& m = *dirty[next++];
+      m.dirty = false;
+      reconcile(m, now, out);
+    } else if (room_changed) {
+      room_changed = false;
+      settle(now, out);
+    } else {
+      break;
+    }
+  }
+  dirty.clear();
+  if (!retired.empty()) bury();
+}
+
+void Scheduler::State::reconcile(Model& m, base::TimePoint now, Actions& out) {
+  if (m.removed) return;
+  dispatch_queue(m, now, out);
+  refuse_overdue(m, now, out);
+  stop_idle(m, now, out);
+  scale_down(m, now, out);
+  revive_scaled_down(m);
+  dispatch_queue(m, now, out);  // to revived ones
+  drop_surplus_claims(m, now, out);
+  drop_stuck_claims(m, now, out);
+  if (missing(m, now) == 0) {
+    leave_waiters(m);
+  } else if (!m.waiting) {
+    join_waiters(m, now);
+    // Nothing changed for those who wait already, unless time alone gave them a chance that tick() has yet to deliver.
+    if (timers.next() <= now) room_changed = true;
+    else try_place(m, now, out);
+  } else if (m.waits_entitled != entitled(m)) {
+    leave_waiters(m);
+    join_waiters(m, now);
+    room_changed = true;
+  }
+  timers.arm(m.timer, wake_at(m, now));
+}
+
+void Scheduler::State::bury() {
+  std::erase_if(retired, [](const std::unique_ptr<Model>& m) { return m->instances.empty() && m->in_flight == 0; });
+}
+
+Instance* Scheduler::State::find(base::InstanceId id) {
+  const auto found = instances.find(id);
+  return found == instances.end() ? nullptr : found->second.get();
+}
+
+std::vector<Model*> Scheduler::State::models_in_order() {
+  std::vector<Model*> all;
+  all.reserve(models.size());
+  for (auto& [name, m] : models) all.push_back(m.get());
+  std::sort(all.begin(), all.end(), [](const Model* a, const Model* b) { return a->timer.owner < b->timer.owner; });
+  return all;
+}
+
+// --- the public face
+
+void Scheduler::node_joined(const wire::NodeHello& hello, base::TimePoint now, Actions& out) { state_->joined(hello, now, out); }
+
+base::Status Scheduler::can_ever_run(const spec::ModelSpec& spec) const { return state_->can_ever_run(spec); }
+
+void Scheduler::model_deployed(const spec::ModelSpec& spec, base::TimePoint now, Actions& out) { state_->deployed(spec, now, out); }
+
+void Scheduler::model_removed(const base::ModelName& model, base::TimePoint now, Actions& out) { state_->removed(model, now, out); }
+
+void Scheduler::model_stopped(const base::ModelName& model, bool kill, base::TimePoint now, Actions& out) {
+  state_->stopped(model, kill, now, out);
+}
+
+bool Scheduler::has_model(const base::ModelName& model) const { return state_->models.count(model) > 0; }
+
+void Scheduler::request_arrived(const Arrival& arrival, base::TimePoint now, Actions& out) { state_->arrive(arrival, now, out); }
+
+void Scheduler::request_answering(base::RequestId request, base::TimePoint now) { state_->answering(request, now); }
+
+void Scheduler::request_ended(base::RequestId request, base::TimePoint now, Actions& out) { state_->ended(request, now, out); }
+
+void Scheduler::request_failed(base::RequestId request, RequestFailure failure, base::TimePoint now, Actions& out) {
+  state_->failed(request, failure, now, out);
+}
+
+void Scheduler::instance_ready(const wire::InstanceReady& event, base::TimePoint now, Actions& out) { state_->ready(event, now, out); }
+
+void Scheduler::instance_down(const wire::InstanceDown& event, base::TimePoint now, Actions& out) { state_->down(event, now, out); }
+
+void Scheduler::instance_gone(const wire::InstanceGone& event, base::TimePoint now, Actions& out) {
+  Instance* const i = state_->find(event.instance);
+  if (i == nullptr) return;
+  state_->gone(*i, now, out);
+  state_->work(now, out);
+}
+
+void Scheduler::drain(base::TimePoint now, Actions& out) { state_->drain(now, out); }
+
+base::TimePoint Scheduler::next_tick() const { return state_->timers.next(); }
+
+void Scheduler::tick(base::TimePoint now, Actions& out) {
+  while (Timer* timer = state_->timers.pop_due(now)) {
+    Model& m = *timer->model;
+    state_->touch(m);
+    if (m.waiting) state_->room_changed = true;
+  }
+  state_->work(now, out);
+}
+
+}  // namespace thaw::control

@@ -1,0 +1,353 @@
+#include "unit/control/scenario.h"
+
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <vector>
+
+#include "base/units.h"
+#include "control/scheduler.h"
+
+namespace thaw::control::test {
+
+namespace {
+
+using Words = std::vector<std::string>;
+using base::TimePoint;
+
+/// A mistake in the file itself, or an expectation that did not hold.
+[[noreturn]] void fail(const std::string& what) { throw std::runtime_error(what); }
+
+Words split(const std::string& line) {
+  std::istringstream stream(line);
+  Words words;
+  for (std::string word; stream >> word;) words.push_back(word);
+  return words;
+}
+
+base::Duration duration_of(const std::string& text) {
+  auto parsed = base::parse_duration(text);
+  if (!parsed) fail(parsed.error().message);
+  return *parsed;
+}
+
+std::string written(base::Duration d) { return d == base::Duration::zero() ? "0s" : base::format_duration(d); }
+
+std::uint64_t bytes_of(const std::string& text) {
+  auto parsed = base::parse_bytes(text);
+  if (!parsed) fail(parsed.error().message);
+  return *parsed;
+}
+
+std::uint32_t number_of(const std::string& text) {
+  std::size_t used = 0;
+  const unsigned long value = std::stoul(text, &used);
+  if (used != text.size()) fail("'" + text + "' is no number");
+  return static_cast<std::uint32_t>(value);
+}
+
+std::pair<std::string, std::string> key_value(const std::string& word) {
+  const std::size_t at = word.find('=');
+  if (at == std::string::npos) fail("'" + word + "' should be KEY=VALUE");
+  return {word.substr(0, at), word.substr(at + 1)};
+}
+
+spec::DeviceKind kind_of(const std::string& text) {
+  if (text.rfind("cpu", 0) == 0) return spec::DeviceKind::cpu;
+  if (text.rfind("cuda", 0) == 0) return spec::DeviceKind::cuda;
+  fail("'" + text + "' is no device kind; cpu or cuda");
+}
+
+/// NODE DEVICE=BYTES...
+wire::NodeHello node_of(const Words& words) {
+  wire::NodeHello hello;
+  hello.node = base::NodeName(words.at(1));
+  for (std::size_t n = 2; n < words.size(); ++n) {
+    const auto [id, bytes] = key_value(words[n]);
+    wire::DeviceInfo info;
+    info.id = base::DeviceId(id);
+    info.kind = kind_of(id);
+    info.total_bytes = info.budget_bytes = bytes_of(bytes);
+    hello.devices.push_back(info);
+  }
+  return hello;
+}
+
+/// MODEL memory=BYTES [KEY=VALUE]...
+spec::ModelSpec model_of(const Words& words) {
+  spec::ModelSpec spec;
+  spec.name = base::ModelName(words.at(1));
+  spec.source.path = "/models/" + words[1] + ".gguf";
+  spec.scaling.idle_timeout = base::Seconds(60);
+  for (std::size_t n = 2; n < words.size(); ++n) {
+    const auto [key, value] = key_value(words[n]);
+    if (key == "memory") spec.resources.device_memory_bytes = bytes_of(value);
+    else if (key == "device") spec.resources.device = kind_of(value);
+    else if (key == "min") spec.scaling.min_replicas = number_of(value);
+    else if (key == "max") spec.scaling.max_replicas = number_of(value);
+    else if (key == "target") spec.scaling.target_concurrency = number_of(value);
+    else if (key == "idle") spec.scaling.idle_timeout = duration_of(value);
+    else if (key == "queue") spec.scaling.queue.max_length = number_of(value);
+    else if (key == "queue_timeout") spec.scaling.queue.timeout = duration_of(value);
+    else if (key == "args") spec.args = {value};
+    else fail("a model has no '" + key + "'");
+  }
+  return spec;
+}
+
+Policy policy_of(const Words& words) {
+  Policy policy;
+  for (std::size_t n = 1; n < words.size(); ++n) {
+    const auto [key, value] = key_value(words[n]);
+    if (key == "max_attempts") policy.max_attempts = number_of(value);
+    else if (key == "backoff_first") policy.backoff_first = duration_of(value);
+    else if (key == "backoff_max") policy.backoff_max = duration_of(value);
+    else if (key == "turn_min") policy.turn_min = duration_of(value);
+    else if (key == "turn_max") policy.turn_max = duration_of(value);
+    else fail("the policy has no '" + key + "' here");
+  }
+  return policy;
+}
+
+struct Describe {
+  std::string operator()(const Start& a) const {
+    return "start " + id(a.command.instance) + " " + a.command.model.name.str() + " " + a.node.str() + "/" + a.command.device.str();
+  }
+  std::string operator()(const Stop& a) const { return "stop " + id(a.instance) + " " + a.reason; }
+  std::string operator()(const Dispatch& a) const {
+    return "dispatch " + id(a.request) + " to " + id(a.instance) + (a.cold ? " cold" : " warm") + " after " +
+           written(a.queued);
+  }
+  std::string operator()(const Refuse& a) const {
+    return "refuse " + id(a.request) + " " + to_string(a.why) + " retry " + written(a.retry_after) + " " + a.message;
+  }
+  template <typename Id>
+  static std::string id(Id value) { return std::to_string(value.value()); }
+};
+
+/// `pattern` matches a beginning of `text`; "..." in it stands for anything.
+bool matches(const std::string& pattern, const std::string& text) {
+  std::size_t at = 0;
+  for (std::size_t from = 0, part_number = 0; from <= pattern.size(); ++part_number) {
+    const std::size_t dots = pattern.find("...", from);
+    std::string part = pattern.substr(from, dots == std::string::npos ? dots : dots - from);
+    if (part_number > 0) part.erase(0, part.find_first_not_of(' '));
+    const std::size_t found = text.find(part, at);
+    if (found == std::string::npos || (part_number == 0 && found != 0)) return false;
+    at = found + part.size();
+    if (dots == std::string::npos) break;
+    from = dots + 3;
+  }
+  const std::string last = pattern.size() >= 3 ? pattern.substr(pattern.size() - 3) : "";
+  return last == "..." || at == text.size() || text[at] == ' ';
+}
+
+struct Line {
+  std::size_t number = 0;
+  TimePoint at{};
+  std::string text;
+};
+
+class Player {
+ public:
+  explicit Player(std::string name) : name_(std::move(name)) {}
+
+  void play(const std::string& text) {
+    std::istringstream stream(text);
+    for (std::string line; std::getline(stream, line);) {
+      ++number_;
+      take(line.substr(0, line.find('#')));
+    }
+    for (const Line& happened : happened_) {
+      if (next_ == expected_.size()) report(number_, "nothing more", happened);
+      const Line& wanted = expected_[next_++];
+      if (wanted.at != happened.at || !matches(wanted.text, happened.text)) report(wanted.number, shown(wanted), happened);
+    }
+    if (next_ < expected_.size()) {
+      fail(place(expected_[next_].number) + "expected " + shown(expected_[next_]) + ", but nothing more happened" + history());
+    }
+  }
+
+  [[nodiscard]] std::string place(std::size_t number) const { return name_ + ":" + std::to_string(number) + ": "; }
+  [[nodiscard]] std::size_t number() const { return number_; }
+
+ private:
+  void take(const std::string& line) {
+    Words words = split(line);
+    if (words.empty()) return;
+    if (words[0] == "policy") {
+      policy_ = policy_of(words);
+      return;
+    }
+    if (line[0] != ' ' && line[0] != '\t' && words[0][0] >= '0' && words[0][0] <= '9') {
+      const TimePoint at = start_ + duration_of(words[0]);
+      if (at < now_) fail("time goes back");
+      now_ = at;
+      words.erase(words.begin());
+      if (words.empty()) fail("nothing behind the time");
+    }
+    if (words[0] == "->") {
+      std::string text;
+      for (std::size_t n = 1; n < words.size(); ++n) text += (n > 1 ? " " : "") + words[n];
+      expected_.push_back({number_, now_, text});
+      return;
+    }
+    if (!scheduler_) scheduler_ = std::make_unique<Scheduler>(policy_);
+    tick_until_now();
+    if (words[0] == "check") {
+      check(words);
+    } else {
+      event(words);
+      record(now_);
+    }
+  }
+
+  void tick_until_now() {
+    for (int ticks = 0; scheduler_->next_tick() <= now_; ++ticks) {
+      if (ticks > 100'000) fail("ticks without end");
+      const TimePoint at = scheduler_->next_tick();
+      scheduler_->tick(at, actions_);
+      record(at);
+    }
+  }
+
+  void record(TimePoint at) {
+    for (const Action& action : actions_) happened_.push_back({0, at, std::visit(Describe{}, action)});
+    actions_.clear();
+  }
+
+  void event(const Words& w) {
+    const std::string& verb = w[0];
+    Scheduler& s = *scheduler_;
+    if (verb == "node") s.node_joined(node_of(w), now_, actions_);
+    else if (verb == "model") s.model_deployed(model_of(w), now_, actions_);
+    else if (verb == "remove") s.model_removed(base::ModelName(w.at(1)), now_, actions_);
+    else if (verb == "stop") s.model_stopped(base::ModelName(w.at(1)), w.size() > 2 && w[2] == "kill", now_, actions_);
+    else if (verb == "drain") s.drain(now_, actions_);
+    else if (verb == "tick") s.tick(now_, actions_);
+    else if (verb == "request") {
+      s.request_arrived({request(w), base::ModelName(w.at(2)), base::TenantName(w.size() > 3 ? w[3] : "t")}, now_, actions_);
+    } else if (verb == "answering") s.request_answering(request(w), now_);
+    else if (verb == "end") s.request_ended(request(w), now_, actions_);
+    else if (verb == "fail") s.request_failed(request(w), failure(w.at(2)), now_, actions_);
+    else if (verb == "ready") s.instance_ready({instance(w), "/run/x.sock", {}}, now_, actions_);
+    else if (verb == "down") down(w);
+    else if (verb == "gone") s.instance_gone({instance(w)}, now_, actions_);
+    else fail("no event '" + verb + "'");
+  }
+
+  static base::RequestId request(const Words& w) { return base::RequestId(number_of(w.at(1))); }
+  static base::InstanceId instance(const Words& w) { return base::InstanceId(number_of(w.at(1))); }
+
+  static RequestFailure failure(const std::string& text) {
+    if (text == "connect") return RequestFailure::connect;
+    if (text == "stalled") return RequestFailure::stalled;
+    if (text == "cut") return RequestFailure::cut;
+    fail("no failure '" + text + "'; connect, stalled or cut");
+  }
+
+  void down(const Words& w) {
+    wire::InstanceDown event;
+    event.instance = instance(w);
+    const std::string& reason = w.at(2);
+    if (reason == "stopped") event.reason = wire::DownReason::stopped;
+    else if (reason == "start_failed") event.reason = wire::DownReason::start_failed;
+    else if (reason == "start_timeout") event.reason = wire::DownReason::start_timeout;
+    else if (reason == "crashed") event.reason = wire::DownReason::crashed;
+    else if (reason == "out_of_memory") event.reason = wire::DownReason::out_of_memory;
+    else fail("no reason '" + reason + "'");
+    for (std::size_t n = 3; n < w.size(); ++n) event.detail += (n > 3 ? " " : "") + w[n];
+    scheduler_->instance_down(event, now_, actions_);
+  }
+
+  void check(const Words& w) {
+    const std::string& what = w.at(1);
+    if (what == "asleep") {
+      if (!scheduler_->instances().empty()) fail("an instance is left" + history());
+      if (scheduler_->requests_in_flight() != 0) fail("a request is left" + history());
+      if (scheduler_->next_tick() != base::never()) fail("a timer is left" + history());
+    } else if (what == "reserved") {
+      check_reserved(w.at(2), bytes_of(w.at(3)));
+    } else if (what == "model") {
+      check_model(w);
+    } else {
+      fail("no check '" + what + "'; asleep, reserved or model");
+    }
+  }
+
+  void check_reserved(const std::string& device, std::uint64_t bytes) {
+    for (const DeviceView& v : scheduler_->devices()) {
+      if (v.node.str() + "/" + v.info.id.str() != device) continue;
+      if (v.reserved_bytes != bytes) fail(device + " has reserved " + base::format_bytes(v.reserved_bytes) + history());
+      return;
+    }
+    fail("no device " + device);
+  }
+
+  void check_model(const Words& w) {
+    for (const ModelView& v : scheduler_->models()) {
+      if (v.model.str() != w.at(2)) continue;
+      for (std::size_t n = 3; n < w.size(); ++n) {
+        const auto [key, value] = key_value(w[n]);
+        const std::uint64_t is = key == "ready"            ? v.ready
+                                 : key == "starting"       ? v.starting
+                                 : key == "stopping"       ? v.stopping
+                                 : key == "in_flight"      ? v.in_flight
+                                 : key == "queued"         ? v.queued
+                                 : key == "cold_starts"    ? v.cold_starts
+                                 : key == "start_failures" ? v.start_failures
+                                 : key == "evictions"      ? v.evictions
+                                                           : (fail("a model has no '" + key + "'"), 0);
+        if (is != number_of(value)) fail(w[2] + " has " + key + "=" + std::to_string(is) + history());
+      }
+      return;
+    }
+    fail("no model " + w.at(2));
+  }
+
+  [[nodiscard]] std::string shown(const Line& line) const {
+    return written(line.at - start_) + " -> " + line.text;
+  }
+  [[nodiscard]] std::string history() const {
+    std::string text = "\nwhat happened:";
+    for (const Line& line : happened_) text += "\n  " + shown(line);
+    return text;
+  }
+  [[noreturn]] void report(std::size_t number, const std::string& wanted, const Line& happened) {
+    number_ = number;
+    fail("expected " + wanted + "\nbut there was " + shown(happened) + history());
+  }
+
+  std::string name_;
+  std::size_t number_ = 0;
+  Policy policy_;
+  std::unique_ptr<Scheduler> scheduler_;
+  const TimePoint start_ = TimePoint{} + base::Seconds(1000);  ///< times count from an origin that is not the clock's
+  TimePoint now_ = start_;
+  Actions actions_;
+  std::vector<Line> expected_;
+  std::vector<Line> happened_;
+  std::size_t next_ = 0;
+};
+
+}  // namespace
+
+std::string play_scenario_text(const std::string& name, const std::string& text) {
+  Player player(name);
+  try {
+    player.play(text);
+  } catch (const std::exception& e) {
+    return player.place(player.number()) + e.what();
+  }
+  return {};
+}
+
+std::string play_scenario(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) return "cannot read " + path;
+  std::stringstream text;
+  text << file.rdbuf();
+  return play_scenario_text(path, text.str());
+}
+
+}  // namespace thaw::control::test
