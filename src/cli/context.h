@@ -1,0 +1,42 @@
+#pragma once
+
+#include <functional>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "cli/client.h"
+#include "cli/credentials.h"
+#include "cli/exit_code.h"
+#include "cli/serve.h"
+#include "cli/terminal.h"
+#include "node/agent.h"
+
+namespace thaw::cli {
+
+/// What commands get from outside: streams, terminal, environment, and the two things that are not HTTP calls. main() fills it with
+/// the real ones, a test with its own. Everything in it outlives the command. One thread.
+struct Context {
+  std::ostream& out;
+  std::ostream& err;
+  Terminal terminal;
+  Environment environment;
+  std::function<int(const ServeOptions&)> serve;
+  std::function<std::vector<node::Finding>(const node::AgentConfig&)> examine_host;
+  bool json = false;  ///< --json was given: standard output carries JSON and nothing else
+
+  /// A client of the server that the environment or the credentials file names.
+  [[nodiscard]] base::Result<Client> client() const;
+
+  /// One call of the server's API: the answer's body.
+  [[nodiscard]] base::Result<std::string> call(const HttpRequest& request) const;
+
+  /// Prints "thaw: MESSAGE" on the error stream. Returns the exit code for that kind of error.
+  int fail(const base::Error& error) const;
+
+  /// Prints the server's JSON as it is, as one line. Returns kExitOk.
+  int print_json(std::string_view body) const;
+};
+
+}  // namespace thaw::cli

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "spec/model_spec.h"
+
+namespace thaw::cli {
+
+/// `thaw deploy`'s flags. What is given overrides what the file says.
+struct DeployFlags {
+  std::string path;  ///< FILE.yaml, PATH.gguf, or "-" for YAML on standard input
+  std::optional<std::string> name;
+  std::optional<std::string> device;         ///< "cpu" or "cuda"
+  std::optional<std::string> device_memory;  ///< as base::parse_bytes reads it
+  std::optional<std::uint32_t> min_replicas;
+  std::optional<std::uint32_t> max_replicas;
+  std::optional<std::uint32_t> concurrency;
+  std::optional<std::string> idle_timeout;   ///< as base::parse_duration reads it
+  std::optional<std::uint32_t> context;      ///< handed to llama.cpp as -c
+};
+
+inline constexpr std::size_t kMaxModelNameLength = 63;
+
+/// A valid model name from a file's name: "/models/Llama 3.2_Q4.GGUF" -> "llama-3.2_q4". Lower-cased, what is not allowed becomes
+/// '-', no '.', '_' or '-' at either end, cut to 63 characters; "model" when nothing is left.
+std::string model_name_from_path(const std::string& path);
+
+/// The spec that `thaw deploy` sends: read from the file and changed by the flags, or made from the flags for a GGUF file (told by its
+/// first bytes), then checked as a whole. Relative paths in a YAML file count from its folder, those of flags and of standard
+/// input from the current one. Errors are those of spec::parse_model and spec::validate, or name the flag.
+base::Result<spec::ModelSpec> make_spec(const DeployFlags& flags);
+
+}  // namespace thaw::cli

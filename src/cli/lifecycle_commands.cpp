@@ -1,0 +1,58 @@
+#include <memory>
+
+#include <boost/json.hpp>
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "cli/commands.h"
+#include "cli/json.h"
+
+namespace thaw::cli {
+namespace {
+
+int stop_model(Context& context, const std::string& name, bool kill) {
+  const auto body = context.call({"POST", "/admin/v1/models/" + percent_encode(name) + "/stop" + (kill ? "?kill=1" : ""), ""});
+  if (!body.ok()) return context.fail(body.error());
+  if (context.json) return context.print_json(*body);
+  const auto answer = parse_object(*body, "the server");
+  if (!answer.ok()) return context.fail(answer.error());
+  const std::uint64_t count = count_of(*answer, "stopping");
+  if (count == 0) {
+    context.out << name << " is asleep already\n";
+  } else {
+    context.out << fmt::format("stopping {} instance{} of {}\n", count, count == 1 ? "" : "s", name);
+  }
+  return kExitOk;
+}
+
+int remove_model(Context& context, const std::string& name) {
+  const auto body = context.call({"DELETE", "/admin/v1/models/" + percent_encode(name), ""});
+  if (!body.ok()) return context.fail(body.error());
+  if (context.json) return context.print_json(*body);
+  context.out << "removed " << name << " (its file stays)\n";
+  return kExitOk;
+}
+
+std::string check_not_empty(const std::string& text) { return text.empty() ? "the name is empty" : ""; }
+
+}  // namespace
+
+void add_lifecycle_commands(Commands& commands) {
+  struct StopFlags {
+    std::string model;
+    bool kill = false;
+  };
+  auto flags = std::make_shared<StopFlags>();
+  CLI::App* stop = commands.add("stop", "Put a model to sleep now; the next request wakes it", "The server's JSON",
+                                {"thaw stop stories", "thaw stop stories --kill"},
+                                [flags](Context& context) { return stop_model(context, flags->model, flags->kill); });
+  stop->add_option("MODEL", flags->model, "Its name")->required()->check(CLI::Validator(check_not_empty, ""));
+  stop->add_flag("--kill", flags->kill, "Do not let running requests finish");
+
+  auto name = std::make_shared<std::string>();
+  CLI::App* rm = commands.add("rm", "Stop a model and forget it; its weight file stays", "The server's JSON", {"thaw rm stories"},
+                              [name](Context& context) { return remove_model(context, *name); });
+  rm->add_option("MODEL", *name, "Its name")->required()->check(CLI::Validator(check_not_empty, ""));
+}
+
+}  // namespace thaw::cli

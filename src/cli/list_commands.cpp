@@ -1,0 +1,168 @@
+#include <chrono>
+#include <memory>
+
+#include <boost/json.hpp>
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "base/units.h"
+#include "cli/commands.h"
+#include "cli/json.h"
+#include "cli/table.h"
+
+namespace thaw::cli {
+namespace {
+
+namespace json = boost::json;
+using Align = Table::Align;
+
+Style style_of_state(const std::string& state) {
+  if (state == "ready") return Style::green;
+  if (state == "asleep") return Style::dim;
+  if (state == "backoff") return Style::red;
+  return Style::yellow;
+}
+
+std::string bytes_or_dash(const json::object& object, std::string_view key) {
+  const std::uint64_t bytes = count_of(object, key);
+  return bytes == 0 ? "-" : base::format_bytes(bytes);
+}
+
+std::string age_of_ms(double ms) { return format_age(base::Millis(static_cast<std::int64_t>(ms))); }
+
+std::string age_since(const json::object& object, std::string_view unix_ms_key) {
+  const auto then_ms = number_of(object, unix_ms_key);
+  if (!then_ms) return "-";
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return age_of_ms(static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count()) - *then_ms);
+}
+
+/// Why models are in back-off: one line each, below the table.
+void print_failures(const std::vector<const json::object*>& models, Context& context) {
+  for (const json::object* model : models) {
+    const std::string failure = text_of(*model, "last_failure");
+    if (text_of(*model, "state") == "backoff" && !failure.empty())
+      context.out << styled(text_of(*model, "name") + ":", Style::red, context.terminal.colours) << ' ' << failure << '\n';
+  }
+}
+
+void print_models(const std::vector<const json::object*>& models, Context& context) {
+  Table table({{"NAME"}, {"STATE"}, {"REPLICAS", Align::right}, {"ACTIVE", Align::right}, {"QUEUED", Align::right}, {"DEVICE"},
+               {"MEMORY", Align::right}, {"WEIGHTS", Align::right}, {"AGE", Align::right}});
+  for (const json::object* model : models) {
+    const std::string state = text_of(*model, "state");
+    table.add({{text_of(*model, "name"), Style::bold},
+               {state, style_of_state(state)},
+               {fmt::format("{}/{}", count_of(*model, "ready") + count_of(*model, "starting"), count_of(*model, "max_replicas"))},
+               {std::to_string(count_of(*model, "in_flight"))},
+               {std::to_string(count_of(*model, "queued"))},
+               {text_of(*model, "device")},
+               {bytes_or_dash(*model, "device_memory_bytes")},
+               {bytes_or_dash(*model, "weights_bytes")},
+               {age_since(*model, "created_unix_ms")}});
+  }
+  context.out << table.render(context.terminal.colours);
+  print_failures(models, context);
+}
+
+/// One model as lines of "key  value".
+void print_model(const json::object& model, Context& context) {
+  const auto line = [&context](std::string_view key, const std::string& value) {
+    if (!value.empty()) context.out << styled(fmt::format("{:<14}", key), Style::dim, context.terminal.colours) << value << '\n';
+  };
+  const std::string state = text_of(model, "state");
+  line("name", text_of(model, "name"));
+  line("state", styled(state, style_of_state(state), context.terminal.colours));
+  line("source", text_of(model, "source"));
+  line("engine", text_of(model, "engine"));
+  line("device", fmt::format("{}, {} a replica", text_of(model, "device"), bytes_or_dash(model, "device_memory_bytes")));
+  line("weights", bytes_or_dash(model, "weights_bytes"));
+  line("replicas", fmt::format("{} ready, {} starting (from {} to {})", count_of(model, "ready"), count_of(model, "starting"),
+                               count_of(model, "min_replicas"), count_of(model, "max_replicas")));
+  line("requests", fmt::format("{} running, {} queued", count_of(model, "in_flight"), count_of(model, "queued")));
+  line("cold starts", fmt::format("{}, {} failed, {} evictions", count_of(model, "cold_starts"), count_of(model, "start_failures"),
+                                  count_of(model, "evictions")));
+  if (const auto cost_ms = number_of(model, "start_cost_ms"); cost_ms && *cost_ms > 0) line("start takes", format_ms(*cost_ms));
+  line("last failure", text_of(model, "last_failure"));
+  line("deployed", age_since(model, "created_unix_ms") + " ago, changed " + age_since(model, "updated_unix_ms") + " ago");
+}
+
+int list_models(Context& context, const std::string& name) {
+  const std::string path = name.empty() ? "/admin/v1/models" : "/admin/v1/models/" + percent_encode(name);
+  const auto body = context.call({"GET", path, ""});
+  if (!body.ok()) return context.fail(body.error());
+  if (context.json) return context.print_json(*body);
+  const auto answer = parse_object(*body, "the server");
+  if (!answer.ok()) return context.fail(answer.error());
+  if (!name.empty()) {
+    print_model(*answer, context);
+    return kExitOk;
+  }
+  const auto models = objects_of(*answer, "models");
+  if (models.empty()) {
+    context.err << "no models; deploy one with `thaw deploy PATH.gguf`\n";
+  } else {
+    print_models(models, context);
+  }
+  return kExitOk;
+}
+
+void print_instances(const std::vector<const json::object*>& instances, Context& context) {
+  Table table({{"ID", Align::right}, {"MODEL"}, {"STATE"}, {"DEVICE"}, {"RESERVED", Align::right}, {"RESIDENT", Align::right},
+               {"ACTIVE", Align::right}, {"SERVED", Align::right}, {"AGE", Align::right}, {"IDLE", Align::right}, {"PID", Align::right}});
+  for (const json::object* instance : instances) {
+    const std::string state = text_of(*instance, "state");
+    const auto idle_ms = number_of(*instance, "idle_ms");
+    const std::uint64_t pid = count_of(*instance, "pid");
+    table.add({{std::to_string(count_of(*instance, "id"))},
+               {text_of(*instance, "model"), Style::bold},
+               {state, style_of_state(state)},
+               {text_of(*instance, "device")},
+               {bytes_or_dash(*instance, "device_bytes")},
+               {bytes_or_dash(*instance, "memory_bytes")},
+               {std::to_string(count_of(*instance, "in_flight"))},
+               {std::to_string(count_of(*instance, "served"))},
+               {age_of_ms(number_of(*instance, "age_ms").value_or(0))},
+               {idle_ms ? age_of_ms(*idle_ms) : "-"},
+               {pid == 0 ? "-" : std::to_string(pid)}});
+  }
+  context.out << table.render(context.terminal.colours);
+}
+
+int list_instances(Context& context) {
+  const auto body = context.call({"GET", "/admin/v1/instances", ""});
+  if (!body.ok()) return context.fail(body.error());
+  if (context.json) return context.print_json(*body);
+  const auto answer = parse_object(*body, "the server");
+  if (!answer.ok()) return context.fail(answer.error());
+  const auto instances = objects_of(*answer, "instances");
+  if (instances.empty()) {
+    context.err << "no instances: every model is asleep\n";
+  } else {
+    print_instances(instances, context);
+    context.out << '\n';
+  }
+  Table devices({{"DEVICE"}, {"NAME"}, {"RESERVED", Align::right}, {"BUDGET", Align::right}, {"TOTAL", Align::right}});
+  for (const json::object* device : objects_of(*answer, "devices"))
+    devices.add({{text_of(*device, "id"), Style::bold},
+                 {text_of(*device, "name")},
+                 {base::format_bytes(count_of(*device, "reserved_bytes"))},
+                 {base::format_bytes(count_of(*device, "budget_bytes"))},
+                 {base::format_bytes(count_of(*device, "total_bytes"))}});
+  context.out << devices.render(context.terminal.colours);
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_list_commands(Commands& commands) {
+  auto name = std::make_shared<std::string>();
+  CLI::App* ls = commands.add("ls", "List models, asleep or not; or show one of them", "The server's JSON; for one model with its spec",
+                              {"thaw ls", "thaw ls stories --json"}, [name](Context& context) { return list_models(context, *name); });
+  ls->add_option("MODEL", *name, "Show this model only");
+
+  commands.add("ps", "List running instances and how full the devices are", "The server's JSON", {"thaw ps", "thaw ps --json"},
+               list_instances);
+}
+
+}  // namespace thaw::cli

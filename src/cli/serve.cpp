@@ -1,0 +1,278 @@
+#include "cli/serve.h"
+
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <memory>
+
+#include "base/units.h"
+#include "base/version.h"
+#include "cli/credentials.h"
+#include "cli/exit_code.h"
+#include "cli/files.h"
+#include "controller/controller.h"
+#include "gateway/server.h"
+#include "net/worker.h"
+#include "node/agent.h"
+#include "observe/json_log.h"
+#include "spec/parse.h"
+#include "store/api_key.h"
+
+namespace thaw::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using base::Error;
+using base::ErrorKind;
+using base::Result;
+using base::Status;
+
+constexpr std::uint64_t kInstanceIdsPerStart = 1'000'000;
+constexpr std::size_t kMaxConfigBytes = 1U << 20U;
+constexpr const char* kInitName = "thaw-init";
+
+bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.rfind("127.", 0) == 0; }
+
+Result<spec::ServerConfig> load_config(const ServeOptions& options) {
+  spec::ServerConfig config;
+  if (!options.config_path.empty()) {
+    THAW_ASSIGN_OR_RETURN(const std::string text, read_text_file(options.config_path, kMaxConfigBytes));
+    THAW_ASSIGN_OR_RETURN(config, spec::parse_server_config(text, options.config_path, config));
+  }
+  if (options.data_dir) config.data_dir = *options.data_dir;
+  if (options.listen) THAW_RETURN_IF_ERROR(spec::parse_listen(*options.listen, config));
+  if (options.sandbox) config.node.sandbox = *options.sandbox;
+  if (options.log_level) config.log_level = *options.log_level;
+  config.log_json = config.log_json || options.log_json;
+  config.dev = options.dev;
+  config.data_dir = fs::absolute(config.data_dir).lexically_normal().string();
+  if (config.dev && !is_loopback(config.listen_host))
+    return Error{ErrorKind::invalid, "--dev serves without API keys and therefore only on a loopback address, not on " + config.listen_host +
+                                         "; leave --dev out, or use --listen 127.0.0.1:7420"};
+  return config;
+}
+
+void set_up_logging(const spec::ServerConfig& config) {
+  auto logger = std::make_shared<spdlog::logger>("thaw", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  logger->set_level(spdlog::level::from_str(config.log_level == "warn" ? "warning" : config.log_level));
+  if (config.log_json) {
+    logger->set_formatter(observe::make_json_formatter());
+  } else {
+    logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%-5l%$ %v");
+  }
+  logger->flush_on(spdlog::level::info);
+  spdlog::set_default_logger(std::move(logger));
+}
+
+/// The static first process of a sandbox lies beside the binary, or where the package puts it.
+Result<std::string> find_init() {
+  std::error_code error;
+  const fs::path self = fs::read_symlink("/proc/self/exe", error);
+  const fs::path beside = self.parent_path() / kInitName;
+  const fs::path installed = fs::path("/usr/lib/thaw") / kInitName;
+  if (fs::exists(beside, error)) return beside.string();
+  if (fs::exists(installed, error)) return installed.string();
+  return Error{ErrorKind::not_found, fmt::format("cannot find {}: looked at {} and {}; build the whole project", kInitName, beside.string(), installed.string())};
+}
+
+Status make_data_dir(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) return Error{ErrorKind::io, "cannot create the data directory " + path + ": " + error.message() + "; choose another with --data-dir"};
+  // Sandboxed engines reach their sockets below it as other users, so it can be passed through but not read.
+  if (chmod(path.c_str(), 0711) < 0) return base::errno_error("cannot set the mode of " + path, errno);
+  return {};
+}
+
+std::int64_t unix_ms() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+std::string url_of(const spec::ServerConfig& config, std::uint16_t port) {
+  std::string host = config.listen_host;
+  if (host.empty() || host == "0.0.0.0") host = "127.0.0.1";
+  if (host == "::") host = "::1";
+  return fmt::format("http://{}:{}", host.find(':') == std::string::npos ? host : "[" + host + "]", port);
+}
+
+/// A first key if there is none: returned once, never stored in clear by the store.
+Result<std::string> first_key(store::Store& store) {
+  THAW_ASSIGN_OR_RETURN(const auto keys, store.keys());
+  if (!keys.empty()) return std::string();
+  store::StoredKey key;
+  key.name = "first key";
+  key.tenant = base::TenantName("default");
+  key.created_unix_ms = unix_ms();
+  THAW_ASSIGN_OR_RETURN(const std::string secret, store::new_key_secret());
+  THAW_ASSIGN_OR_RETURN(key.salt, store::new_salt());
+  key.hash = store::hash_secret(key.salt, secret);
+  THAW_ASSIGN_OR_RETURN(const base::KeyId id, store.add_key(key));
+  return store::format_key(id, secret);
+}
+
+/// Leaves URL and key where this machine's CLI looks. The copy in the data directory brings the key back after another server's start took that place.
+void tell_cli(const spec::ServerConfig& config, const std::string& url, const std::string& new_key) {
+  const std::string kept = config.data_dir + "/client.json";
+  Credentials credentials{url, new_key};
+  if (new_key.empty()) {
+    const auto before = load_credentials(kept);
+    if (!before.ok()) return;
+    credentials.api_key = before->api_key;
+  }
+  const auto save = [&](const std::string& path) {
+    if (path.empty()) return;
+    if (const Status saved = save_credentials(path, credentials); !saved.ok()) spdlog::warn("{}", saved.error().message);
+  };
+  save(kept);
+  save(credentials_path(process_environment()));
+}
+
+/// SIGTERM and SIGINT as loop events. The signals must be blocked in every thread.
+class Signals final : public net::Pollable {
+ public:
+  static Result<std::unique_ptr<Signals>> watch(net::Loop& loop, const sigset_t& set, std::function<void(int)> handler) {
+    const int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (fd < 0) return base::errno_error("cannot watch signals", errno);
+    std::unique_ptr<Signals> signals(new Signals(loop, fd, std::move(handler)));
+    THAW_RETURN_IF_ERROR(loop.watch(fd, EPOLLIN, signals.get()));
+    return signals;
+  }
+  ~Signals() {
+    loop_.unwatch(fd_, this);
+    close(fd_);
+  }
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
+  void on_events(std::uint32_t /*events*/) override {
+    signalfd_siginfo info{};
+    if (read(fd_, &info, sizeof info) == sizeof info) handler_(static_cast<int>(info.ssi_signo));
+  }
+
+ private:
+  Signals(net::Loop& loop, int fd, std::function<void(int)> handler) : loop_(loop), fd_(fd), handler_(std::move(handler)) {}
+  net::Loop& loop_;
+  int fd_;
+  std::function<void(int)> handler_;
+};
+
+/// The models of before, as they were. One that cannot be read any more is kept in the store and said, not dropped.
+Status wake_models(store::Store& store, controller::Controller& controller) {
+  THAW_ASSIGN_OR_RETURN(const auto models, store.models());
+  for (const auto& stored : models) {
+    auto parsed = spec::parse_model(stored.spec_json, "store:" + stored.name.str(), "/");
+    if (!parsed.ok()) {
+      spdlog::error("model {} cannot be read from the store and is left out: {}", stored.name.str(), parsed.error().message);
+      continue;
+    }
+    THAW_ASSIGN_OR_RETURN(const std::uint32_t usage_ref, store.model_ref(stored.name));
+    std::error_code error;
+    const auto size = fs::file_size(parsed->source.path, error);
+    if (error) spdlog::warn("{}: {}: {}", stored.name.str(), parsed->source.path, error.message());
+    controller.deploy({std::move(parsed).value(), error ? 0 : size, usage_ref, stored.created_unix_ms, stored.updated_unix_ms, nullptr});
+  }
+  if (!models.empty()) spdlog::info("{} models found again", models.size());
+  return {};
+}
+
+node::AgentConfig agent_config(const spec::ServerConfig& config, std::string init_path) {
+  char host[256] = "localhost";
+  gethostname(host, sizeof host - 1);
+  return {base::NodeName(host),     config.data_dir,           std::move(init_path), config.node, config.cpu_memory_bytes,
+          config.cuda_reserve_bytes, config.engine_paths};
+}
+
+void greet(const spec::ServerConfig& config, const std::string& url, const std::string& new_key) {
+  if (config.node.sandbox == spec::SandboxKind::none)
+    spdlog::warn("--sandbox=none: engines run UNSANDBOXED, as this user, with this user's files and network. For development only.");
+  if (config.dev) spdlog::warn("--dev: NO API KEY is asked for. Anybody on this machine can use and administer this server.");
+  if (!new_key.empty()) {
+    fmt::print(stderr,
+               "\n  A first API key was made. It is shown this once:\n\n    {}\n\n"
+               "  The thaw command on this machine finds it by itself; other clients send it as \"Authorization: Bearer KEY\".\n\n",
+               new_key);
+  }
+  spdlog::info("thaw {} serves on {} (OpenAI API at {}/v1), data in {}", base::kVersion, url, url, config.data_dir);
+}
+
+Result<int> serve(const ServeOptions& options) {
+  THAW_ASSIGN_OR_RETURN(const spec::ServerConfig config, load_config(options));
+  set_up_logging(config);
+  THAW_ASSIGN_OR_RETURN(std::string init_path, find_init());
+  THAW_RETURN_IF_ERROR(make_data_dir(config.data_dir));
+
+  sigset_t signal_set;
+  sigemptyset(&signal_set);
+  sigaddset(&signal_set, SIGTERM);
+  sigaddset(&signal_set, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signal_set, nullptr);  // before the first thread, so that all inherit it
+  signal(SIGPIPE, SIG_IGN);
+
+  THAW_ASSIGN_OR_RETURN(const auto loop, net::Loop::create());
+  observe::Metrics metrics;
+  std::unique_ptr<controller::Controller> controller;
+  // Declared after what its events reach and destroyed before it.
+  node::Agent agent(agent_config(config, std::move(init_path)), [&loop, &controller](wire::NodeEvent event) {
+    loop->post([&controller, event = std::move(event)] {
+      if (controller) controller->node_event(event);
+    });
+  });
+  THAW_ASSIGN_OR_RETURN(const wire::NodeHello hello, agent.open());
+
+  THAW_ASSIGN_OR_RETURN(const auto store, store::open_sqlite(config.data_dir + "/thaw.db"));
+  store::UsageWriter usage(*store);
+  THAW_ASSIGN_OR_RETURN(const std::string new_key, config.dev ? Result<std::string>(std::string()) : first_key(*store));
+  gateway::KeyRing keys(config.dev);
+  THAW_ASSIGN_OR_RETURN(auto stored_keys, store->keys());
+  keys.set(std::move(stored_keys));
+  THAW_ASSIGN_OR_RETURN(const std::uint64_t first_instance, store->reserve_ids("instance", kInstanceIdsPerStart));
+
+  control::Policy policy;
+  policy.stop_grace = config.node.stop_grace;
+  controller = std::make_unique<controller::Controller>(
+      *loop, metrics, policy, first_instance,
+      [&agent](const base::NodeName& /*node*/, wire::NodeCommand command) { agent.submit(std::move(command)); });
+  controller->node_joined(hello);
+  THAW_RETURN_IF_ERROR(wake_models(*store, *controller));
+
+  net::Worker store_worker(*loop, 1);
+  net::Worker files_worker(*loop, 2);
+  std::uint32_t process_tag = 0;
+  if (getrandom(&process_tag, sizeof process_tag, 0) != sizeof process_tag) return base::errno_error("cannot get random bytes", errno);
+  gateway::Server server({*loop, *controller, *store, usage, metrics, store_worker, files_worker, agent}, config, std::move(keys), process_tag);
+  THAW_RETURN_IF_ERROR(server.listen());
+  const std::string url = url_of(config, server.port());
+  if (!config.dev) tell_cli(config, url, new_key);
+  greet(config, url, new_key);
+
+  THAW_ASSIGN_OR_RETURN(const auto signals, Signals::watch(*loop, signal_set, [&](int number) {
+    if (server.draining()) {
+      spdlog::warn("signal {} again: what still runs is cut", number);
+      server.cut_connections();
+      return;
+    }
+    spdlog::info("signal {}: draining (at most {}; a second signal cuts)", number, base::format_duration(config.gateway.drain_timeout));
+    server.drain([&loop] { loop->stop(); });
+  }));
+  loop->run();
+  spdlog::info("drained; stopping instances");
+  return static_cast<int>(kExitOk);
+}
+
+}  // namespace
+
+int run_serve(const ServeOptions& options) {
+  const auto result = serve(options);
+  if (result.ok()) return *result;
+  fmt::print(stderr, "thaw serve: {}\n", result.error().message);
+  return result.error().kind == ErrorKind::invalid ? kExitUsage : kExitFailure;
+}
+
+}  // namespace thaw::cli
