@@ -1,0 +1,122 @@
+#include "node/agent.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <system_error>
+
+#include <spdlog/spdlog.h>
+
+#include "node/device/devices.h"
+#include "node/host_access.h"
+#include "node/sandbox/files.h"
+#include "node/sandbox/leftovers.h"
+#include "node/sandbox/plain.h"
+#include "node/sandbox/pool.h"
+#include "node/sandbox/runc.h"
+#include "node/supervisor.h"
+
+namespace thaw::node {
+namespace {
+
+/// /run/thaw/<label of the data directory> for root: sockets need short paths, and sandboxes do not survive a reboot either. Other users
+/// have no /run, and keep it in the data directory.
+SandboxHome home_of(const AgentConfig& config) {
+  SandboxHome home;
+  home.label = label_of(config.data_dir);
+  home.directory = ::geteuid() == 0 ? "/run/thaw/" + home.label : config.data_dir + "/instances";
+  home.init_path = config.init_path;
+  home.uid_base = config.settings.uid_base;
+  return home;
+}
+
+}  // namespace
+
+struct Agent::Impl {
+  Impl(AgentConfig given, EventSink events) : config(std::move(given)), sink(std::move(events)) {}
+
+  AgentConfig config;
+  EventSink sink;
+  // In the order of their lives: each uses those above it.
+  Fd lock;
+  SandboxHome home;
+  std::unique_ptr<SandboxMaker> maker;
+  std::unique_ptr<SandboxPool> pool;
+  std::unique_ptr<Supervisor> supervisor;
+
+  base::Status prepare_directories();
+  base::Status prepare_cgroups();
+  base::Status prepare_maker();
+  void remove_home();
+};
+
+base::Status Agent::Impl::prepare_directories() {
+  THAW_RETURN_IF_ERROR(make_directories(config.data_dir, 0700));
+  std::error_code error;
+  // The label must not depend on how the directory is spelt.
+  config.data_dir = std::filesystem::canonical(config.data_dir, error);
+  if (error) return base::errno_error("cannot resolve the data directory", error.value());
+  THAW_ASSIGN_OR_RETURN(lock, lock_data_dir(config.data_dir));
+  home = home_of(config);
+  return make_directories(home.directory, 0755);
+}
+
+base::Status Agent::Impl::prepare_cgroups() {
+  auto detected = CgroupHost::detect();
+  if (detected.ok()) home.cgroups = std::move(detected).value();
+  if (config.settings.sandbox == spec::SandboxKind::runc) return detected.ok() ? base::Status() : detected.error();
+  // Without sandboxes limits are as good as this user's rights allow.
+  base::Status usable = detected.ok() ? home.cgroups->prepare_parent(home.label) : base::Status(detected.error());
+  const Cgroup probe(home.cgroups, home.cgroups ? home.cgroups->parent_path(home.label) + "/probe" : "");
+  if (usable.ok()) usable = probe.create();
+  if (usable.ok()) usable = probe.remove(base::Seconds(1));
+  if (usable.ok()) return {};
+  spdlog::warn("engines run without memory and CPU limits: {}", usable.error().message);
+  home.cgroups = nullptr;
+  return {};
+}
+
+base::Status Agent::Impl::prepare_maker() {
+  if (config.settings.sandbox == spec::SandboxKind::runc) {
+    THAW_ASSIGN_OR_RETURN(maker, RuncMaker::open(home));
+    pool = std::make_unique<SandboxPool>(*maker, config.settings.pool);
+    return {};
+  }
+  spdlog::warn("--sandbox=none: engines run unprotected, as uid {}, and see the whole host; for development only", ::geteuid());
+  maker = std::make_unique<PlainMaker>(home);
+  pool = std::make_unique<SandboxPool>(*maker, 0);
+  return {};
+}
+
+void Agent::Impl::remove_home() {
+  if (home.cgroups) home.cgroups->remove_parent(home.label);
+  if (auto removed = remove_tree(home.directory); !removed.ok()) spdlog::warn("{}", removed.error().message);
+}
+
+Agent::Agent(AgentConfig config, EventSink sink) : impl_(std::make_unique<Impl>(std::move(config), std::move(sink))) {}
+
+Agent::~Agent() {
+  impl_->supervisor.reset();
+  impl_->pool.reset();
+  impl_->maker.reset();
+  if (impl_->lock && !impl_->home.directory.empty()) impl_->remove_home();
+}
+
+base::Result<wire::NodeHello> Agent::open() {
+  const bool sandboxed = impl_->config.settings.sandbox == spec::SandboxKind::runc;
+  if (sandboxed) THAW_RETURN_IF_ERROR(check_privileges());
+  THAW_RETURN_IF_ERROR(impl_->prepare_directories());
+  THAW_RETURN_IF_ERROR(impl_->prepare_cgroups());
+  THAW_ASSIGN_OR_RETURN(const int removed, remove_leftovers(impl_->home));
+  if (removed > 0) spdlog::warn("removed {} sandboxes that an earlier run left behind", removed);
+  THAW_RETURN_IF_ERROR(adopt_orphans());
+  THAW_RETURN_IF_ERROR(impl_->prepare_maker());
+  THAW_ASSIGN_OR_RETURN(impl_->supervisor, Supervisor::start(impl_->config, *impl_->maker, *impl_->pool, impl_->sink));
+  return wire::NodeHello{impl_->config.node, find_devices(impl_->config)};
+}
+
+void Agent::submit(wire::NodeCommand command) { impl_->supervisor->submit(std::move(command)); }
+
+base::Result<Agent::Usage> Agent::usage(base::InstanceId instance) const { return impl_->supervisor->usage(instance); }
+
+}  // namespace thaw::node

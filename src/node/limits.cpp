@@ -1,0 +1,30 @@
+#include "node/limits.h"
+
+namespace thaw::node {
+namespace {
+
+constexpr std::uint64_t kMiB = 1ULL << 20;
+// The engine's code and libraries, thread stacks, HTTP buffers, prompt caches of small requests: measured 60 to 120 MiB for llama-server.
+constexpr std::uint64_t kEngineBase_bytes = 256 * kMiB;
+// Mapped weights are page cache, charged here and reclaimable: without slack above the estimate the kernel would read them again and again.
+constexpr std::uint64_t kSlackDivisor = 8;
+// CUDA's context and libraries in host memory, pinned staging buffers.
+constexpr std::uint64_t kCudaHost_bytes = 4096 * kMiB;
+constexpr std::uint32_t kMaxPids = 512;  // threads count: llama-server has one a core and a few
+
+}  // namespace
+
+CgroupLimits limits_for(const spec::ModelSpec& model) {
+  const spec::Resources& resources = model.resources;
+  const std::uint64_t device = resources.device_memory_bytes.value_or(0);
+  CgroupLimits limits;
+  limits.pids = kMaxPids;
+  limits.cpus = resources.cpus;
+  if (resources.device == spec::DeviceKind::cpu)
+    limits.memory_bytes = device + resources.host_memory_bytes.value_or(kEngineBase_bytes + device / kSlackDivisor);
+  else
+    limits.memory_bytes = resources.host_memory_bytes.value_or(kCudaHost_bytes + device);
+  return limits;
+}
+
+}  // namespace thaw::node

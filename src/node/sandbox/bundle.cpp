@@ -1,0 +1,117 @@
+#include "node/sandbox/bundle.h"
+
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <array>
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
+
+#include "node/sandbox/files.h"
+#include "node/sandbox/host_view.h"
+#include "node/sandbox/seccomp.h"
+
+namespace thaw::node {
+namespace {
+
+namespace json = boost::json;
+
+constexpr const char* kTmpSize = "size=64m";      // also counted against the sandbox's memory limit
+constexpr const char* kShmSize = "size=1g";       // CUDA and NCCL use it; counted against the limit too
+constexpr unsigned kOpenFiles = 65'536;
+constexpr int kOomScoreAdj = 500;                 // when the host itself runs out, an engine goes before the server does
+
+json::object mount_entry(const std::string& destination, const std::string& type, const std::string& source, json::array options) {
+  return {{"destination", destination}, {"type", type}, {"source", source}, {"options", std::move(options)}};
+}
+
+/// A bind mount. Every flag that the source's file system may carry is asked for: inside a user namespace a flag cannot be dropped again,
+/// and runc's remount without it would be refused.
+json::object bind_mount(const std::string& source, const std::string& destination, bool writable, bool executable) {
+  json::array options{"rbind", "rprivate", "nosuid", "nodev", writable ? "rw" : "ro"};
+  if (!executable) options.emplace_back("noexec");
+  return mount_entry(destination, "bind", source, std::move(options));
+}
+
+json::array mounts(const Bundle& bundle) {
+  json::array out;
+  out.push_back(mount_entry("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}));
+  out.push_back(mount_entry("/dev", "tmpfs", "tmpfs", {"nosuid", "noexec", "strictatime", "mode=755", "size=64k"}));
+  out.push_back(mount_entry("/dev/shm", "tmpfs", "shm", {"nosuid", "noexec", "nodev", "mode=1777", kShmSize}));
+  out.push_back(mount_entry("/tmp", "tmpfs", "tmpfs", {"nosuid", "noexec", "nodev", "mode=1777", kTmpSize}));
+  for (const HostPath& shown : host_view())
+    if (shown.kind != HostPath::Kind::link) out.push_back(bind_mount(shown.path, shown.path, false, shown.path.find("/etc") != 0));
+  out.push_back(bind_mount(bundle.init_path, kInsideInit, false, true));
+  out.push_back(bind_mount(bundle.run_dir, kInsideRun, true, false));
+  out.push_back(bind_mount(bundle.model_dir, kInsideModel, false, false));
+  for (const Exposure& exposure : bundle.exposures)
+    out.push_back(bind_mount(exposure.host_path, exposure.inside_path, false, exposure.executable));
+  return out;
+}
+
+json::object process() {
+  const json::array none;
+  const auto limit = [](const char* type, unsigned value) { return json::object{{"type", type}, {"hard", value}, {"soft", value}}; };
+  return {{"terminal", false},
+          {"user", json::object{{"uid", kInsideUid}, {"gid", kInsideUid}, {"umask", 077}}},
+          {"args", json::array{kInsideInit}},
+          {"env", json::array{"PATH=/usr/bin:/bin"}},
+          {"cwd", "/"},
+          {"capabilities",
+           json::object{{"bounding", none}, {"effective", none}, {"inheritable", none}, {"permitted", none}, {"ambient", none}}},
+          {"rlimits", json::array{limit("RLIMIT_NOFILE", kOpenFiles), limit("RLIMIT_CORE", 0)}},
+          {"noNewPrivileges", true},
+          {"oomScoreAdj", kOomScoreAdj}};
+}
+
+/// The OCI device list (nodes to make) and cgroup rules (nodes to allow) for extra device files.
+base::Status add_devices(const Bundle& bundle, json::array& nodes, json::array& rules) {
+  rules.push_back(json::object{{"allow", false}, {"access", "rwm"}});
+  for (const std::string& path : bundle.device_nodes) {
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0) return base::errno_error("cannot pass device " + path + " to a sandbox", errno);
+    const char* type = S_ISBLK(info.st_mode) ? "b" : "c";
+    const auto major_number = static_cast<std::int64_t>(major(info.st_rdev));
+    const auto minor_number = static_cast<std::int64_t>(minor(info.st_rdev));
+    nodes.push_back(json::object{{"path", path}, {"type", type}, {"major", major_number}, {"minor", minor_number}, {"fileMode", 0666}});
+    rules.push_back(json::object{{"allow", true}, {"type", type}, {"major", major_number}, {"minor", minor_number}, {"access", "rw"}});
+  }
+  return {};
+}
+
+json::object namespaces_and_masks(const Bundle& bundle) {
+  json::array namespaces;
+  for (const char* type : {"user", "mount", "pid", "network", "ipc", "uts", "cgroup"}) namespaces.push_back(json::object{{"type", type}});
+  const json::array map{json::object{{"containerID", 0}, {"hostID", bundle.uid_base}, {"size", kUidRange}}};
+  return {{"namespaces", std::move(namespaces)},
+          {"uidMappings", map},
+          {"gidMappings", map},
+          {"cgroupsPath", bundle.cgroup_path},
+          {"rootfsPropagation", "private"},
+          {"maskedPaths", json::array{"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+                                      "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats"}},
+          {"readonlyPaths", json::array{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}}};
+}
+
+}  // namespace
+
+base::Status write_bundle(const Bundle& bundle) {
+  json::array devices;
+  json::array device_rules;
+  THAW_RETURN_IF_ERROR(add_devices(bundle, devices, device_rules));
+  json::object isolation = namespaces_and_masks(bundle);
+  isolation["devices"] = std::move(devices);
+  isolation["resources"] = json::object{{"devices", std::move(device_rules)}, {"pids", json::object{{"limit", bundle.pids_max}}}};
+  isolation["seccomp"] = seccomp_profile();
+  const json::object config{{"ociVersion", "1.0.2"},
+                            {"process", process()},
+                            {"root", json::object{{"path", bundle.rootfs}, {"readonly", true}}},
+                            {"hostname", "thaw"},
+                            {"mounts", mounts(bundle)},
+                            {"linux", std::move(isolation)}};
+  return write_file(bundle.directory + "/config.json", json::serialize(config), 0600);
+}
+
+}  // namespace thaw::node

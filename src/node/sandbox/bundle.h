@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "node/sandbox/mounts.h"
+
+/// The OCI bundle of a sandbox: what an engine can see and do. The host's /usr and libraries read-only, a private /tmp, /dev and /proc,
+/// its own model and engine, a directory for its socket, and nothing else: no data directory, no other model, no network, no capability.
+namespace thaw::node {
+
+/// Paths as the engine sees them.
+inline constexpr const char* kInsideRun = "/thaw/run";        ///< writable: the engine's socket
+inline constexpr const char* kInsideModel = "/thaw/model";
+inline constexpr const char* kInsideEngine = "/thaw/engine";
+inline constexpr const char* kInsideInit = "/thaw/init";
+
+/// The uid inside; outside it is uid_base + this.
+inline constexpr std::uint32_t kInsideUid = 1000;
+/// Uids mapped into one sandbox, and the distance between the ranges of two.
+inline constexpr std::uint32_t kUidRange = 65'536;
+
+struct Bundle {
+  std::string directory;         ///< config.json goes here
+  std::string rootfs;            ///< from make_rootfs; shared by all sandboxes, read-only
+  std::string run_dir;           ///< host directory shown at kInsideRun
+  std::string model_dir;         ///< host directory of placeholders, shown at kInsideModel
+  std::string init_path;         ///< thaw-init on the host
+  std::string cgroup_path;       ///< "/thaw/<label>/<name>"
+  std::uint32_t uid_base = 0;    ///< host uid of the inside's root
+  std::uint32_t pids_max = 0;
+  std::vector<Exposure> exposures;         ///< mounted from the start; a sandbox made ahead has none
+  std::vector<std::string> device_nodes;   ///< host /dev paths, allowed and present
+};
+
+/// The skeleton that sandboxes are rooted in: mount points, links as on the host, a minimal /etc. Safe to call again.
+base::Status make_rootfs(const std::string& directory);
+
+/// Writes <directory>/config.json (OCI runtime spec 1.0.2).
+base::Status write_bundle(const Bundle& bundle);
+
+}  // namespace thaw::node

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/time.h"
+#include "node/sandbox/cgroup_host.h"
+
+namespace thaw::node {
+
+/// What one sandbox may use at most. Swap is never allowed: the books count memory.
+struct CgroupLimits {
+  std::uint64_t memory_bytes = 0;  ///< > 0; page cache that the sandbox brought in counts
+  std::uint32_t pids = 0;          ///< > 0; processes and threads
+  std::optional<double> cpus;      ///< > 0; absent: no limit
+};
+
+/// One control group, the same path in every hierarchy that this host has (one on v2, one a controller on v1).
+/// A value: it names the group and does not own it. Any thread.
+class Cgroup {
+ public:
+  Cgroup(std::shared_ptr<const CgroupHost> host, std::string path) : host_(std::move(host)), path_(std::move(path)) {}
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+  /// Makes the group where runc does not (memory, cpu and pids controllers only).
+  [[nodiscard]] base::Status create() const;
+  [[nodiscard]] base::Status add(pid_t pid) const;
+
+  /// Sets all three limits, or says which one the kernel refused. Works on groups with processes in them.
+  [[nodiscard]] base::Status limit(const CgroupLimits& limits) const;
+
+  [[nodiscard]] std::uint64_t memory_bytes() const;  ///< 0 when unknown
+  [[nodiscard]] std::uint64_t oom_kills() const;     ///< processes of the group killed by its memory limit
+  [[nodiscard]] std::vector<pid_t> pids() const;     ///< of all hierarchies, each once
+  [[nodiscard]] bool exists() const;                 ///< in any hierarchy
+
+  /// SIGKILL to every process in the group.
+  void kill_all() const;
+
+  /// Removes the group and those below it, retrying while processes that were killed still leave. Fails with timeout, naming who is there.
+  [[nodiscard]] base::Status remove(base::Duration timeout) const;
+
+ private:
+  [[nodiscard]] std::string file(const std::string& controller, const std::string& name) const;
+  [[nodiscard]] base::Status limit_v1(const CgroupLimits& limits) const;
+  [[nodiscard]] base::Status limit_v2(const CgroupLimits& limits) const;
+
+  std::shared_ptr<const CgroupHost> host_;
+  std::string path_;
+};
+
+}  // namespace thaw::node

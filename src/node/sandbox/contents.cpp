@@ -1,0 +1,28 @@
+#include "node/sandbox/contents.h"
+
+#include <filesystem>
+
+#include "node/sandbox/bundle.h"
+#include "node/sandbox/files.h"
+
+namespace thaw::node {
+namespace {
+
+std::string file_name(const std::string& path) { return std::filesystem::path(path).filename(); }
+
+}  // namespace
+
+std::vector<Exposure> exposures_of(const SandboxContents& contents) {
+  std::vector<Exposure> out;
+  if (!contents.engine_dir.empty()) out.push_back({contents.engine_dir, kInsideEngine, true});
+  for (const std::string& path : contents.model_files) out.push_back({path, std::string(kInsideModel) + "/" + file_name(path), false});
+  return out;
+}
+
+base::Status make_placeholders(const std::string& sandbox_dir, const SandboxContents& contents) {
+  for (const std::string& path : contents.model_files)
+    THAW_RETURN_IF_ERROR(write_file(model_dir_of(sandbox_dir) + "/" + file_name(path), "", 0444));
+  return {};
+}
+
+}  // namespace thaw::node

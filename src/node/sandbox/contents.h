@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "node/sandbox/mounts.h"
+#include "node/sandbox/sandbox.h"
+
+namespace thaw::node {
+
+/// Host directories inside a sandbox's own: shown to the engine at kInsideRun and kInsideModel.
+inline std::string run_dir_of(const std::string& sandbox_dir) { return sandbox_dir + "/run"; }
+inline std::string model_dir_of(const std::string& sandbox_dir) { return sandbox_dir + "/model"; }
+
+/// Where each of the contents is shown.
+std::vector<Exposure> exposures_of(const SandboxContents& contents);
+
+/// An empty file for each model file, for the mount to cover.
+base::Status make_placeholders(const std::string& sandbox_dir, const SandboxContents& contents);
+
+}  // namespace thaw::node

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace thaw::node {
+
+/// A path of the host that every sandbox sees at the same place, read-only.
+struct HostPath {
+  enum class Kind { directory, file, link };
+  std::string path;
+  Kind kind = Kind::directory;
+};
+
+/// Those of them that this host has. Links are copied, the rest is mounted.
+std::vector<HostPath> host_view();
+
+}  // namespace thaw::node

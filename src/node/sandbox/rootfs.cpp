@@ -1,0 +1,76 @@
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+
+#include "node/sandbox/bundle.h"
+#include "node/sandbox/files.h"
+#include "node/sandbox/host_view.h"
+
+namespace thaw::node {
+namespace {
+
+constexpr const char* kPasswd =
+    "root:x:0:0:root:/:/usr/sbin/nologin\n"
+    "engine:x:1000:1000:engine:/tmp:/usr/sbin/nologin\n"
+    "nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n";
+constexpr const char* kGroup = "root:x:0:\nengine:x:1000:\nnogroup:x:65534:\n";
+constexpr const char* kNsswitch = "passwd: files\ngroup: files\nhosts: files\n";
+constexpr const char* kHosts = "127.0.0.1 localhost\n::1 localhost\n";
+
+/// A mount point: a directory for a directory, an empty file for a file.
+base::Status make_mount_point(const std::string& rootfs, const std::string& path, bool directory) {
+  if (directory) return make_directories(rootfs + path, 0755);
+  THAW_RETURN_IF_ERROR(make_directories(std::filesystem::path(rootfs + path).parent_path(), 0755));
+  return write_file(rootfs + path, "", 0644);
+}
+
+base::Status copy_link(const std::string& rootfs, const std::string& path) {
+  std::error_code error;
+  const auto target = std::filesystem::read_symlink(path, error);
+  if (error) return base::errno_error("cannot read link " + path, error.value());
+  const std::string link = rootfs + path;
+  ::unlink(link.c_str());
+  if (::symlink(target.c_str(), link.c_str()) != 0) return base::errno_error("cannot create link " + link, errno);
+  return {};
+}
+
+}  // namespace
+
+std::vector<HostPath> host_view() {
+  // Programs and libraries; the loader's cache and Debian's alternatives (libraries may be links through them); the CPU topology that
+  // engines size their threads by.
+  constexpr std::array kPaths{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache", "/etc/alternatives",
+                              "/sys/devices/system/cpu", "/sys/devices/system/node"};
+  std::vector<HostPath> view;
+  for (const char* path : kPaths) {
+    struct stat info {};
+    if (::lstat(path, &info) != 0) continue;
+    if (S_ISLNK(info.st_mode)) view.push_back({path, HostPath::Kind::link});
+    if (S_ISDIR(info.st_mode)) view.push_back({path, HostPath::Kind::directory});
+    if (S_ISREG(info.st_mode)) view.push_back({path, HostPath::Kind::file});
+  }
+  return view;
+}
+
+base::Status make_rootfs(const std::string& directory) {
+  for (const char* path : {"/etc", "/proc", "/dev", "/tmp", kInsideRun, kInsideModel, kInsideEngine})
+    THAW_RETURN_IF_ERROR(make_mount_point(directory, path, true));
+  THAW_RETURN_IF_ERROR(make_mount_point(directory, kInsideInit, false));
+  THAW_RETURN_IF_ERROR(write_file(directory + "/etc/passwd", kPasswd, 0644));
+  THAW_RETURN_IF_ERROR(write_file(directory + "/etc/group", kGroup, 0644));
+  THAW_RETURN_IF_ERROR(write_file(directory + "/etc/nsswitch.conf", kNsswitch, 0644));
+  THAW_RETURN_IF_ERROR(write_file(directory + "/etc/hosts", kHosts, 0644));
+  for (const HostPath& shown : host_view()) {
+    if (shown.kind == HostPath::Kind::link)
+      THAW_RETURN_IF_ERROR(copy_link(directory, shown.path));
+    else
+      THAW_RETURN_IF_ERROR(make_mount_point(directory, shown.path, shown.kind == HostPath::Kind::directory));
+  }
+  return {};
+}
+
+}  // namespace thaw::node

@@ -1,0 +1,91 @@
+#include "node/sandbox/sandbox.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <csignal>
+#include <filesystem>
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "node/sandbox/bundle.h"
+#include "node/sandbox/contents.h"
+#include "node/sandbox/files.h"
+#include "node/sandbox/init_message.h"
+
+namespace thaw::node {
+namespace {
+
+constexpr auto kKillTimeout = base::Seconds(10);    // SIGKILL to exit; longer means stuck in a driver
+constexpr auto kCgroupTimeout = base::Seconds(5);   // exit to an empty control group
+
+base::Status send_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t sent = ::send(fd, text.data(), text.size(), MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0) return base::errno_error("cannot reach the sandbox's first process", errno);
+    text.remove_prefix(static_cast<std::size_t>(sent));
+  }
+  return {};
+}
+
+}  // namespace
+
+Sandbox::~Sandbox() {
+  if (auto status = destroy(); !status.ok()) spdlog::error("sandbox {} is not gone: {}", parts_.name, status.error().message);
+}
+
+base::Status Sandbox::limit(const CgroupLimits& limits) { return parts_.cgroup ? parts_.cgroup->limit(limits) : base::Status(); }
+
+base::Status Sandbox::expose(const SandboxContents& contents) {
+  if (parts_.contents_fixed) return {};
+  THAW_RETURN_IF_ERROR(make_placeholders(parts_.directory, contents));
+  return inject_mounts(parts_.pid, exposures_of(contents));
+}
+
+base::Status Sandbox::run(const std::vector<std::string>& argv, const std::map<std::string, std::string>& env) {
+  THAW_ASSIGN_OR_RETURN(const std::string message, init_message(argv, env));
+  // A process that is not reading any more must not hold up a start for ever: the socket's buffer takes what thaw-init takes.
+  return send_all(parts_.control.get(), message);
+}
+
+void Sandbox::kill() const {
+  send_signal(pidfd(), SIGKILL);
+  if (parts_.cgroup)
+    parts_.cgroup->kill_all();
+  else
+    ::kill(-parts_.pid, SIGKILL);  // its process group; the pid is ours until destroy() reaps it
+}
+
+std::uint64_t Sandbox::memory_bytes() const {
+  if (parts_.cgroup) return parts_.cgroup->memory_bytes();
+  auto statm = read_small_file(fmt::format("/proc/{}/statm", parts_.pid));  // "size resident …" in pages
+  if (!statm.ok()) return 0;
+  unsigned long long size = 0;
+  unsigned long long resident = 0;
+  if (std::sscanf(statm->c_str(), "%llu %llu", &size, &resident) != 2) return 0;
+  return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+base::Status Sandbox::destroy() {
+  if (destroyed_) return {};
+  kill();
+  if (!wait_ended(pidfd(), kKillTimeout))
+    return base::Error{base::ErrorKind::timeout,
+                       fmt::format("process {} did not end {:.0f} s after SIGKILL; it is stuck in the kernel", parts_.pid, base::to_s(kKillTimeout))};
+  if (auto exit = reap(pidfd()); !exit.ok() && exit.error().kind != base::ErrorKind::not_found) return exit.error();
+  if (parts_.cgroup) THAW_RETURN_IF_ERROR(parts_.cgroup->remove(kCgroupTimeout));
+  // With the process and its control groups gone, the runtime's own record is a directory of ours; asking runc to delete it costs 25 ms of CPU
+  // in the middle of a swap.
+  if (!parts_.runtime_state.empty()) THAW_RETURN_IF_ERROR(remove_tree(parts_.runtime_state));
+  THAW_RETURN_IF_ERROR(remove_tree(parts_.directory));
+  destroyed_ = true;
+  parts_.control.reset();
+  if (parts_.released) parts_.released();
+  return {};
+}
+
+}  // namespace thaw::node

@@ -1,0 +1,100 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "node/engine/engine.h"
+#include "node/sandbox/cgroup.h"
+#include "node/sandbox/fd.h"
+#include "node/sandbox/process.h"
+
+/// The problem: an engine is somebody's program with somebody's model, and when it is stopped nothing of it may be left. A Sandbox is one
+/// place for one engine to run in: made empty, limited, shown its model, told what to run, killed, and taken away without a trace.
+///
+///     make() -> limit() -> expose() -> run() ... ended -> destroy()
+namespace thaw::node {
+
+/// What a sandbox shows its engine.
+struct SandboxContents {
+  std::vector<std::string> model_files;    ///< host paths
+  std::string engine_dir;                  ///< host path
+  std::vector<std::string> device_nodes;   ///< host /dev paths
+};
+
+/// A process (thaw-init, then the engine) and all that was made for it. Owned by one holder; signal(), kill() and the readers may be called
+/// from any thread while it lives.
+class Sandbox {
+ public:
+  struct Parts {
+    std::string name;
+    std::string directory;                ///< all host files of the sandbox
+    std::string socket_path;              ///< host path of the engine's socket
+    std::optional<Cgroup> cgroup;         ///< absent without a sandbox on a host that lets us make none
+    pid_t pid = 0;
+    Fd pidfd;
+    Fd control;                           ///< thaw-init's descriptor 0; its end is the end of an empty sandbox
+    Fd output;                            ///< read end of stdout and stderr, non-blocking
+    std::string runtime_state;            ///< the OCI runtime's own directory for it; empty without runtime
+    bool contents_fixed = false;          ///< shown from the start, expose() has nothing to do
+    std::function<void()> released;       ///< called once when nothing is left
+  };
+  explicit Sandbox(Parts parts) : parts_(std::move(parts)) {}
+  /// destroy()s, and logs if that fails.
+  ~Sandbox();
+  Sandbox(const Sandbox&) = delete;
+  Sandbox& operator=(const Sandbox&) = delete;
+
+  [[nodiscard]] pid_t pid() const { return parts_.pid; }
+  [[nodiscard]] int pidfd() const { return parts_.pidfd.get(); }
+  [[nodiscard]] const std::string& name() const { return parts_.name; }
+  [[nodiscard]] const std::string& socket_path() const { return parts_.socket_path; }
+  /// The engine's output; the caller's from now on.
+  [[nodiscard]] Fd take_output() { return std::move(parts_.output); }
+  [[nodiscard]] bool ended() const { return wait_ended(pidfd(), base::Duration::zero()); }
+
+  /// From now on the sandbox is limited by this group, and removes it.
+  void adopt(Cgroup cgroup) { parts_.cgroup = std::move(cgroup); }
+  [[nodiscard]] base::Status limit(const CgroupLimits& limits);
+  /// Mounts the model and the engine into a sandbox that was made empty.
+  [[nodiscard]] base::Status expose(const SandboxContents& contents);
+  /// thaw-init becomes argv[0]. Returns when it has the message, not when the engine runs: a failing execve ends the process with status 127.
+  [[nodiscard]] base::Status run(const std::vector<std::string>& argv, const std::map<std::string, std::string>& env);
+
+  void signal(int number) const { send_signal(pidfd(), number); }
+  /// SIGKILL to everything in it.
+  void kill() const;
+
+  [[nodiscard]] std::uint64_t memory_bytes() const;
+  [[nodiscard]] std::uint64_t oom_kills() const { return parts_.cgroup ? parts_.cgroup->oom_kills() : 0; }
+
+  /// Kills what runs and removes process, control groups, mounts and files. Bounded; may be called again after a failure, and does nothing after
+  /// success. The error says what is still there.
+  [[nodiscard]] base::Status destroy();
+
+ private:
+  Parts parts_;
+  bool destroyed_ = false;
+};
+
+/// Makes sandboxes of one kind. Thread-safe.
+class SandboxMaker {
+ public:
+  virtual ~SandboxMaker() = default;
+  /// Where an engine in a sandbox for this instance finds things.
+  [[nodiscard]] virtual LaunchPaths view(base::InstanceId instance) const = 0;
+  /// A sandbox that shows `contents` from the start.
+  virtual base::Result<std::unique_ptr<Sandbox>> make(base::InstanceId instance, const SandboxContents& contents) = 0;
+  /// A sandbox for an instance not known yet; fails with unavailable where contents cannot be added later.
+  virtual base::Result<std::unique_ptr<Sandbox>> make_empty() = 0;
+};
+
+}  // namespace thaw::node

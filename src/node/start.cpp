@@ -1,0 +1,103 @@
+#include "node/start.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "base/units.h"
+#include "node/device/devices.h"
+#include "node/engine/engine.h"
+#include "node/limits.h"
+#include "node/sandbox/clock.h"
+
+namespace thaw::node {
+namespace {
+
+constexpr auto kProbeTimeout = base::Seconds(1);  // of one probe; a stop or an exit closes the connection and ends it sooner
+
+/// Small engines are ready after 100 ms and every millisecond counts; big ones take seconds and need the CPU themselves.
+base::Duration probe_pause(base::Duration waited) {
+  if (waited < base::Millis(500)) return base::Millis(2);
+  if (waited < base::Seconds(2)) return base::Millis(10);
+  return base::Millis(50);
+}
+
+base::Error ended_error() { return {base::ErrorKind::unavailable, "the start ended early"}; }
+
+/// Names consecutive stretches of time.
+class PhaseClock {
+ public:
+  explicit PhaseClock(base::TimePoint received) : received_(received), begun_(now()) {}
+  void finish(const char* name) {
+    const base::TimePoint at = now();
+    phases_.push_back({name, begun_ - received_, at - begun_});
+    begun_ = at;
+  }
+  [[nodiscard]] std::vector<wire::Phase> take() { return std::move(phases_); }
+
+ private:
+  base::TimePoint received_;
+  base::TimePoint begun_;
+  std::vector<wire::Phase> phases_;
+};
+
+/// A sandbox that shows the contents and holds to the limits. `clock` gets "sandbox" and "mount".
+base::Result<std::unique_ptr<Sandbox>> furnished_sandbox(const wire::StartInstance& command, const SandboxContents& contents, SandboxMaker& maker,
+                                                         SandboxPool& pool, PhaseClock& clock) {
+  // Device files cannot be added later, so such a sandbox is made for its instance.
+  std::unique_ptr<Sandbox> sandbox = contents.device_nodes.empty() ? pool.take() : nullptr;
+  if (sandbox) {
+    clock.finish("sandbox");
+    auto exposed = sandbox->expose(contents);
+    if (!exposed.ok()) {
+      spdlog::warn("instance {}: {}; making a sandbox for it instead", command.instance.value(), exposed.error().message);
+      sandbox.reset();
+    }
+  }
+  if (!sandbox) {
+    THAW_ASSIGN_OR_RETURN(sandbox, maker.make(command.instance, contents));
+    clock.finish("sandbox");
+  }
+  THAW_RETURN_IF_ERROR(sandbox->limit(limits_for(command.model)));
+  clock.finish("mount");
+  return sandbox;
+}
+
+base::Status wait_ready(const std::string& socket_path, base::TimePoint deadline, StartOwner& owner) {
+  const base::TimePoint begun = now();
+  for (;;) {
+    if (owner.wait(probe_pause(now() - begun))) return ended_error();
+    const base::Duration left = deadline - now();
+    if (left <= base::Duration::zero())
+      return base::Error{base::ErrorKind::timeout, "the engine was not ready by the start deadline; raise spec.startDeadline or see the log"};
+    THAW_ASSIGN_OR_RETURN(const Readiness readiness, probe_ready(socket_path, std::min<base::Duration>(kProbeTimeout, left)));
+    if (readiness == Readiness::yes) return {};
+    if (readiness == Readiness::failed)
+      return base::Error{base::ErrorKind::internal, "the engine answers its health check with an error that waiting does not mend"};
+  }
+}
+
+}  // namespace
+
+base::Result<std::vector<wire::Phase>> carry_out_start(const wire::StartInstance& command, base::TimePoint received, const AgentConfig& config,
+                                                       SandboxMaker& maker, SandboxPool& pool, StartOwner& owner) {
+  const base::TimePoint deadline = received + command.deadline;
+  if (now() >= deadline)
+    return base::Error{base::ErrorKind::timeout, "the start waited for its turn until its deadline; raise node.maxConcurrentStarts or spec.startDeadline"};
+  PhaseClock clock(received);
+  THAW_ASSIGN_OR_RETURN(const std::string engine, find_engine(command.model.engine, command.model, config.engine_paths));
+  THAW_ASSIGN_OR_RETURN(const EngineLaunch launch, plan_launch(command, engine, maker.view(command.instance)));
+  const SandboxContents contents{launch.model_files, launch.engine_dir, device_nodes(command.device)};
+  THAW_ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> made, furnished_sandbox(command, contents, maker, pool, clock));
+
+  THAW_ASSIGN_OR_RETURN(Sandbox * sandbox, owner.take_over(std::move(made)));
+  if (owner.over()) return ended_error();
+  THAW_RETURN_IF_ERROR(sandbox->run(launch.argv, launch.env));
+  clock.finish("exec");
+  THAW_RETURN_IF_ERROR(wait_ready(sandbox->socket_path(), deadline, owner));
+  clock.finish("load");
+  return clock.take();
+}
+
+}  // namespace thaw::node

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/result.h"
+#include "node/agent.h"
+#include "node/sandbox/pool.h"
+#include "node/sandbox/sandbox.h"
+
+namespace thaw::node {
+
+/// What a start in progress may ask of, and hand to, whoever ordered it.
+class StartOwner {
+ public:
+  virtual ~StartOwner() = default;
+  /// True when the start is pointless by now: somebody asked for a stop, or the process ended.
+  [[nodiscard]] virtual bool over() = 0;
+  /// Sleeps up to `duration`; returns over(), at once when that becomes true.
+  [[nodiscard]] virtual bool wait(base::Duration duration) = 0;
+  /// Takes the sandbox over and watches its process from now on. The reference stays valid until the start returns.
+  virtual base::Result<Sandbox*> take_over(std::unique_ptr<Sandbox> sandbox) = 0;
+};
+
+/// Carries one start out, from nothing to an engine that answers. Blocking, on a start worker.
+/// `received`: when the command came; phases and the deadline count from there. Returns the phases of a start that succeeded.
+/// Errors: timeout when the deadline passed; unavailable when owner.over() ended it; anything else is why it failed. On error the sandbox is with the
+/// owner or gone already.
+base::Result<std::vector<wire::Phase>> carry_out_start(const wire::StartInstance& command, base::TimePoint received, const AgentConfig& config,
+                                                       SandboxMaker& maker, SandboxPool& pool, StartOwner& owner);
+
+}  // namespace thaw::node

@@ -1,0 +1,296 @@
+#include "node/supervisor.h"
+
+#include <algorithm>
+#include <csignal>
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "base/units.h"
+#include "node/device/devices.h"
+#include "node/limits.h"
+#include "node/sandbox/clock.h"
+#include "node/start.h"
+
+namespace thaw::node {
+namespace {
+
+constexpr std::size_t kMaxQueuedStarts = 10'000;
+constexpr unsigned kRemovalWorkers = 2;
+constexpr auto kRemovalRetry = base::Seconds(5);
+constexpr auto kDeviceReturnTimeout = base::Seconds(10);
+constexpr auto kDeviceReturnPoll = base::Millis(5);
+constexpr auto kShutdownTimeout = base::Seconds(30);  // beyond the grace
+
+std::chrono::nanoseconds until(base::TimePoint when) { return std::max<base::Duration>(when - now(), base::Duration::zero()); }
+
+}  // namespace
+
+/// One start's view of its instance.
+class Supervisor::Owner : public StartOwner {
+ public:
+  Owner(Supervisor& supervisor, InstancePtr instance) : supervisor_(supervisor), instance_(std::move(instance)) {}
+
+  bool over() override {
+    const std::lock_guard lock(supervisor_.mutex_);
+    return over_locked();
+  }
+
+  bool wait(base::Duration duration) override {
+    std::unique_lock lock(supervisor_.mutex_);
+    return instance_->changed.wait_for(lock, duration, [this] { return over_locked(); });
+  }
+
+  base::Result<Sandbox*> take_over(std::unique_ptr<Sandbox> sandbox) override {
+    Sandbox* const raw = sandbox.get();
+    const auto log = supervisor_.logs_.open(instance_->command.model.name);
+    {
+      const std::lock_guard lock(supervisor_.mutex_);
+      instance_->sandbox = std::move(sandbox);
+      instance_->log = log;
+    }
+    THAW_RETURN_IF_ERROR(supervisor_.watcher_->watch(instance_->command.instance, raw->pidfd(), raw->take_output(),
+                                                     [log](std::string_view text) { log->append(text); }));
+    return raw;
+  }
+
+ private:
+  [[nodiscard]] bool over_locked() const { return instance_->stop_asked || instance_->exit.has_value(); }
+
+  Supervisor& supervisor_;
+  InstancePtr instance_;
+};
+
+base::Result<std::unique_ptr<Supervisor>> Supervisor::start(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool,
+                                                            Agent::EventSink sink) {
+  std::unique_ptr<Supervisor> supervisor(new Supervisor(config, maker, pool, std::move(sink)));
+  Supervisor* const raw = supervisor.get();
+  THAW_ASSIGN_OR_RETURN(raw->watcher_,
+                        Watcher::start({.ended = [raw](base::InstanceId id, Exit exit) { raw->on_ended(id, exit); },
+                                        .overdue = [raw](base::InstanceId id) { raw->on_overdue(id); }}));
+  for (unsigned i = 0; i < std::max(1U, config.settings.max_concurrent_starts); ++i)
+    raw->workers_.emplace_back([raw] { raw->start_worker(); });
+  for (unsigned i = 0; i < kRemovalWorkers; ++i) raw->workers_.emplace_back([raw] { raw->removal_worker(); });
+  return supervisor;
+}
+
+Supervisor::Supervisor(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool, Agent::EventSink sink)
+    : config_(config), maker_(maker), pool_(pool), logs_(config.data_dir, config.settings.log_bytes), events_(std::move(sink)) {}
+
+Supervisor::~Supervisor() {
+  {
+    std::unique_lock lock(mutex_);
+    closing_ = true;
+    const std::map<base::InstanceId, InstancePtr> all = instances_;
+    for (const auto& [id, instance] : all) stop_locked(instance, config_.settings.stop_grace);
+    if (!instance_gone_.wait_for(lock, config_.settings.stop_grace + kShutdownTimeout, [this] { return instances_.empty(); }))
+      spdlog::error("{} instances are not gone; the next start of thaw with this data directory removes them", instances_.size());
+    workers_end_ = true;
+  }
+  start_ready_.notify_all();
+  removal_ready_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+  watcher_.reset();
+}
+
+// --- commands
+
+void Supervisor::submit(wire::NodeCommand command) {
+  if (auto* start = std::get_if<wire::StartInstance>(&command))
+    submit_start(std::move(*start));
+  else
+    submit_stop(std::get<wire::StopInstance>(command));
+}
+
+void Supervisor::submit_start(wire::StartInstance command) {
+  auto instance = std::make_shared<Instance>();
+  instance->command = std::move(command);
+  instance->received = now();
+  const base::InstanceId id = instance->command.instance;
+  {
+    const std::lock_guard lock(mutex_);
+    const bool twice = instances_.contains(id);
+    if (closing_ || twice || !id || start_queue_.size() >= kMaxQueuedStarts) {
+      const char* why = closing_ ? "the node is shutting down"
+                        : twice  ? "an instance of this id is there already"
+                        : !id    ? "an instance's id must not be 0"
+                                 : "too many starts are waiting (10,000)";
+      events_.push(down_locked(*instance, wire::DownReason::start_failed, why));
+      if (!twice) events_.push(wire::InstanceGone{id});
+      return;
+    }
+    instances_[id] = instance;
+    start_queue_.push_back(std::move(instance));
+  }
+  start_ready_.notify_one();
+}
+
+void Supervisor::submit_stop(const wire::StopInstance& command) {
+  const std::lock_guard lock(mutex_);
+  const auto found = instances_.find(command.instance);
+  if (found == instances_.end())
+    events_.push(wire::InstanceGone{command.instance});
+  else
+    stop_locked(InstancePtr(found->second), command.grace);
+}
+
+void Supervisor::stop_locked(const InstancePtr& instance, base::Duration grace) {
+  if (instance->stop_asked) return;
+  instance->stop_asked = true;
+  instance->changed.notify_all();
+  switch (instance->stage) {
+    case Stage::queued:
+      std::erase(start_queue_, instance);
+      instances_.erase(instance->command.instance);
+      events_.push(wire::InstanceGone{instance->command.instance});
+      instance_gone_.notify_all();
+      return;
+    case Stage::starting:
+      // Nothing is in flight, and an engine that is still loading may not listen to SIGTERM yet.
+      if (instance->sandbox) instance->sandbox->kill();
+      return;
+    case Stage::ready:
+      if (grace > base::Duration::zero()) instance->sandbox->signal(SIGTERM);
+      watcher_->kill_at(instance->command.instance, now() + grace);
+      return;
+    case Stage::ending: return;
+  }
+}
+
+base::Result<Agent::Usage> Supervisor::usage(base::InstanceId id) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = instances_.find(id);
+  if (found == instances_.end() || !found->second->sandbox || found->second->stage == Stage::ending)
+    return base::Error{base::ErrorKind::not_found, fmt::format("instance {} is not running", id.value())};
+  const Sandbox& sandbox = *found->second->sandbox;
+  return Agent::Usage{sandbox.memory_bytes(), sandbox.pid()};
+}
+
+// --- what the watcher sees
+
+void Supervisor::on_ended(base::InstanceId id, Exit exit) {
+  const std::lock_guard lock(mutex_);
+  const auto found = instances_.find(id);
+  if (found == instances_.end()) return;
+  const InstancePtr instance = found->second;
+  instance->exit = exit;
+  instance->changed.notify_all();
+  if (instance->stage != Stage::ready) return;  // its start worker, or whoever ended it, takes it from here
+  if (!instance->stop_asked) events_.push(ended_locked(*instance, wire::DownReason::crashed, ""));
+  end_locked(instance);
+}
+
+void Supervisor::on_overdue(base::InstanceId id) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = instances_.find(id); found != instances_.end() && found->second->sandbox && found->second->stage == Stage::ready)
+    found->second->sandbox->kill();
+}
+
+wire::InstanceDown Supervisor::down_locked(const Instance& instance, wire::DownReason reason, std::string detail) const {
+  std::replace(detail.begin(), detail.end(), '\n', ' ');
+  return {instance.command.instance, reason, std::move(detail), instance.log ? instance.log->tail() : std::string()};
+}
+
+wire::InstanceDown Supervisor::ended_locked(const Instance& instance, wire::DownReason reason, const std::string& prefix) const {
+  if (instance.sandbox->oom_kills() == 0) return down_locked(instance, reason, prefix + instance.exit->text());
+  return down_locked(instance, wire::DownReason::out_of_memory,
+                     fmt::format("{}killed by its memory limit of {}; raise spec.resources.deviceMemory or hostMemory", prefix,
+                                 base::format_bytes(limits_for(instance.command.model).memory_bytes)));
+}
+
+// --- starts
+
+void Supervisor::start_worker() {
+  for (;;) {
+    InstancePtr instance;
+    {
+      std::unique_lock lock(mutex_);
+      start_ready_.wait(lock, [this] { return workers_end_ || !start_queue_.empty(); });
+      if (start_queue_.empty()) return;
+      instance = std::move(start_queue_.front());
+      start_queue_.pop_front();
+      instance->stage = Stage::starting;
+    }
+    Owner owner(*this, instance);
+    pool_.begin_start();
+    auto outcome = carry_out_start(instance->command, instance->received, config_, maker_, pool_, owner);
+    pool_.end_start();
+    finish_start(instance, std::move(outcome));
+  }
+}
+
+void Supervisor::finish_start(const InstancePtr& instance, base::Result<std::vector<wire::Phase>> outcome) {
+  const std::lock_guard lock(mutex_);
+  if (!instance->stop_asked && !instance->exit && outcome.ok()) {
+    instance->stage = Stage::ready;
+    events_.push(wire::InstanceReady{instance->command.instance, instance->sandbox->socket_path(), std::move(outcome).value()});
+    return;
+  }
+  if (!instance->stop_asked) {
+    if (instance->exit)
+      events_.push(ended_locked(*instance, wire::DownReason::start_failed, "the engine ended before it was ready: "));
+    else if (outcome.error().kind == base::ErrorKind::timeout)
+      events_.push(down_locked(*instance, wire::DownReason::start_timeout, outcome.error().message));
+    else
+      events_.push(down_locked(*instance, wire::DownReason::start_failed, outcome.error().message));
+  }
+  end_locked(instance);
+}
+
+void Supervisor::end_locked(const InstancePtr& instance) {
+  instance->stage = Stage::ending;
+  removals_.emplace(now(), instance);
+  removal_ready_.notify_one();
+}
+
+// --- removal
+
+void Supervisor::removal_worker() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    if (workers_end_) return;
+    if (removals_.empty()) {
+      removal_ready_.wait(lock);
+      continue;
+    }
+    const base::TimePoint due = removals_.begin()->first;
+    if (due > now()) {
+      removal_ready_.wait_for(lock, until(due));
+      continue;
+    }
+    const InstancePtr instance = removals_.begin()->second;
+    removals_.erase(removals_.begin());
+    lock.unlock();
+    remove(instance);
+    lock.lock();
+  }
+}
+
+void Supervisor::remove(const InstancePtr& instance) {
+  const base::InstanceId id = instance->command.instance;
+  base::Status status;
+  if (instance->sandbox) {
+    status = instance->sandbox->destroy();
+    const base::TimePoint give_up = now() + kDeviceReturnTimeout;
+    while (status.ok() && !device_memory_returned(instance->command.device, instance->sandbox->pid())) {
+      if (now() >= give_up)
+        status = base::Error{base::ErrorKind::timeout, "the driver still lists its memory on " + instance->command.device.str()};
+      else
+        std::this_thread::sleep_for(kDeviceReturnPoll);
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  if (!status.ok()) {
+    // Its device bytes must stay reserved: something still holds them. Tried for as long as the node lives.
+    ++instance->failed_removals;
+    spdlog::error("instance {} of {} is not gone (attempt {}): {}", id.value(), instance->command.model.name.str(), instance->failed_removals,
+                  status.error().message);
+    removals_.emplace(now() + kRemovalRetry, instance);
+    return;
+  }
+  instances_.erase(id);
+  events_.push(wire::InstanceGone{id});
+  instance_gone_.notify_all();
+}
+
+}  // namespace thaw::node

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "node/agent.h"
+#include "node/engine_log.h"
+#include "node/event_queue.h"
+#include "node/sandbox/pool.h"
+#include "node/sandbox/sandbox.h"
+#include "node/watcher.h"
+
+namespace thaw::node {
+
+/// Keeps every instance's state and moves it along:
+///
+///     queued ──> starting ──> ready ──> ending ──> (gone, forgotten)
+///        │           └── failed, stopped ──^  │
+///        └── stopped: gone at once            └── destroy, again until nothing is left
+///
+/// Threads: start workers (blocking: sandbox, mounts, readiness), removal workers (blocking: what an ended instance leaves), the watcher's, the
+/// event queue's. One mutex guards the table; nothing slow happens under it.
+class Supervisor {
+ public:
+  /// `maker` and `pool` must outlive the supervisor.
+  static base::Result<std::unique_ptr<Supervisor>> start(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool,
+                                                         Agent::EventSink sink);
+  /// Stops every instance and waits for it to be gone, bounded by the grace and a shutdown timeout; delivers the events.
+  ~Supervisor();
+  Supervisor(const Supervisor&) = delete;
+  Supervisor& operator=(const Supervisor&) = delete;
+
+  void submit(wire::NodeCommand command);
+  [[nodiscard]] base::Result<Agent::Usage> usage(base::InstanceId instance) const;
+
+ private:
+  enum class Stage { queued, starting, ready, ending };
+  struct Instance {
+    wire::StartInstance command;
+    base::TimePoint received;
+    Stage stage = Stage::queued;
+    bool stop_asked = false;
+    std::optional<Exit> exit;
+    std::unique_ptr<Sandbox> sandbox;     ///< set once, by take_over; valid until removal
+    std::shared_ptr<EngineLog> log;
+    std::condition_variable changed;      ///< stop_asked, exit
+    int failed_removals = 0;
+  };
+  using InstancePtr = std::shared_ptr<Instance>;
+  class Owner;
+
+  Supervisor(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool, Agent::EventSink sink);
+
+  void submit_start(wire::StartInstance command);
+  void submit_stop(const wire::StopInstance& command);
+  void stop_locked(const InstancePtr& instance, base::Duration grace);
+  void on_ended(base::InstanceId id, Exit exit);
+  void on_overdue(base::InstanceId id);
+
+  void start_worker();
+  void finish_start(const InstancePtr& instance, base::Result<std::vector<wire::Phase>> outcome);
+  [[nodiscard]] wire::InstanceDown down_locked(const Instance& instance, wire::DownReason reason, std::string detail) const;
+  [[nodiscard]] wire::InstanceDown ended_locked(const Instance& instance, wire::DownReason reason, const std::string& prefix) const;
+  void end_locked(const InstancePtr& instance);
+
+  void removal_worker();
+  void remove(const InstancePtr& instance);
+
+  const AgentConfig& config_;
+  SandboxMaker& maker_;
+  SandboxPool& pool_;
+  EngineLogs logs_;
+  EventQueue events_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable start_ready_;
+  std::condition_variable removal_ready_;
+  std::condition_variable instance_gone_;
+  std::map<base::InstanceId, InstancePtr> instances_;
+  std::deque<InstancePtr> start_queue_;
+  std::multimap<base::TimePoint, InstancePtr> removals_;  ///< by when they are due
+  bool closing_ = false;      ///< no new starts
+  bool workers_end_ = false;
+
+  std::unique_ptr<Watcher> watcher_;
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace thaw::node
