@@ -271,4 +271,18 @@ void ChunkScanner::framing(char c) {
   }
 }
 
+bool ChunkScanner::complete_chunk(std::string& out) const {
+  constexpr std::uint64_t kMaxMissingBytes = 64 * 1024;
+  switch (state_) {
+    case State::size_first: return true;
+    case State::content:
+      if (left_ > kMaxMissingBytes) return false;
+      out.append(static_cast<std::size_t>(left_), '\n').append("\r\n");
+      return true;
+    case State::content_cr: out.append("\r\n"); return true;
+    case State::content_lf: out.append("\n"); return true;
+    default: return false;
+  }
+}
+
 }  // namespace thaw::net

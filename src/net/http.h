@@ -94,6 +94,9 @@ class ChunkScanner {
   }
   [[nodiscard]] bool done() const { return state_ == State::done; }
   [[nodiscard]] bool bad() const { return state_ == State::bad; }
+  /// Appends what completes the chunk that scan() stopped in, so that another can follow: its missing content as newlines. False
+  /// if it stopped inside a size or trailer line, or too much is missing.
+  [[nodiscard]] bool complete_chunk(std::string& out) const;
 
  private:
   enum class State : std::uint8_t { size_first, size, extension, size_lf, content, content_cr, content_lf, trailer_start, trailer, trailer_lf, end_lf, done, bad };

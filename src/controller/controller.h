@@ -1,0 +1,84 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "control/scheduler.h"
+#include "controller/ticket.h"
+#include "net/loop.h"
+#include "node/agent.h"
+#include "observe/metrics.h"
+
+namespace thaw::controller {
+
+/// A deployed model as the control plane knows it.
+struct ModelEntry {
+  spec::ModelSpec spec;          ///< device_memory_bytes set
+  std::uint64_t weights_bytes = 0;
+  std::uint32_t usage_ref = 0;   ///< Store::model_ref
+  std::int64_t created_unix_ms = 0, updated_unix_ms = 0;
+  observe::ModelProbe* probe = nullptr;
+};
+
+/// The effectful half of control/: feeds real events and real time to the Scheduler and carries its actions out, by messages to nodes and by
+/// resolving tickets. Loop thread only; it takes no lock and does no I/O itself.
+class Controller {
+ public:
+  using SendToNode = std::function<void(const base::NodeName&, wire::NodeCommand)>;
+
+  Controller(net::Loop& loop, observe::Metrics& metrics, control::Policy policy, std::uint64_t first_instance, SendToNode send);
+  ~Controller();
+  Controller(const Controller&) = delete;
+  Controller& operator=(const Controller&) = delete;
+
+  // --- nodes
+  void node_joined(const wire::NodeHello& hello);
+  void node_event(const wire::NodeEvent& event);
+
+  // --- models
+  [[nodiscard]] base::Status can_ever_run(const spec::ModelSpec& spec) const { return scheduler_.can_ever_run(spec); }
+  void deploy(ModelEntry entry);
+  bool remove(const base::ModelName& name);
+  void stop(const base::ModelName& name, bool kill);
+  [[nodiscard]] const ModelEntry* find(const base::ModelName& name) const;
+  [[nodiscard]] const std::map<base::ModelName, std::shared_ptr<ModelEntry>>& models() const { return models_; }
+  [[nodiscard]] std::shared_ptr<ModelEntry> share(std::string_view name) const;
+
+  // --- requests: arrived, (wait on the ticket, answering | failed)*, ended
+  void arrived(Ticket& ticket, const base::ModelName& model, const base::TenantName& tenant);
+  void answering(const Ticket& ticket);
+  /// With no byte sent the ticket is open again: wait on it.
+  void failed(Ticket& ticket, control::RequestFailure failure);
+  /// Also for a ticket still waiting (the client left). Not after a refusal.
+  void ended(Ticket& ticket);
+
+  void drain();
+  [[nodiscard]] const control::Scheduler& scheduler() const { return scheduler_; }
+
+ private:
+  void carry_out();
+  void perform(const control::Start& action);
+  void perform(const control::Stop& action);
+  void perform(const control::Dispatch& action);
+  void perform(const control::Refuse& action);
+  void note_cold_start(const Replica& replica, const wire::InstanceReady& event);
+
+  net::Loop& loop_;
+  observe::Metrics& metrics_;
+  base::Duration stop_grace_;
+  control::Scheduler scheduler_;
+  SendToNode send_;
+  net::Timer timer_;
+  std::map<base::ModelName, std::shared_ptr<ModelEntry>> models_;  ///< shared with the requests that use it
+  std::unordered_map<std::string_view, std::shared_ptr<ModelEntry>> by_name_;  ///< keys point into the entries
+  std::unordered_map<base::InstanceId, std::shared_ptr<Replica>> replicas_;
+  std::unordered_map<base::RequestId, Ticket*> waiting_;
+  Ticket* arriving_ = nullptr;  ///< resolved in place, without a way through waiting_
+  control::Actions actions_;
+};
+
+}  // namespace thaw::controller

@@ -1,0 +1,46 @@
+#include "controller/replica.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace thaw::controller {
+
+void Replica::became_ready(const wire::InstanceReady& event, base::TimePoint now) {
+  socket_path_ = event.socket_path;
+  phases_ = event.phases;
+  ready_at_ = now;
+}
+
+void Replica::close() {
+  closed_ = true;
+  idle_.clear();
+}
+
+base::Result<Replica::Connection> Replica::connect(net::Loop& loop) {
+  while (!idle_.empty()) {
+    std::unique_ptr<net::Socket> socket = std::move(idle_.back());
+    idle_.pop_back();
+    socket->on_hang_up(nullptr);
+    if (!socket->hung_up()) return Connection{std::move(socket), true};
+  }
+  return connect_fresh(loop);
+}
+
+base::Result<Replica::Connection> Replica::connect_fresh(net::Loop& loop) {
+  THAW_ASSIGN_OR_RETURN(auto socket, net::connect_unix(loop, socket_path_));
+  return Connection{std::move(socket), false};
+}
+
+void Replica::keep(std::unique_ptr<net::Socket> socket) {
+  if (closed_ || idle_.size() >= kMaxIdle || socket->hung_up()) return;
+  socket->clear_deadline();
+  net::Socket* raw = socket.get();
+  // The engine closes idle connections in its own time; the handler runs inside the socket's own event, so it must not be destroyed before
+  // that returns: connect() passes over it by hung_up(), and here only the dead ones of before are swept out.
+  socket->on_hang_up([this, raw] {
+    std::erase_if(idle_, [raw](const auto& s) { return s.get() != raw && s->hung_up(); });
+  });
+  idle_.push_back(std::move(socket));
+}
+
+}  // namespace thaw::controller

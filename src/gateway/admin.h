@@ -1,0 +1,29 @@
+#pragma once
+
+#include "gateway/exchange.h"
+#include "net/task.h"
+
+namespace thaw::gateway {
+class Server;
+}
+
+/// The admin API (docs/admin-api.md) and what monitors call: handlers of their routes.
+namespace thaw::gateway::admin {
+
+net::Task<void> healthz(Server& server, Exchange& exchange);  ///< 200 while the process serves at all
+net::Task<void> readyz(Server& server, Exchange& exchange);   ///< 503 while draining
+net::Task<void> metrics(Server& server, Exchange& exchange);
+net::Task<void> status(Server& server, Exchange& exchange);
+
+net::Task<void> list_models(Server& server, Exchange& exchange);
+net::Task<void> show_model(Server& server, Exchange& exchange);
+net::Task<void> deploy_model(Server& server, Exchange& exchange);
+net::Task<void> remove_model(Server& server, Exchange& exchange);
+net::Task<void> stop_model(Server& server, Exchange& exchange);
+net::Task<void> model_logs(Server& server, Exchange& exchange);
+
+net::Task<void> list_instances(Server& server, Exchange& exchange);
+net::Task<void> show_request(Server& server, Exchange& exchange);
+net::Task<void> usage(Server& server, Exchange& exchange);
+
+}  // namespace thaw::gateway::admin

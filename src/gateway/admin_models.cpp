@@ -1,0 +1,182 @@
+#include <spdlog/spdlog.h>
+
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+#include <boost/json/value.hpp>
+#include <charconv>
+#include <chrono>
+#include <optional>
+
+#include "gateway/admin.h"
+#include "gateway/server.h"
+#include "node/logs/log_file.h"
+#include "spec/parse.h"
+
+namespace thaw::gateway::admin {
+namespace {
+
+namespace json = boost::json;
+
+std::int64_t unix_ms() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+const char* state_of(const control::ModelView& view, base::TimePoint now) {
+  if (view.ready > 0) return "ready";
+  if (view.starting > 0) return "starting";
+  if (view.backoff_until > now) return "backoff";
+  if (view.stopping > 0) return "stopping";
+  return "asleep";
+}
+
+json::object describe(const controller::ModelEntry& model, const control::ModelView& view, base::TimePoint now) {
+  const spec::ModelSpec& spec = model.spec;
+  return {{"name", spec.name.str()},
+          {"state", state_of(view, now)},
+          {"ready", view.ready},
+          {"starting", view.starting},
+          {"stopping", view.stopping},
+          {"in_flight", view.in_flight},
+          {"queued", view.queued},
+          {"min_replicas", spec.scaling.min_replicas},
+          {"max_replicas", spec.scaling.max_replicas},
+          {"device", to_string(spec.resources.device)},
+          {"device_memory_bytes", spec.resources.device_memory_bytes.value_or(0)},
+          {"weights_bytes", model.weights_bytes},
+          {"source", spec.source.path},
+          {"engine", to_string(spec.engine)},
+          {"cold_starts", view.cold_starts},
+          {"evictions", view.evictions},
+          {"start_failures", view.start_failures},
+          {"last_failure", view.last_failure},
+          {"start_cost_ms", base::to_ms(view.start_cost)},
+          {"created_unix_ms", model.created_unix_ms},
+          {"updated_unix_ms", model.updated_unix_ms}};
+}
+
+json::object describe(const node::ModelFacts& facts) {
+  return {{"format", facts.format},
+          {"weights_bytes", facts.weights_bytes},
+          {"kv_bytes_per_token", facts.kv_bytes_per_token},
+          {"trained_context_tokens", facts.trained_context_tokens},
+          {"estimated_device_bytes", facts.estimated_device_bytes}};
+}
+
+net::Task<void> respond_json(Exchange& exchange, int status, const json::object& object) {
+  const std::string body = json::serialize(object);
+  co_await exchange.respond(status, "application/json", body);
+}
+
+ApiError no_such_model(std::string_view name) {
+  return {404, "invalid_request_error", "model_not_found", "there is no model \"" + std::string(name) + "\"; `thaw ls` lists them", {}, {}};
+}
+
+/// What storing a model yields beside its spec.
+struct Stored {
+  node::ModelFacts facts;
+  std::uint32_t usage_ref = 0;
+};
+
+}  // namespace
+
+net::Task<void> list_models(Server& server, Exchange& exchange) {
+  controller::Controller& controller = server.services().controller;
+  json::array models;
+  for (const control::ModelView& view : controller.scheduler().models())
+    if (const auto* model = controller.find(view.model)) models.push_back(describe(*model, view, server.loop().now()));
+  const json::object answer{{"models", std::move(models)}};
+  co_await respond_json(exchange, 200, answer);
+}
+
+net::Task<void> show_model(Server& server, Exchange& exchange) {
+  controller::Controller& controller = server.services().controller;
+  const base::ModelName name{std::string(exchange.parameter())};
+  for (const control::ModelView& view : controller.scheduler().models()) {
+    const auto* model = controller.find(view.model);
+    if (view.model != name || model == nullptr) continue;
+    json::object o = describe(*model, view, server.loop().now());
+    o["spec"] = json::parse(spec::to_json(model->spec)).at("spec");
+    co_await respond_json(exchange, 200, o);
+    co_return;
+  }
+  co_await exchange.respond_error(no_such_model(name.str()));
+}
+
+net::Task<void> deploy_model(Server& server, Exchange& exchange) {
+  Services& services = server.services();
+  auto parsed = spec::parse_model(exchange.body(), "request", "/");
+  if (!parsed.ok()) {
+    co_await exchange.respond_error(invalid_request(parsed.error().message, {}, "invalid_spec"));
+    co_return;
+  }
+  spec::ModelSpec spec = std::move(parsed).value();
+  const std::int64_t now_ms = unix_ms();
+  const auto* before = services.controller.find(spec.name);
+  const std::int64_t created_ms = before != nullptr ? before->created_unix_ms : now_ms;
+
+  const auto facts = co_await services.files_worker.run([&spec] { return node::inspect_model(spec); });
+  if (!facts.ok()) {
+    co_await exchange.respond_error(from_error(facts.error()));
+    co_return;
+  }
+  if (!spec.resources.device_memory_bytes) spec.resources.device_memory_bytes = facts->estimated_device_bytes;
+  if (const base::Status fits = services.controller.can_ever_run(spec); !fits.ok()) {
+    ApiError error = invalid_request(fits.error().message, "spec.resources", "cannot_fit");
+    error.status = 422;
+    co_await exchange.respond_error(error);
+    co_return;
+  }
+  // Durable before it counts; the worker has one thread, so that two deploys of one name are stored in the order they take effect.
+  const auto usage_ref = co_await services.store_worker.run([&]() -> base::Result<std::uint32_t> {
+    THAW_RETURN_IF_ERROR(services.store.put_model({spec.name, spec::to_json(spec), created_ms, now_ms}));
+    return services.store.model_ref(spec.name);
+  });
+  if (!usage_ref.ok()) {
+    co_await exchange.respond_error(from_error(usage_ref.error().within("cannot store the model")));
+    co_return;
+  }
+  const bool created = services.controller.find(spec.name) == nullptr;
+  json::object answer{{"name", spec.name.str()},
+                      {"created", created},
+                      {"facts", describe(*facts)},
+                      {"spec", json::parse(spec::to_json(spec)).at("spec")}};
+  spdlog::info("{}: {} ({})", spec.name.str(), created ? "deployed" : "deployed again", spec.source.path);
+  controller::ModelEntry entry{std::move(spec), facts->weights_bytes, *usage_ref, created_ms, now_ms, nullptr};
+  services.controller.deploy(std::move(entry));
+  co_await respond_json(exchange, created ? 201 : 200, answer);
+}
+
+net::Task<void> remove_model(Server& server, Exchange& exchange) {
+  Services& services = server.services();
+  const base::ModelName name{std::string(exchange.parameter())};
+  const auto deleted = co_await services.store_worker.run([&] { return services.store.delete_model(name); });
+  if (!deleted.ok()) {
+    co_await exchange.respond_error(from_error(deleted.error().within("cannot remove the model")));
+    co_return;
+  }
+  const bool known = services.controller.remove(name);
+  if (!known && !*deleted) {
+    co_await exchange.respond_error(no_such_model(name.str()));
+    co_return;
+  }
+  spdlog::info("{}: removed", name.str());
+  const json::object answer{{"name", name.str()}, {"deleted", true}};
+  co_await respond_json(exchange, 200, answer);
+}
+
+net::Task<void> stop_model(Server& server, Exchange& exchange) {
+  controller::Controller& controller = server.services().controller;
+  const base::ModelName name{std::string(exchange.parameter())};
+  if (controller.find(name) == nullptr) {
+    co_await exchange.respond_error(no_such_model(name.str()));
+    co_return;
+  }
+  std::uint32_t stopping = 0;
+  for (const control::InstanceView& view : controller.scheduler().instances())
+    if (view.model == name && view.state != control::InstanceState::stopping) ++stopping;
+  controller.stop(name, exchange.query("kill") == "1");
+  const json::object answer{{"name", name.str()}, {"stopping", stopping}};
+  co_await respond_json(exchange, 200, answer);
+}
+
+}  // namespace thaw::gateway::admin

@@ -1,0 +1,162 @@
+#include <boost/json/serialize.hpp>
+#include <boost/json/value.hpp>
+#include <unistd.h>
+
+#include "base/version.h"
+#include "gateway/admin.h"
+#include "gateway/server.h"
+
+namespace thaw::gateway::admin {
+namespace {
+
+namespace json = boost::json;
+
+std::int64_t whole_ms(base::Duration duration) { return base::duration_cast<base::Millis>(duration).count(); }
+double exact_ms(base::Duration duration) { return base::to_ms(duration); }
+
+json::object describe(const control::InstanceView& view, base::TimePoint now) {
+  json::object o{{"id", view.instance.value()},
+                 {"model", view.model.str()},
+                 {"node", view.node.str()},
+                 {"device", view.device.str()},
+                 {"state", to_string(view.state)},
+                 {"device_bytes", view.device_bytes},
+                 {"memory_bytes", 0},
+                 {"in_flight", view.in_flight},
+                 {"served", view.served},
+                 {"age_ms", whole_ms(now - view.since)},
+                 {"idle_ms", nullptr},
+                 {"pid", nullptr},
+                 {"reason", view.reason}};
+  if (view.idle_since != base::never()) o["idle_ms"] = whole_ms(now - view.idle_since);
+  return o;
+}
+
+json::object describe(const control::DeviceView& view) {
+  return {{"node", view.node.str()},          {"id", view.info.id.str()},
+          {"kind", to_string(view.info.kind)}, {"name", view.info.name},
+          {"total_bytes", view.info.total_bytes}, {"budget_bytes", view.info.budget_bytes},
+          {"reserved_bytes", view.reserved_bytes}};
+}
+
+}  // namespace
+
+net::Task<void> healthz(Server& /*server*/, Exchange& exchange) { co_await exchange.respond(200, "text/plain", "ok\n"); }
+
+net::Task<void> readyz(Server& server, Exchange& exchange) {
+  if (server.draining()) {
+    co_await exchange.respond(503, "text/plain", "draining\n");
+  } else {
+    co_await exchange.respond(200, "text/plain", "ready\n");
+  }
+}
+
+net::Task<void> status(Server& server, Exchange& exchange) {
+  const spec::ServerConfig& config = server.config();
+  const std::string body = json::serialize(json::object{{"version", base::kVersion},
+                                                        {"uptime_ms", whole_ms(server.loop().now() - server.started())},
+                                                        {"pid", getpid()},
+                                                        {"data_dir", config.data_dir},
+                                                        {"sandbox", to_string(config.node.sandbox)},
+                                                        {"dev", config.dev},
+                                                        {"draining", server.draining()},
+                                                        {"models", server.services().controller.models().size()},
+                                                        {"connections", server.connections()}});
+  co_await exchange.respond(200, "application/json", body);
+}
+
+net::Task<void> metrics(Server& server, Exchange& exchange) {
+  const control::Scheduler& scheduler = server.services().controller.scheduler();
+  observe::Levels levels;
+  for (const auto& m : scheduler.models()) {
+    if (m.ready + m.starting + m.stopping + m.in_flight + m.queued == 0) continue;
+    levels.models.push_back({m.model.str(), static_cast<double>(m.in_flight), static_cast<double>(m.queued), static_cast<double>(m.ready),
+                             static_cast<double>(m.starting)});
+  }
+  for (const auto& d : scheduler.devices())
+    levels.devices.push_back({d.node.str(), d.info.id.str(), static_cast<double>(d.reserved_bytes), static_cast<double>(d.info.budget_bytes)});
+  levels.deployed_models = static_cast<double>(server.services().controller.models().size());
+  levels.connections = static_cast<double>(server.connections());
+  levels.buffered_bytes = static_cast<double>(server.buffered_bytes());
+  levels.usage_rows_dropped = static_cast<double>(server.services().usage.dropped());
+  const std::string body = server.services().metrics.scrape(levels);
+  co_await exchange.respond(200, "text/plain; version=0.0.4; charset=utf-8", body);
+}
+
+net::Task<void> list_instances(Server& server, Exchange& exchange) {
+  Services& services = server.services();
+  const std::vector<control::InstanceView> views = services.controller.scheduler().instances();
+  // What the kernel says of each takes a look into a few files.
+  node::Agent& node = services.node;
+  const auto usages = co_await services.files_worker.run([&node, &views] {
+    std::vector<base::Result<node::Agent::Usage>> all;
+    all.reserve(views.size());
+    for (const auto& view : views) all.push_back(node.usage(view.instance));
+    return all;
+  });
+  json::array instances;
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    json::object o = describe(views[i], server.loop().now());
+    if (usages[i].ok()) {
+      o["memory_bytes"] = usages[i]->memory_bytes;
+      o["pid"] = usages[i]->pid;
+    }
+    instances.push_back(std::move(o));
+  }
+  json::array devices;
+  for (const auto& view : services.controller.scheduler().devices()) devices.push_back(describe(view));
+  const std::string body = json::serialize(json::object{{"instances", std::move(instances)}, {"devices", std::move(devices)}});
+  co_await exchange.respond(200, "application/json", body);
+}
+
+net::Task<void> show_request(Server& server, Exchange& exchange) {
+  const RequestRecord* record = server.requests().find(exchange.parameter());
+  if (record == nullptr) {
+    const ApiError error{404, "invalid_request_error", "not_found",
+                         "no such request among the last " + std::to_string(RequestLog::kCapacity) + " finished ones", {}, {}};
+    co_await exchange.respond_error(error);
+    co_return;
+  }
+  json::array phases;
+  for (const auto& phase : record->phases)
+    phases.push_back(json::object{{"name", phase.name}, {"start_ms", exact_ms(phase.start)}, {"duration_ms", exact_ms(phase.duration)}});
+  const json::value failure = record->failure.empty() ? json::value(nullptr) : json::value(record->failure);
+  const std::string body = json::serialize(json::object{{"id", std::string(exchange.parameter())},
+                                                        {"model", record->model.str()},
+                                                        {"tenant", record->tenant.str()},
+                                                        {"status", record->status},
+                                                        {"done", record->done},
+                                                        {"cold", record->cold},
+                                                        {"attempts", record->attempts},
+                                                        {"queued_ms", exact_ms(record->queued)},
+                                                        {"ttft_ms", exact_ms(record->first_byte)},
+                                                        {"total_ms", exact_ms(record->total)},
+                                                        {"prompt_tokens", record->prompt_tokens},
+                                                        {"completion_tokens", record->completion_tokens},
+                                                        {"failure", failure},
+                                                        {"phases", std::move(phases)}});
+  co_await exchange.respond(200, "application/json", body);
+}
+
+net::Task<void> usage(Server& server, Exchange& exchange) {
+  Services& services = server.services();
+  const auto sums = co_await services.store_worker.run([&services] {
+    services.usage.flush();
+    return services.store.usage_by_model();
+  });
+  if (!sums.ok()) {
+    co_await exchange.respond_error(from_error(sums.error()));
+    co_return;
+  }
+  json::array models;
+  for (const auto& sum : *sums)
+    models.push_back(json::object{{"model", sum.model.str()},
+                                  {"requests", sum.requests},
+                                  {"prompt_tokens", sum.prompt_tokens},
+                                  {"completion_tokens", sum.completion_tokens},
+                                  {"cold_starts", sum.cold_starts}});
+  const std::string body = json::serialize(json::object{{"models", std::move(models)}, {"rows_dropped", services.usage.dropped()}});
+  co_await exchange.respond(200, "application/json", body);
+}
+
+}  // namespace thaw::gateway::admin

@@ -1,0 +1,107 @@
+#include "gateway/openai.h"
+
+#include <boost/json/serialize.hpp>
+#include <boost/json/value.hpp>
+#include <chrono>
+
+#include "gateway/body_scan.h"
+#include "gateway/relay.h"
+#include "gateway/server.h"
+
+namespace thaw::gateway::openai {
+namespace {
+
+std::uint32_t to_ms32(base::Duration duration) {
+  return static_cast<std::uint32_t>(base::duration_cast<base::Millis>(duration).count());
+}
+
+/// The phases of a cold request, counted from its arrival: the wait, the start's own parts, and the way to the first byte.
+std::vector<wire::Phase> timeline(const Exchange& exchange, const Relay::Outcome& outcome, base::TimePoint end) {
+  std::vector<wire::Phase> phases;
+  const base::TimePoint arrived = exchange.arrived();
+  phases.push_back({"queue", base::Duration::zero(), outcome.queued});
+  base::TimePoint granted = arrived + outcome.queued;
+  if (outcome.cold && outcome.replica) {
+    for (wire::Phase phase : outcome.replica->phases()) {
+      phase.start += outcome.replica->started() - arrived;
+      phases.push_back(std::move(phase));
+    }
+  }
+  const base::TimePoint first = outcome.first_byte == base::TimePoint{} ? end : outcome.first_byte;
+  if (first > granted) phases.push_back({"first token", granted - arrived, first - granted});
+  if (end > first) phases.push_back({"answer", first - arrived, end - first});
+  return phases;
+}
+
+void account(Server& server, const Exchange& exchange, const controller::ModelEntry& model, const Relay::Outcome& outcome) {
+  const base::TimePoint end = net::Loop::clock();
+  const base::TimePoint arrived = exchange.arrived();
+  const bool first_sent = outcome.first_byte != base::TimePoint{};
+  RequestRecord& record = server.requests().record(exchange.id());
+  record.model = model.spec.name;
+  record.tenant = exchange.caller().tenant;
+  record.status = outcome.status;
+  record.done = true;
+  record.cold = outcome.cold;
+  record.attempts = outcome.attempts;
+  record.queued = outcome.queued;
+  record.first_byte = first_sent ? outcome.first_byte - arrived : base::Duration::zero();
+  record.total = end - arrived;
+  record.prompt_tokens = outcome.tokens.prompt;
+  record.completion_tokens = outcome.tokens.completion;
+  record.failure = outcome.failure;
+  record.phases = timeline(exchange, outcome, end);
+
+  Services& services = server.services();
+  services.metrics.request_finished(model.spec.name.str(), *model.probe,
+                                    {outcome.status, outcome.cold, outcome.queued, record.first_byte, record.total, record.prompt_tokens,
+                                     record.completion_tokens});
+  if (outcome.attempts > 1) services.metrics.request_retried(model.spec.name.str());
+  if (outcome.status == 499) services.metrics.client_left();
+  const auto unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  services.usage.add({unix_ms, exchange.caller().key, model.usage_ref, record.prompt_tokens, record.completion_tokens, to_ms32(record.queued),
+                      to_ms32(record.total), static_cast<std::uint16_t>(outcome.status), outcome.cold});
+}
+
+boost::json::object describe(const controller::ModelEntry& model) {
+  return {{"id", model.spec.name.str()}, {"object", "model"}, {"created", model.created_unix_ms / 1000}, {"owned_by", "thaw"}};
+}
+
+}  // namespace
+
+net::Task<void> infer(Server& server, Exchange& exchange) {
+  const auto facts = scan_body(exchange.body());
+  if (!facts.ok()) {
+    co_await exchange.respond_error(invalid_request(facts.error().message));
+    co_return;
+  }
+  controller::Controller& controller = server.services().controller;
+  std::shared_ptr<controller::ModelEntry> model = controller.share(facts->model);
+  if (!model) {
+    co_await exchange.respond_error(model_not_found(facts->model));
+    co_return;
+  }
+  Relay relay(exchange, controller, model, facts->stream, server.config().gateway.stream_hold);
+  co_await relay.run();
+  account(server, exchange, *model, relay.outcome());
+}
+
+net::Task<void> list_models(Server& server, Exchange& exchange) {
+  boost::json::array data;
+  for (const auto& [name, model] : server.services().controller.models()) data.push_back(describe(*model));
+  const std::string body = boost::json::serialize(boost::json::object{{"object", "list"}, {"data", std::move(data)}});
+  co_await exchange.respond(200, "application/json", body);
+}
+
+net::Task<void> show_model(Server& server, Exchange& exchange) {
+  const std::string name(exchange.parameter());
+  const auto model = server.services().controller.share(name);
+  if (!model) {
+    co_await exchange.respond_error(model_not_found(name));
+    co_return;
+  }
+  const std::string body = boost::json::serialize(describe(*model));
+  co_await exchange.respond(200, "application/json", body);
+}
+
+}  // namespace thaw::gateway::openai

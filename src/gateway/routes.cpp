@@ -1,0 +1,44 @@
+#include "gateway/routes.h"
+
+#include "gateway/admin.h"
+#include "gateway/openai.h"
+
+namespace thaw::gateway {
+
+const std::vector<Route>& route_table() {
+  static const std::vector<Route> table{
+      {"POST", "/v1/chat/completions", Access::key, openai::infer},
+      {"POST", "/v1/completions", Access::key, openai::infer},
+      {"POST", "/v1/embeddings", Access::key, openai::infer},
+      {"GET", "/v1/models", Access::key, openai::list_models},
+      {"GET", "/v1/models/*", Access::key, openai::show_model},
+      {"GET", "/healthz", Access::open, admin::healthz},
+      {"GET", "/readyz", Access::open, admin::readyz},
+      {"GET", "/metrics", Access::key, admin::metrics},
+      {"GET", "/admin/v1/status", Access::key, admin::status},
+      {"GET", "/admin/v1/models", Access::key, admin::list_models},
+      {"POST", "/admin/v1/models", Access::key, admin::deploy_model},
+      {"GET", "/admin/v1/models/*", Access::key, admin::show_model},
+      {"DELETE", "/admin/v1/models/*", Access::key, admin::remove_model},
+      {"POST", "/admin/v1/models/*/stop", Access::key, admin::stop_model},
+      {"GET", "/admin/v1/models/*/logs", Access::key, admin::model_logs},
+      {"GET", "/admin/v1/instances", Access::key, admin::list_instances},
+      {"GET", "/admin/v1/requests/*", Access::key, admin::show_request},
+      {"GET", "/admin/v1/usage", Access::key, admin::usage},
+  };
+  return table;
+}
+
+bool matches(std::string_view pattern, std::string_view path, std::string_view& parameter) {
+  const auto star = pattern.find('*');
+  if (star == std::string_view::npos) return pattern == path;
+  const std::string_view before = pattern.substr(0, star);
+  const std::string_view after = pattern.substr(star + 1);
+  if (path.size() <= before.size() + after.size() || path.substr(0, before.size()) != before ||
+      path.substr(path.size() - after.size()) != after)
+    return false;
+  parameter = path.substr(before.size(), path.size() - before.size() - after.size());
+  return parameter.find('/') == std::string_view::npos;
+}
+
+}  // namespace thaw::gateway

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "gateway/exchange.h"
+#include "net/task.h"
+
+namespace thaw::gateway {
+
+class Server;
+
+/// Who may call a route.
+enum class Access {
+  open,       ///< anybody: says nothing about what is served
+  key,        ///< any valid key
+};
+
+/// One row of the route table. A pattern is a path in which at most one segment is "*".
+struct Route {
+  std::string_view method;
+  std::string_view pattern;
+  Access access = Access::key;
+  net::Task<void> (*handler)(Server&, Exchange&) = nullptr;
+};
+
+/// The whole of what the server answers, most frequent first.
+const std::vector<Route>& route_table();
+
+/// Whether `path` matches; `parameter` gets what the * stands for.
+bool matches(std::string_view pattern, std::string_view path, std::string_view& parameter);
+
+}  // namespace thaw::gateway

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "controller/controller.h"
+#include "gateway/auth.h"
+#include "gateway/connection.h"
+#include "gateway/request_log.h"
+#include "gateway/routes.h"
+#include "net/loop.h"
+#include "net/worker.h"
+#include "node/agent.h"
+#include "observe/metrics.h"
+#include "spec/server_config.h"
+#include "store/store.h"
+
+namespace thaw::gateway {
+
+/// What the gateway works with; owned by whoever runs the server, outliving it.
+struct Services {
+  net::Loop& loop;
+  controller::Controller& controller;
+  store::Store& store;
+  store::UsageWriter& usage;
+  observe::Metrics& metrics;
+  net::Worker& store_worker;  ///< one thread: what it is given is done in order
+  net::Worker& files_worker;
+  node::Agent& node;
+};
+
+/// The front door: accepts connections, finds out who asks and for what, and has the route's handler answer. Loop thread only.
+class Server {
+ public:
+  Server(Services services, spec::ServerConfig config, KeyRing keys, std::uint32_t process_tag);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  base::Status listen();
+  [[nodiscard]] std::uint16_t port() const { return listener_->port(); }
+
+  /// SIGTERM: what waits and what arrives is refused, running requests may end within gateway.drainTimeout and are cut then. `drained` is
+  /// called once, when no connection is left.
+  void drain(std::function<void()> drained);
+  [[nodiscard]] bool draining() const { return draining_; }
+  /// Ends every connection as if its client had left.
+  void cut_connections();
+  [[nodiscard]] std::size_t connections() const { return connections_.size(); }
+
+  // --- for connections and handlers
+  [[nodiscard]] const spec::ServerConfig& config() const { return config_; }
+  net::Loop& loop() { return services_.loop; }
+  Services& services() { return services_; }
+  RequestLog& requests() { return requests_; }
+  [[nodiscard]] base::TimePoint started() const { return started_; }
+  [[nodiscard]] std::uint64_t buffered_bytes() const { return buffered_bytes_; }
+
+  void number(Exchange& exchange);
+  /// Route and caller; an error is the answer.
+  std::optional<ApiError> admit(Exchange& exchange);
+  net::Task<void> handle(Exchange& exchange);
+  bool charge_bytes(std::size_t bytes);
+  void release_bytes(std::size_t bytes) { buffered_bytes_ -= bytes; }
+  [[nodiscard]] ApiError out_of_buffers() const;
+  void closed(Connection& connection);
+
+ private:
+  void accept(int fd, std::string peer);
+  void check_drained();
+
+  Services services_;
+  spec::ServerConfig config_;
+  KeyRing keys_;
+  RequestLog requests_;
+  base::TimePoint started_;
+  std::unique_ptr<net::Listener> listener_;
+  std::unordered_map<Connection*, std::unique_ptr<Connection>> connections_;
+  std::uint64_t buffered_bytes_ = 0;
+  bool draining_ = false;
+  std::function<void()> drained_;
+  net::Timer drain_timer_;
+};
+
+}  // namespace thaw::gateway

@@ -1,0 +1,56 @@
+#include "gateway/usage_tap.h"
+
+#include <cstring>
+
+namespace thaw::gateway {
+namespace {
+
+/// The number behind `"name":`, or `otherwise`.
+std::uint32_t number_after(std::string_view text, std::string_view name, std::uint32_t otherwise) {
+  const auto found = text.find(name);
+  if (found == std::string_view::npos) return otherwise;
+  std::size_t at = found + name.size();
+  while (at < text.size() && (text[at] == ' ' || text[at] == ':')) ++at;
+  if (at == text.size() || text[at] < '0' || text[at] > '9') return otherwise;
+  std::uint64_t value = 0;
+  for (; at < text.size() && text[at] >= '0' && text[at] <= '9' && value < UINT32_MAX; ++at)
+    value = value * 10 + static_cast<std::uint64_t>(text[at] - '0');
+  return value > UINT32_MAX ? UINT32_MAX : static_cast<std::uint32_t>(value);
+}
+
+std::size_t last_of(std::string_view text, std::string_view needle) { return text.rfind(needle); }
+
+bool contains(std::string_view text, std::string_view needle) {
+  return memmem(text.data(), text.size(), needle.data(), needle.size()) != nullptr;
+}
+
+}  // namespace
+
+void UsageTap::stream(std::string_view content) {
+  const bool ends_event = content.size() >= 2 && content.substr(content.size() - 2) == "\n\n";
+  if (pending_.empty() && ends_event) {
+    look(content);
+    return;
+  }
+  // An event in pieces: gathered until it ends. One larger than the bound is no usage event and is let go.
+  if (pending_.size() + content.size() > kMaxPending) pending_.clear();
+  if (content.size() <= kMaxPending) pending_.append(content);
+  if (ends_event) {
+    look(pending_);
+    pending_ = {};
+  }
+}
+
+void UsageTap::look(std::string_view text) {
+  if (contains(text, "\"usage\":")) {
+    const std::string_view usage = text.substr(last_of(text, "\"usage\":"));
+    counts_.prompt = number_after(usage, "\"prompt_tokens\"", counts_.prompt);
+    counts_.completion = number_after(usage, "\"completion_tokens\"", counts_.completion);
+  } else if (contains(text, "\"timings\":")) {
+    const std::string_view timings = text.substr(last_of(text, "\"timings\":"));
+    counts_.prompt = number_after(timings, "\"prompt_n\"", 0) + number_after(timings, "\"cache_n\"", 0);
+    counts_.completion = number_after(timings, "\"predicted_n\"", 0);
+  }
+}
+
+}  // namespace thaw::gateway
