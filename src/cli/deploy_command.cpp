@@ -60,7 +60,7 @@ void add_deploy_command(Commands& commands) {
   command->add_option("--max-replicas", flags->max_replicas, "At most so many (default: 1)")->type_name("N");
   command->add_option("--concurrency", flags->concurrency, "Requests one replica answers at once (default: 4)")->type_name("N");
   command->add_option("--idle-timeout", flags->idle_timeout, "Asleep after so long without work, like 30s (default: 5m)")->type_name("TIME");
-  command->add_option("--context", flags->context, "Context size in tokens, the engine's -c")->type_name("N")->check(CLI::Validator(CLI::PositiveNumber).description(""));
+  command->add_option("--context", flags->context, "Context of one request in tokens (default: chosen by the node)")->type_name("N")->check(CLI::Validator(CLI::PositiveNumber).description(""));
 }
 
 }  // namespace thaw::cli
