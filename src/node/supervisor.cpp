@@ -163,7 +163,7 @@ base::Result<Agent::Usage> Supervisor::usage(base::InstanceId id) const {
   if (found == instances_.end() || !found->second->sandbox || found->second->stage == Stage::ending)
     return base::Error{base::ErrorKind::not_found, fmt::format("instance {} is not running", id.value())};
   const Sandbox& sandbox = *found->second->sandbox;
-  return Agent::Usage{sandbox.memory_bytes(), sandbox.pid()};
+  return Agent::Usage{sandbox.memory_bytes(), sandbox.engine_pid()};
 }
 
 // --- what the watcher sees
@@ -173,7 +173,7 @@ void Supervisor::on_ended(base::InstanceId id, Exit exit) {
   const auto found = instances_.find(id);
   if (found == instances_.end()) return;
   const InstancePtr instance = found->second;
-  instance->exit = exit;
+  instance->exit = instance->sandbox->ending(exit);
   instance->changed.notify_all();
   if (instance->stage != Stage::ready) return;  // its start worker, or whoever ended it, takes it from here
   if (!instance->stop_asked) events_.push(ended_locked(*instance, wire::DownReason::crashed, ""));
@@ -223,6 +223,7 @@ void Supervisor::finish_start(const InstancePtr& instance, base::Result<std::vec
   const std::lock_guard lock(mutex_);
   if (!instance->stop_asked && !instance->exit && outcome.ok()) {
     instance->stage = Stage::ready;
+    (void)instance->sandbox->engine_pid();  // remembered while it can be seen
     events_.push(wire::InstanceReady{instance->command.instance, instance->sandbox->socket_path(), std::move(outcome).value()});
     return;
   }
@@ -270,9 +271,10 @@ void Supervisor::remove(const InstancePtr& instance) {
   const base::InstanceId id = instance->command.instance;
   base::Status status;
   if (instance->sandbox) {
+    const pid_t engine_pid = instance->sandbox->engine_pid();
     status = instance->sandbox->destroy();
     const base::TimePoint give_up = now() + kDeviceReturnTimeout;
-    while (status.ok() && !device_memory_returned(instance->command.device, instance->sandbox->pid())) {
+    while (status.ok() && !device_memory_returned(instance->command.device, engine_pid)) {
       if (now() >= give_up)
         status = base::Error{base::ErrorKind::timeout, "the driver still lists its memory on " + instance->command.device.str()};
       else

@@ -1,8 +1,10 @@
 #include "node/sandbox/bundle.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <array>
 
 #include <boost/json/array.hpp>
@@ -20,7 +22,7 @@ namespace json = boost::json;
 
 constexpr const char* kTmpSize = "size=64m";      // also counted against the sandbox's memory limit
 constexpr const char* kShmSize = "size=1g";       // CUDA and NCCL use it; counted against the limit too
-constexpr unsigned kOpenFiles = 65'536;
+constexpr rlim_t kOpenFiles = 65'536;
 constexpr int kOomScoreAdj = 500;                 // when the host itself runs out, an engine goes before the server does
 
 json::object mount_entry(const std::string& destination, const std::string& type, const std::string& source, json::array options) {
@@ -51,9 +53,15 @@ json::array mounts(const Bundle& bundle) {
   return out;
 }
 
+/// A sandbox's root cannot raise what the host holds this process to.
+rlim_t open_files() {
+  struct rlimit own {};
+  return ::getrlimit(RLIMIT_NOFILE, &own) == 0 ? std::min<rlim_t>(own.rlim_max, kOpenFiles) : kOpenFiles;
+}
+
 json::object process() {
   const json::array none;
-  const auto limit = [](const char* type, unsigned value) { return json::object{{"type", type}, {"hard", value}, {"soft", value}}; };
+  const auto limit = [](const char* type, rlim_t value) { return json::object{{"type", type}, {"hard", value}, {"soft", value}}; };
   return {{"terminal", false},
           {"user", json::object{{"uid", kInsideUid}, {"gid", kInsideUid}, {"umask", 077}}},
           {"args", json::array{kInsideInit}},
@@ -61,7 +69,7 @@ json::object process() {
           {"cwd", "/"},
           {"capabilities",
            json::object{{"bounding", none}, {"effective", none}, {"inheritable", none}, {"permitted", none}, {"ambient", none}}},
-          {"rlimits", json::array{limit("RLIMIT_NOFILE", kOpenFiles), limit("RLIMIT_CORE", 0)}},
+          {"rlimits", json::array{limit("RLIMIT_NOFILE", open_files()), limit("RLIMIT_CORE", 0)}},
           {"noNewPrivileges", true},
           {"oomScoreAdj", kOomScoreAdj}};
 }

@@ -1,5 +1,7 @@
 #include "node/sandbox/init_message.h"
 
+#include <sys/socket.h>
+
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -35,6 +37,12 @@ base::Result<std::string> init_message(const std::vector<std::string>& argv, con
   std::string message(sizeof header, '\0');
   std::memcpy(message.data(), header.data(), sizeof header);
   return message + payload;
+}
+
+std::optional<Exit> read_ending(int control) {
+  std::array<std::uint32_t, 2> how{};
+  if (::recv(control, how.data(), sizeof how, MSG_DONTWAIT) != static_cast<ssize_t>(sizeof how)) return std::nullopt;
+  return Exit{how[0] != 0, static_cast<int>(how[1])};
 }
 
 }  // namespace thaw::node

@@ -2,7 +2,7 @@
 
 #include <poll.h>
 #include <spawn.h>
-#include <sys/pidfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <cerrno>
@@ -97,7 +97,8 @@ std::string Exit::text() const {
 }
 
 base::Result<Fd> open_pidfd(pid_t pid) {
-  Fd fd(::pidfd_open(pid, 0));
+  // By number: glibc 2.36 declares its wrappers without extern "C".
+  Fd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0U)));
   if (!fd) return base::errno_error(fmt::format("cannot watch process {} (pidfd_open)", pid), errno);
   return fd;
 }
@@ -117,7 +118,7 @@ base::Result<Exit> peek_exit(int pidfd) { return wait_for_exit(pidfd, WEXITED | 
 
 base::Result<Exit> reap(int pidfd) { return wait_for_exit(pidfd, WEXITED | WNOHANG); }
 
-bool send_signal(int pidfd, int signal) { return ::pidfd_send_signal(pidfd, signal, nullptr, 0) == 0; }
+bool send_signal(int pidfd, int signal) { return ::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0U) == 0; }
 
 base::Result<Exit> run(const SpawnOptions& options, base::Duration timeout) {
   THAW_ASSIGN_OR_RETURN(const pid_t pid, spawn(options));

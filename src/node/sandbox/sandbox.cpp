@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 
 #include <fmt/format.h>
@@ -52,6 +53,18 @@ base::Status Sandbox::run(const std::vector<std::string>& argv, const std::map<s
   return send_all(parts_.control.get(), message);
 }
 
+pid_t Sandbox::engine_pid() const {
+  if (const pid_t known = engine_pid_; known != 0) return known;
+  // Orphans of the engine become thaw-init's children too, but its first child was the engine.
+  auto children = read_small_file(fmt::format("/proc/{0}/task/{0}/children", parts_.pid));
+  if (!children.ok() || children->empty()) return parts_.pid;
+  const auto first = static_cast<pid_t>(std::strtol(children->c_str(), nullptr, 10));
+  if (first > 0) engine_pid_ = first;
+  return first > 0 ? first : parts_.pid;
+}
+
+Exit Sandbox::ending(Exit init) const { return read_ending(parts_.control.get()).value_or(init); }
+
 void Sandbox::kill() const {
   send_signal(pidfd(), SIGKILL);
   if (parts_.cgroup)
@@ -62,7 +75,7 @@ void Sandbox::kill() const {
 
 std::uint64_t Sandbox::memory_bytes() const {
   if (parts_.cgroup) return parts_.cgroup->memory_bytes();
-  auto statm = read_small_file(fmt::format("/proc/{}/statm", parts_.pid));  // "size resident …" in pages
+  auto statm = read_small_file(fmt::format("/proc/{}/statm", engine_pid()));  // "size resident …" in pages
   if (!statm.ok()) return 0;
   unsigned long long size = 0;
   unsigned long long resident = 0;

@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -30,7 +31,7 @@ struct SandboxContents {
   std::vector<std::string> device_nodes;   ///< host /dev paths
 };
 
-/// A process (thaw-init, then the engine) and all that was made for it. Owned by one holder; signal(), kill() and the readers may be called
+/// A process (thaw-init), later its child (the engine), and all that was made for it. Owned by one holder; signal(), kill() and the readers may be called
 /// from any thread while it lives.
 class Sandbox {
  public:
@@ -53,7 +54,8 @@ class Sandbox {
   Sandbox(const Sandbox&) = delete;
   Sandbox& operator=(const Sandbox&) = delete;
 
-  [[nodiscard]] pid_t pid() const { return parts_.pid; }
+  /// The engine's process id on the host; thaw-init's as long as there is no engine.
+  [[nodiscard]] pid_t engine_pid() const;
   [[nodiscard]] int pidfd() const { return parts_.pidfd.get(); }
   [[nodiscard]] const std::string& name() const { return parts_.name; }
   [[nodiscard]] const std::string& socket_path() const { return parts_.socket_path; }
@@ -66,9 +68,13 @@ class Sandbox {
   [[nodiscard]] base::Status limit(const CgroupLimits& limits);
   /// Mounts the model and the engine into a sandbox that was made empty.
   [[nodiscard]] base::Status expose(const SandboxContents& contents);
-  /// thaw-init becomes argv[0]. Returns when it has the message, not when the engine runs: a failing execve ends the process with status 127.
+  /// thaw-init starts argv[0]. Returns when it has the message, not when the engine runs: a failing execve ends it with status 127.
   [[nodiscard]] base::Status run(const std::vector<std::string>& argv, const std::map<std::string, std::string>& env);
 
+  /// How the engine ended, once the process has. `init`: how thaw-init did, the answer when it was killed before it could tell. Call once.
+  [[nodiscard]] Exit ending(Exit init) const;
+
+  /// SIGTERM or SIGINT, handed on to the engine.
   void signal(int number) const { send_signal(pidfd(), number); }
   /// SIGKILL to everything in it.
   void kill() const;
@@ -82,6 +88,7 @@ class Sandbox {
 
  private:
   Parts parts_;
+  mutable std::atomic<pid_t> engine_pid_{0};  ///< remembered: the driver may still list it when it has ended
   bool destroyed_ = false;
 };
 

@@ -1,11 +1,16 @@
 /* thaw-init: the first process of a sandbox, there before anybody knows which engine will run in it.
  *
  * The problem: making a sandbox takes runc 80 ms, more than starting a small engine. So sandboxes are made ahead, with this
- * program waiting inside. It reads one message from descriptor 0, becomes the engine that the message names, and is gone.
+ * program waiting inside. It reads one message from descriptor 0, starts the engine that the message names, and stays as its init:
  *
  *     magic u32 | size of the rest u32 | argc u32 | envc u32 | argc + envc strings, each ended by NUL
  *
- * in the machine's byte order (both ends are on one machine). src/node/sandbox/init_message.cpp writes it.
+ * Why the engine is not process 1 itself: the kernel drops signals to process 1, so an abort() there looks like a segmentation fault and a SIGTERM
+ * like nothing; and nobody would reap an engine's orphans. When the engine ends, this says how and ends too, and the kernel with it all else:
+ *
+ *     1 if ended by a signal, else 0, u32 | exit status or signal u32
+ *
+ * All in the machine's byte order (both ends are on one machine). src/node/sandbox/init_message.cpp has the other end.
  * End of file before a whole message means that the node is gone: exit, so that an empty sandbox never outlives it.
  * Static and without allocation: it needs nothing of the root it runs in. */
 #include <errno.h>
@@ -16,6 +21,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { MAGIC = 0x57414854, MAX_PAYLOAD = 256 * 1024, MAX_STRINGS = 8192, CANNOT_RUN = 127 };
@@ -61,6 +68,30 @@ static int split(const struct header *h) {
   return at == end;
 }
 
+/* In the child. Returns only when the engine cannot be run. */
+static int become_engine(const struct header *h, const sigset_t *mask) {
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return fail("cannot", "tie the engine's life to its init's");
+  int null = open("/dev/null", O_RDONLY);
+  if (null < 0) return fail("cannot open", "/dev/null");
+  if (dup2(null, STDIN_FILENO) < 0) return fail("cannot replace", "descriptor 0");
+  if (null != STDIN_FILENO) close(null);
+  sigprocmask(SIG_SETMASK, mask, NULL);
+  execve(strings[0], strings, strings + h->argc + 1);
+  return fail("cannot run", strings[0]);
+}
+
+/* Reaps whatever ended; reports and exits when it was the engine. */
+static void reap(pid_t engine) {
+  int status;
+  pid_t ended;
+  while ((ended = waitpid(-1, &status, WNOHANG)) > 0) {
+    if (ended != engine) continue;
+    uint32_t how[2] = {WIFSIGNALED(status) != 0, (uint32_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status))};
+    ssize_t sent = send(STDIN_FILENO, how, sizeof how, MSG_NOSIGNAL | MSG_DONTWAIT);
+    _exit(sent == (ssize_t)sizeof how ? 0 : CANNOT_RUN);
+  }
+}
+
 int main(void) {
   struct header h;
   if (!read_all(&h, sizeof h)) return 0;
@@ -76,14 +107,23 @@ int main(void) {
 
   /* From here on the node is this process's parent (runc has ended), so its death is ours too, also by SIGKILL. Asking whether it still is
    * there closes the gap between the message and the prctl. */
-  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return fail("cannot", "tie the engine's life to the node's");
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return fail("cannot", "tie the sandbox's life to the node's");
   struct pollfd peer = {.fd = STDIN_FILENO, .events = 0, .revents = 0};
   if (poll(&peer, 1, 0) != 0) return 0;
 
-  int null = open("/dev/null", O_RDONLY);
-  if (null < 0) return fail("cannot open", "/dev/null");
-  if (dup2(null, STDIN_FILENO) < 0) return fail("cannot replace", "descriptor 0");
-  if (null != STDIN_FILENO) close(null);
-  execve(strings[0], strings, strings + h.argc + 1);
-  return fail("cannot run", strings[0]);
+  /* Blocked, so that even process 1 gets them: handed on to the engine below. */
+  sigset_t watched, before;
+  sigemptyset(&watched);
+  sigaddset(&watched, SIGCHLD);
+  sigaddset(&watched, SIGTERM);
+  sigaddset(&watched, SIGINT);
+  sigprocmask(SIG_BLOCK, &watched, &before);
+  pid_t engine = fork();
+  if (engine < 0) return fail("cannot start", strings[0]);
+  if (engine == 0) return become_engine(&h, &before);
+  for (;;) {
+    int number = sigwaitinfo(&watched, NULL);
+    if (number == SIGCHLD) reap(engine);
+    else if (number > 0) kill(engine, number);
+  }
 }
