@@ -15,6 +15,7 @@ using base::Error;
 using base::ErrorKind;
 
 constexpr std::uint64_t kMaxContextTokens = 1ULL << 31;  // the engine's own counter is 32 bits wide
+constexpr std::uint64_t kMaxVocabularyTokens = 1ULL << 26;
 constexpr std::uint64_t kContextGranule = 256;           // GGML_PAD in src/llama-context.cpp
 
 struct Refusal {
@@ -96,6 +97,7 @@ class ArgReader {
   std::optional<std::uint64_t> context;  ///< as given; 0 means "what the model was trained for"
   std::string pooling;
   bool rerank = false;
+  bool embeddings = false;
 
  private:
   base::Status read_one(const std::string& flag) {
@@ -108,10 +110,17 @@ class ArgReader {
       settings_.prompt_cache_bytes = mib << 20;
       return {};
     }
-    if (flag == "--embedding" || flag == "--embeddings") return {};  // as thaw starts it anyway
+    if (flag == "--embedding" || flag == "--embeddings") {
+      embeddings = true;
+      return {};
+    }
     settings_.user_args.push_back(flag);
     if (flag == "--rerank" || flag == "--reranking") rerank = true;
-    if (flag == "-ub" || flag == "--ubatch-size") {
+    if (flag == "--swa-full") settings_.swa_full = true;
+    if (flag == "-fa" || flag == "--flash-attn") {
+      THAW_ASSIGN_OR_RETURN(const auto mode, kept_value(flag));
+      settings_.flash_attention = mode != "off" && mode != "0" && mode != "false" && mode != "disabled";
+    } else if (flag == "-ub" || flag == "--ubatch-size") {
       THAW_ASSIGN_OR_RETURN(settings_.ubatch_tokens, number(flag, 1, 1ULL << 20));
       settings_.user_args.push_back(std::to_string(settings_.ubatch_tokens));
     } else if (flag == "-ctk" || flag == "--cache-type-k") {
@@ -177,9 +186,26 @@ base::Result<LlamaSettings> read_llama_args(const spec::ModelSpec& spec, const G
                                                  "count; lower -c or spec.scaling.targetConcurrency", spec.name.str(), settings.context_tokens,
                                                  settings.slots)};
   }
-  settings.embeddings = reader.pooling != "none" && !reader.rerank;
-  settings.default_pooling = settings.embeddings && reader.pooling.empty() && !model.number(architecture + ".pooling_type");
+  const bool has_pooling = model.number(architecture + ".pooling_type").has_value();
+  const bool asked = reader.embeddings || has_pooling || !reader.pooling.empty();
+  const bool cheap = embedding_logits_bytes(settings.ubatch_tokens, model) <= kMaxUnaskedLogitsBytes;
+  settings.embeddings = (asked || cheap) && reader.pooling != "none" && !reader.rerank;
+  settings.default_pooling = settings.embeddings && reader.pooling.empty() && !has_pooling;
   return settings;
+}
+
+std::uint64_t embedding_logits_bytes(std::uint64_t ubatch_tokens, const GgufHeader& model) {
+  const std::string architecture = model.text("general.architecture");
+  for (const std::string_view encoder : {"bert", "gemma-embedding", "t5encoder"}) {
+    if (architecture.find(encoder) != std::string::npos) return 0;
+  }
+  return ubatch_tokens * vocabulary_tokens(model) * 2 * sizeof(float);
+}
+
+std::uint64_t vocabulary_tokens(const GgufHeader& model) {
+  const GgufArray* tokens = model.array("tokenizer.ggml.tokens");
+  if (tokens != nullptr) return tokens->count;  // bounded by the file's size
+  return std::min(model.number(model.text("general.architecture") + ".vocab_size").value_or(0), kMaxVocabularyTokens);
 }
 
 std::uint64_t allocated_context_tokens(const LlamaSettings& settings) {

@@ -20,6 +20,8 @@ struct LlamaSettings {
   std::uint64_t ubatch_tokens = 512;        ///< -ub: tokens computed at once
   std::string cache_type_k = "f16";
   std::string cache_type_v = "f16";
+  bool flash_attention = true;              ///< -fa: off needs room for a score per token and head
+  bool swa_full = false;                    ///< --swa-full: sliding windows are kept in full length
   bool embeddings = true;                   ///< --embeddings: also serves /v1/embeddings
   bool default_pooling = false;             ///< thaw must name a pooling: neither the user nor the model does
   std::uint64_t prompt_cache_bytes = 0;     ///< --cache-ram: prompts of idle slots kept in host memory
@@ -30,8 +32,18 @@ struct LlamaSettings {
 /// Context of one slot where the user does not say: as much as most requests need, at a bounded price in memory.
 constexpr std::uint64_t kDefaultContextTokens = 4096;
 
+/// /v1/embeddings needs room for one batch of logits, twice: --ubatch-size × vocabulary × 8 bytes. Up to here a model that was not made for
+/// embeddings serves them unasked; a bigger one does when spec.args hold "--embeddings" (or "--pooling TYPE").
+constexpr std::uint64_t kMaxUnaskedLogitsBytes = 64ULL << 20;
+
+/// Bytes of that room; 0 for architectures that compute no logits (encoders).
+std::uint64_t embedding_logits_bytes(std::uint64_t ubatch_tokens, const GgufHeader& model);
+
 /// Fails (invalid) on arguments and environment variables that contradict thaw's own, naming the spec's field to use instead.
 base::Result<LlamaSettings> read_llama_args(const spec::ModelSpec& spec, const GgufHeader& model);
+
+/// Tokens in the model's vocabulary; 0 when the header does not say.
+std::uint64_t vocabulary_tokens(const GgufHeader& model);
 
 /// What llama-server makes of -c: it divides it among the slots and rounds each share up to a multiple of 256.
 std::uint64_t allocated_context_tokens(const LlamaSettings& settings);

@@ -14,8 +14,9 @@
 ///
 /// Embeddings: without `--embeddings` /v1/embeddings answers 501; with it, chat and completions work as before, with the same answers, but a model
 /// that names no pooling answers 400 unless `--pooling` is given. So both are passed: `last`, because it alone allows inputs longer than a
-/// batch, unless the model's header or the user names another. Price: room for one batch of logits (see inspect.cpp). `--pooling none` in the
-/// user's arguments gives the room back and /v1/embeddings up.
+/// batch, unless the model's header or the user names another. The price is room for a batch of logits, twice (0.5 GB with 128,000 tokens in the
+/// vocabulary): where that is more than kMaxUnaskedLogitsBytes and the model was not made for it, only on request ("--embeddings" in spec.args).
+/// `--pooling none` in spec.args turns it off.
 ///
 /// Start: `--fit off` saves 6 ms of 65 (1 MB model; the fit would also second-guess the memory that was reserved), `--no-warmup` 3 ms and, with
 /// large models, a run over all weights before the first request may come; `--no-ui` and `--device none` 1 ms each.
@@ -104,13 +105,14 @@ base::Result<EngineLaunch> plan_launch(const wire::StartInstance& start, const s
   if (settings.default_pooling) launch.argv.insert(launch.argv.end(), {"--pooling", "last"});
   if (!user_gives(settings, {"-fit", "--fit"})) launch.argv.insert(launch.argv.end(), {"--fit", "off"});
   if (!user_gives(settings, {"--warmup", "--no-warmup"})) launch.argv.emplace_back("--no-warmup");
-  launch.argv.emplace_back("--no-ui");
+  launch.argv.insert(launch.argv.end(), {"--no-ui", "--no-slots"});  // /slots would show the prompts of others
   add_device(launch, start, settings);
   add_threads(launch, start, settings);
   THAW_RETURN_IF_ERROR(add_user_args(launch, settings, paths));
 
   launch.env["PATH"] = "/usr/bin:/bin";
   launch.env["LANG"] = "C.UTF-8";
+  launch.env["HOME"] = "/tmp";
   for (const auto& [name, value] : start.model.env) launch.env[name] = value;
   return launch;
 }
