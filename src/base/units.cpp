@@ -60,10 +60,12 @@ struct Decimal {
   }
 };
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 
-/// Takes a decimal number ("12", "1.5") off the front of `text`; nothing when there is none. A number of more than 64 bits
-/// comes out as the largest there is, which every caller's limit refuses.
+/// Takes a decimal number ("12", "1.5") off the front of `text`; nothing when there is none. A number of more than 64
+/// bits comes out as the largest there is, which every caller's limit refuses.
 std::optional<Decimal> take_decimal(std::string_view& text) {
   if (text.empty() || !is_digit(text.front())) return std::nullopt;
   Decimal number;
@@ -138,14 +140,16 @@ std::string format_duration(Duration duration) {
   const auto ns = duration.count();
   const auto short_form = [](double value, const char* unit) {
     const double rounded = std::round(value * 10) / 10;
-    return rounded == std::floor(rounded) ? fmt::format("{:.0f}{}", rounded, unit) : fmt::format("{:.1f}{}", rounded, unit);
+    return rounded == std::floor(rounded) ? fmt::format("{:.0f}{}", rounded, unit)
+                                          : fmt::format("{:.1f}{}", rounded, unit);
   };
   if (ns < 1000) return fmt::format("{}ns", ns);
   if (ns < 1'000'000) return short_form(static_cast<double>(ns) / 1e3, "us");
   if (ns < 1'000'000'000) return short_form(static_cast<double>(ns) / 1e6, "ms");
   if (ns < 60'000'000'000) return short_form(static_cast<double>(ns) / 1e9, "s");
   const std::int64_t seconds = ns / 1'000'000'000;
-  if (seconds < 3600) return seconds % 60 == 0 ? fmt::format("{}m", seconds / 60) : fmt::format("{}m{}s", seconds / 60, seconds % 60);
+  if (seconds < 3600)
+    return seconds % 60 == 0 ? fmt::format("{}m", seconds / 60) : fmt::format("{}m{}s", seconds / 60, seconds % 60);
   const std::int64_t minutes = seconds / 60;
   return minutes % 60 == 0 ? fmt::format("{}h", minutes / 60) : fmt::format("{}h{}m", minutes / 60, minutes % 60);
 }

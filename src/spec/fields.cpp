@@ -17,14 +17,20 @@ constexpr std::size_t kMaxNumberLength = 64;
 constexpr std::size_t kMaxPathLength = 4095;  // PATH_MAX less its NUL
 constexpr const char* kApiVersion = "thaw/v1";
 
-std::string join(const std::vector<std::string>& words) { return fmt::format("{}", fmt::join(words, ", ")); }
+std::string join(const std::vector<std::string>& words) {
+  return fmt::format("{}", fmt::join(words, ", "));
+}
 
 const char* kind_name(YamlValue::Kind kind) {
   switch (kind) {
-    case YamlValue::Kind::null: return "nothing";
-    case YamlValue::Kind::scalar: return "a single value";
-    case YamlValue::Kind::sequence: return "a list";
-    case YamlValue::Kind::mapping: return "a mapping";
+    case YamlValue::Kind::null:
+      return "nothing";
+    case YamlValue::Kind::scalar:
+      return "a single value";
+    case YamlValue::Kind::sequence:
+      return "a list";
+    case YamlValue::Kind::mapping:
+      return "a mapping";
   }
   return "something else";
 }
@@ -60,8 +66,9 @@ bool out_of_range(const Cursor& at, const std::string& min, const std::string& m
 void refuse_unknown(const Cursor& at, const YamlValue::Key& key, const std::vector<std::string>& known) {
   const std::string slip_of = nearest(key.text, known);
   const std::string where = at.path.empty() ? printable(key.text) : at.path + "." + printable(key.text);
-  at.problems.add(key.place, where,
-                  slip_of.empty() ? "unknown key; known here: " + join(known) : "unknown key; did you mean " + slip_of + "?");
+  at.problems.add(
+      key.place, where,
+      slip_of.empty() ? "unknown key; known here: " + join(known) : "unknown key; did you mean " + slip_of + "?");
 }
 
 }  // namespace
@@ -76,7 +83,8 @@ Cursor Cursor::at(const std::string& key) const {
   return child(key, value);
 }
 
-std::vector<Match> match_keys(const Cursor& at, const std::vector<std::string>& keys, const std::vector<bool>& required) {
+std::vector<Match> match_keys(const Cursor& at, const std::vector<std::string>& keys,
+                              const std::vector<bool>& required) {
   std::vector<Match> matches;
   if (at.value.kind != YamlValue::Kind::mapping) {
     at.refuse(fmt::format("is {}, where a mapping with {} is expected", kind_name(at.value.kind), join(keys)));
@@ -106,7 +114,8 @@ std::vector<Match> match_keys(const Cursor& at, const std::vector<std::string>& 
 
 bool read_text(const Cursor& at, std::string& into) {
   if (!expect_scalar(at, "text")) return false;
-  // Escapes can bring in what the text itself may not hold. NUL would cut an argument short, the others spoil logs and terminals.
+  // Escapes can bring in what the text itself may not hold. NUL would cut an argument short, the others spoil logs and
+  // terminals.
   for (const char c : at.value.text) {
     if (static_cast<unsigned char>(c) >= ' ' || c == '\n' || c == '\r' || c == '\t') continue;
     at.refuse(fmt::format("has the control character {}; remove it", printable({&c, 1})));
@@ -217,7 +226,8 @@ bool read_choice(const Cursor& at, const std::vector<std::string>& names, std::s
 }
 
 bool read_header(const Cursor& root, const std::string& kind, bool required) {
-  static const std::map<std::string, std::string> uses{{"Model", "thaw deploy FILE"}, {"Server", "thaw serve --config FILE"}};
+  static const std::map<std::string, std::string> uses{{"Model", "thaw deploy FILE"},
+                                                       {"Server", "thaw serve --config FILE"}};
   if (root.value.kind != YamlValue::Kind::mapping) {
     root.refuse(fmt::format("the text is {}, where a mapping with apiVersion: {} and kind: {} is expected",
                             kind_name(root.value.kind), kApiVersion, kind));
@@ -240,7 +250,8 @@ bool read_header(const Cursor& root, const std::string& kind, bool required) {
   const bool right_kind = check("kind", kind, [&](const std::string& given) {
     const auto use = uses.find(given);
     return use == uses.end() ? fmt::format("is unknown; {} is expected here", kind)
-                             : fmt::format("is not what belongs here; a {} is for `{}`, and {} is expected", given, use->second, kind);
+                             : fmt::format("is not what belongs here; a {} is for `{}`, and {} is expected", given,
+                                           use->second, kind);
   });
   return version && right_kind;
 }

@@ -2,8 +2,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,8 +9,9 @@
 #include "base/time.h"
 #include "spec/yaml.h"
 
-/// Reading a mapping into a struct by a table: each key stands there once, with the member it sets and the bounds it keeps.
-/// Whatever is not in the table, stands twice or breaks its bounds becomes a problem with its place; reading goes on after it.
+/// Reading a mapping into a struct by a table: each key stands there once, with the member it sets and the bounds it
+/// keeps. Whatever is not in the table, stands twice or breaks its bounds becomes a problem with its place; reading
+/// goes on after it.
 namespace thaw::spec {
 
 /// A value, the way to it ("spec.scaling.queue") and where problems with it go.
@@ -43,8 +42,10 @@ struct Match {
   const YamlValue* value;
 };
 
-/// The table's keys that stand in the mapping at `at`, in its order; problems for everything else. `required` is per key.
-std::vector<Match> match_keys(const Cursor& at, const std::vector<std::string>& keys, const std::vector<bool>& required);
+/// The table's keys that stand in the mapping at `at`, in its order; problems for everything else. `required` is per
+/// key.
+std::vector<Match> match_keys(const Cursor& at, const std::vector<std::string>& keys,
+                              const std::vector<bool>& required);
 
 template <typename T>
 void read_table(const Cursor& at, const Table<T>& table, T& into) {
@@ -54,7 +55,8 @@ void read_table(const Cursor& at, const Table<T>& table, T& into) {
     keys.push_back(field.key);
     required.push_back(field.required);
   }
-  for (const Match& match : match_keys(at, keys, required)) table[match.row].read(at.child(keys[match.row], *match.value), into);
+  for (const Match& match : match_keys(at, keys, required))
+    table[match.row].read(at.child(keys[match.row], *match.value), into);
 }
 
 // Readers of one value: true and `into` set, or a problem. Ranges include both ends.
@@ -134,7 +136,8 @@ Field<T> required(Field<T> field) {
   return field;
 }
 
-/// Checks apiVersion and kind before all else: in a text of another kind every further problem would mislead. False: refused.
+/// Checks apiVersion and kind before all else: in a text of another kind every further problem would mislead. False:
+/// refused.
 bool read_header(const Cursor& root, const std::string& kind, bool required);
 
 /// The rows for apiVersion and kind, which read_header has read.

@@ -27,7 +27,7 @@ struct Resources {
   /// Device memory one replica holds while it is up. On a CPU device this is host memory. Absent: estimated from the
   /// weights and the context when the model is deployed; the stored spec always has it.
   std::optional<std::uint64_t> device_memory_bytes;
-  std::optional<double> cpus;                       ///< CPU limit of a replica, > 0; absent: no limit
+  std::optional<double> cpus;                       ///< CPU limit of a replica, 0.01 to 4,096; absent: no limit
   std::optional<std::uint64_t> host_memory_bytes;   ///< host memory limit of a replica; absent: derived by the node
 };
 
@@ -50,8 +50,8 @@ struct ModelSpec {
   Source source;
   EngineKind engine = EngineKind::llama_cpp;
   std::string engine_path;                     ///< absolute path of the user's own engine binary; empty: the node's
-  std::vector<std::string> args;               ///< passed to the engine as they are, after thaw's own
-  std::map<std::string, std::string> env;      ///< added to the engine's (otherwise scrubbed) environment
+  std::vector<std::string> args;               ///< passed to the engine as they are, after thaw's own; 256 and 128 KiB at most
+  std::map<std::string, std::string> env;      ///< added to the engine's (otherwise scrubbed) environment; the same bounds
   Resources resources;
   Scaling scaling;
   base::Duration start_deadline = base::Seconds(120);    ///< from start to ready, 100 ms to 1 h

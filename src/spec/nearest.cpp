@@ -8,7 +8,8 @@ namespace {
 
 constexpr std::size_t kMaxLength = 64;  // no key of ours is longer; also bounds the cost of a hostile word
 
-/// Optimal string alignment distance (Damerau-Levenshtein without edits inside a transposed pair). Both at most kMaxLength.
+/// Optimal string alignment distance (Damerau-Levenshtein without edits inside a transposed pair). Both at most
+/// kMaxLength.
 std::size_t distance(std::string_view a, std::string_view b) {
   using Row = std::array<std::size_t, kMaxLength + 1>;
   Row before_last{};
@@ -21,7 +22,8 @@ std::size_t distance(std::string_view a, std::string_view b) {
     row[0] = i;
     for (std::size_t j = 1; j <= b.size(); ++j) {
       row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = std::min(row[j], before_last[j - 2] + 1);
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        row[j] = std::min(row[j], before_last[j - 2] + 1);
     }
   }
   return row[b.size()];
@@ -37,7 +39,8 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
     if (candidate.size() > kMaxLength) continue;
     const std::size_t edits = distance(word, candidate);
     // A slip leaves most of a word standing: one edit in three letters at most, and never every letter of it.
-    const bool likely = edits <= std::max<std::size_t>(1, candidate.size() / 3) && edits < std::min(word.size(), candidate.size());
+    const bool likely =
+        edits <= std::max<std::size_t>(1, candidate.size() / 3) && edits < std::min(word.size(), candidate.size());
     if (likely && edits < best_distance) {
       best = candidate;
       best_distance = edits;

@@ -10,7 +10,7 @@ namespace thaw::spec {
 
 /// Reads a Model in YAML (or JSON, which is YAML) in the shape Kubernetes users know. Unknown keys, wrong types and bad values are refused as
 /// "FILE:LINE:COLUMN: spec.scaling.idleTimout: unknown key; did you mean idleTimeout?". Bounded against hostile input: at
-/// most 1 MiB of text, 32 levels, no aliases beyond a small expansion. Several problems are reported together, one a line (at most 20).
+/// most 1 MiB of text, 32 levels, 10,000 values, no anchors, aliases or tags at all. Several problems are reported together, one a line (at most 20).
 /// `file` names the text in errors. `base_directory`: relative source and engine paths are resolved against it (purely textually).
 base::Result<ModelSpec> parse_model(std::string_view text, const std::string& file, const std::string& base_directory);
 

@@ -8,9 +8,9 @@
 namespace thaw::spec {
 namespace {
 
-using std::chrono::hours;
 using base::Millis;
 using base::Seconds;
+using std::chrono::hours;
 
 // A stored spec is read back under kMaxYamlBytes: args and env together can at most double in JSON (\n, \", \\).
 constexpr std::size_t kMaxListed = 256;
@@ -21,7 +21,9 @@ constexpr double kMinCpus = 0.01;           // the kernel takes no quota under 1
 constexpr double kMaxCpus = 4096;
 constexpr std::uint64_t kMaxMemory = 1ULL << 50;
 
-bool is_lower_or_digit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
+bool is_lower_or_digit(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+}
 
 void read_name(const Cursor& at, ModelSpec& into) {
   std::string name;
@@ -33,8 +35,9 @@ void read_name(const Cursor& at, ModelSpec& into) {
   if (right)
     into.name = base::ModelName(name);
   else
-    at.refuse(fmt::format("\"{}\" is no name; use 1 to {} of a-z, 0-9, \".\", \"_\" and \"-\", a letter or digit first and last",
-                          printable(name), kMaxNameLength));
+    at.refuse(fmt::format(
+        "\"{}\" is no name; use 1 to {} of a-z, 0-9, \".\", \"_\" and \"-\", a letter or digit first and last",
+        printable(name), kMaxNameLength));
 }
 
 /// True while a list that has grown to `count` entries of `total_bytes` is within bounds.
@@ -62,7 +65,8 @@ bool is_variable_name(const std::string& name) {
 }
 
 void read_env(const Cursor& at, ModelSpec& into) {
-  if (at.value.kind != YamlValue::Kind::mapping) return at.refuse("must be a mapping, such as {LLAMA_ARG_THREADS: \"4\"}");
+  if (at.value.kind != YamlValue::Kind::mapping)
+    return at.refuse("must be a mapping, such as {LLAMA_ARG_THREADS: \"4\"}");
   std::size_t total_bytes = 0;
   for (std::size_t i = 0; i < at.value.items.size(); ++i) {
     const YamlValue::Key& key = at.value.keys[i];
@@ -80,15 +84,17 @@ void read_env(const Cursor& at, ModelSpec& into) {
 }
 
 Table<Resources> resources_table() {
-  return {choice<Resources, DeviceKind>("device", &Resources::device,
-                                        {{to_string(DeviceKind::cpu), DeviceKind::cpu}, {to_string(DeviceKind::cuda), DeviceKind::cuda}}),
+  return {choice<Resources, DeviceKind>(
+              "device", &Resources::device,
+              {{to_string(DeviceKind::cpu), DeviceKind::cpu}, {to_string(DeviceKind::cuda), DeviceKind::cuda}}),
           bytes("deviceMemory", &Resources::device_memory_bytes, 1, kMaxMemory),
           real("cpus", &Resources::cpus, kMinCpus, kMaxCpus),
           bytes("hostMemory", &Resources::host_memory_bytes, 1, kMaxMemory)};
 }
 
 Table<Queue> queue_table() {
-  return {whole("maxLength", &Queue::max_length, 0, 100'000), duration("timeout", &Queue::timeout, Millis(1), hours(1))};
+  return {whole("maxLength", &Queue::max_length, 0, 100'000),
+          duration("timeout", &Queue::timeout, Millis(1), hours(1))};
 }
 
 void read_scaling(const Cursor& at, ModelSpec& into) {
@@ -99,24 +105,26 @@ void read_scaling(const Cursor& at, ModelSpec& into) {
                                     nested("queue", &Scaling::queue, queue_table())};
   read_table(at, table, into.scaling);
   if (into.scaling.min_replicas > into.scaling.max_replicas)
-    at.at("minReplicas").refuse(fmt::format("{} is more than maxReplicas, which is {}", into.scaling.min_replicas,
-                                            into.scaling.max_replicas));
+    at.at("minReplicas")
+        .refuse(fmt::format("{} is more than maxReplicas, which is {}", into.scaling.min_replicas,
+                            into.scaling.max_replicas));
 }
 
 Table<ModelSpec> model_table(const std::string& base_directory) {
   const Table<ModelSpec> metadata{required<ModelSpec>({"name", read_name})};
   const Table<Source> source{required(path("path", &Source::path, base_directory))};
-  const Table<ModelSpec> spec{required(nested("source", &ModelSpec::source, source)),
-                              choice<ModelSpec, EngineKind>("engine", &ModelSpec::engine,
-                                                            {{to_string(EngineKind::llama_cpp), EngineKind::llama_cpp}}),
-                              path("enginePath", &ModelSpec::engine_path, base_directory),
-                              {"args", read_args},
-                              {"env", read_env},
-                              nested("resources", &ModelSpec::resources, resources_table()),
-                              {"scaling", read_scaling},
-                              duration("startDeadline", &ModelSpec::start_deadline, Millis(100), hours(1)),
-                              duration("requestTimeout", &ModelSpec::request_timeout, Seconds(1), hours(24)),
-                              duration("stallTimeout", &ModelSpec::stall_timeout, Millis(100), hours(1))};
+  const Table<ModelSpec> spec{
+      required(nested("source", &ModelSpec::source, source)),
+      choice<ModelSpec, EngineKind>("engine", &ModelSpec::engine,
+                                    {{to_string(EngineKind::llama_cpp), EngineKind::llama_cpp}}),
+      path("enginePath", &ModelSpec::engine_path, base_directory),
+      {"args", read_args},
+      {"env", read_env},
+      nested("resources", &ModelSpec::resources, resources_table()),
+      {"scaling", read_scaling},
+      duration("startDeadline", &ModelSpec::start_deadline, Millis(100), hours(1)),
+      duration("requestTimeout", &ModelSpec::request_timeout, Seconds(1), hours(24)),
+      duration("stallTimeout", &ModelSpec::stall_timeout, Millis(100), hours(1))};
   Table<ModelSpec> table = header_fields<ModelSpec>();
   table.push_back(required(group("metadata", metadata)));
   table.push_back(required(group("spec", spec)));
@@ -136,15 +144,18 @@ ModelSpec read_model(std::string_view text, const std::string& base_directory, P
 
 const char* to_string(DeviceKind kind) {
   switch (kind) {
-    case DeviceKind::cpu: return "cpu";
-    case DeviceKind::cuda: return "cuda";
+    case DeviceKind::cpu:
+      return "cpu";
+    case DeviceKind::cuda:
+      return "cuda";
   }
   return "cpu";
 }
 
 const char* to_string(EngineKind kind) {
   switch (kind) {
-    case EngineKind::llama_cpp: return "llama.cpp";
+    case EngineKind::llama_cpp:
+      return "llama.cpp";
   }
   return "llama.cpp";
 }

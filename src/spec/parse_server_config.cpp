@@ -11,10 +11,10 @@
 namespace thaw::spec {
 namespace {
 
-using std::chrono::hours;
-using std::chrono::minutes;
 using base::Millis;
 using base::Seconds;
+using std::chrono::hours;
+using std::chrono::minutes;
 
 constexpr std::uint64_t kKiB = 1ULL << 10;
 constexpr std::uint64_t kMiB = 1ULL << 20;
@@ -32,13 +32,14 @@ void read_listen(const Cursor& at, ServerConfig& into) {
 
 void read_gateway(const Cursor& at, ServerConfig& into) {
   using Gateway = ServerConfig::Gateway;
-  static const Table<Gateway> table{bytes("maxBodyBytes", &Gateway::max_body_bytes, kKiB, 4 * kGiB),
-                                    bytes("maxBufferedBytes", &Gateway::max_buffered_bytes, kKiB, 1024 * kGiB),
-                                    whole("maxConnections", &Gateway::max_connections, 1, 1'000'000),
-                                    duration("headerTimeout", &Gateway::header_timeout, Millis(100), minutes(10)),
-                                    duration("idleConnectionTimeout", &Gateway::idle_connection_timeout, Millis(100), hours(1)),
-                                    duration("drainTimeout", &Gateway::drain_timeout, Seconds(0), hours(1)),
-                                    duration("streamHold", &Gateway::stream_hold, Seconds(0), minutes(1))};
+  static const Table<Gateway> table{
+      bytes("maxBodyBytes", &Gateway::max_body_bytes, kKiB, 4 * kGiB),
+      bytes("maxBufferedBytes", &Gateway::max_buffered_bytes, kKiB, 1024 * kGiB),
+      whole("maxConnections", &Gateway::max_connections, 1, 1'000'000),
+      duration("headerTimeout", &Gateway::header_timeout, Millis(100), minutes(10)),
+      duration("idleConnectionTimeout", &Gateway::idle_connection_timeout, Millis(100), hours(1)),
+      duration("drainTimeout", &Gateway::drain_timeout, Seconds(0), hours(1)),
+      duration("streamHold", &Gateway::stream_hold, Seconds(0), minutes(1))};
   read_table(at, table, into.gateway);
   if (into.gateway.max_body_bytes > into.gateway.max_buffered_bytes)
     at.at("maxBodyBytes").refuse("is more than maxBufferedBytes, so that no request of that size could be taken");
@@ -46,8 +47,9 @@ void read_gateway(const Cursor& at, ServerConfig& into) {
 
 Table<ServerConfig::Node> node_table() {
   using Node = ServerConfig::Node;
-  return {choice<Node, SandboxKind>("sandbox", &Node::sandbox,
-                                    {{to_string(SandboxKind::runc), SandboxKind::runc}, {to_string(SandboxKind::none), SandboxKind::none}}),
+  return {choice<Node, SandboxKind>(
+              "sandbox", &Node::sandbox,
+              {{to_string(SandboxKind::runc), SandboxKind::runc}, {to_string(SandboxKind::none), SandboxKind::none}}),
           whole("pool", &Node::pool, 0, 64),
           whole("maxConcurrentStarts", &Node::max_concurrent_starts, 1, 256),
           duration("stopGrace", &Node::stop_grace, Seconds(0), minutes(5)),
@@ -74,28 +76,34 @@ Table<ServerConfig> server_table() {
   table.push_back(group("devices", devices_table()));
   table.push_back(group("engines", engines_table()));
   table.push_back(group<ServerConfig>(
-      "log", {choice<ServerConfig, std::string>("level", &ServerConfig::log_level,
-                                                {{"debug", "debug"}, {"info", "info"}, {"warn", "warn"}, {"error", "error"}}),
-              choice<ServerConfig, bool>("format", &ServerConfig::log_json, {{"text", false}, {"json", true}})}));
+      "log",
+      {choice<ServerConfig, std::string>("level", &ServerConfig::log_level,
+                                         {{"debug", "debug"}, {"info", "info"}, {"warn", "warn"}, {"error", "error"}}),
+       choice<ServerConfig, bool>("format", &ServerConfig::log_json, {{"text", false}, {"json", true}})}));
   return table;
 }
 
 bool parse_port(std::string_view text, std::uint16_t& port) {
   std::uint32_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || end != text.data() + text.size() || number > std::numeric_limits<std::uint16_t>::max()) return false;
+  if (error != std::errc{} || end != text.data() + text.size() || number > std::numeric_limits<std::uint16_t>::max())
+    return false;
   port = static_cast<std::uint16_t>(number);
   return true;
 }
 
-bool only(std::string_view text, std::string_view allowed) { return text.find_first_not_of(allowed) == std::string_view::npos; }
+bool only(std::string_view text, std::string_view allowed) {
+  return text.find_first_not_of(allowed) == std::string_view::npos;
+}
 
 }  // namespace
 
 const char* to_string(SandboxKind kind) {
   switch (kind) {
-    case SandboxKind::runc: return "runc";
-    case SandboxKind::none: return "none";
+    case SandboxKind::runc:
+      return "runc";
+    case SandboxKind::none:
+      return "none";
   }
   return "runc";
 }
@@ -115,7 +123,8 @@ base::Status parse_listen(std::string_view text, ServerConfig& config) {
   constexpr std::string_view kIpv6Characters = "0123456789abcdefABCDEF:.";
   const auto wrong = [&](const char* why) {
     return base::Error{base::ErrorKind::invalid,
-                       fmt::format("\"{}\" is no address to listen on: {}; write it like 127.0.0.1:7420 or [::1]:7420", printable(text), why)};
+                       fmt::format("\"{}\" is no address to listen on: {}; write it like 127.0.0.1:7420 or [::1]:7420",
+                                   printable(text), why)};
   };
   const std::size_t colon = text.rfind(':');
   std::string_view port = text;
@@ -125,10 +134,12 @@ base::Status parse_listen(std::string_view text, ServerConfig& config) {
     port = text.substr(colon + 1);
   }
   if (host.starts_with('[')) {
-    if (!host.ends_with(']') || host.size() < 4) return wrong("the brackets hold no IPv6 address and a port after them");
+    if (!host.ends_with(']') || host.size() < 4)
+      return wrong("the brackets hold no IPv6 address and a port after them");
     host = host.substr(1, host.size() - 2);
     const std::size_t zone = std::min(host.find('%'), host.size());  // "fe80::1%eth0"
-    if (!only(host.substr(0, zone), kIpv6Characters) || host.find(':') >= zone || !only(host.substr(zone), kHostCharacters))
+    if (!only(host.substr(0, zone), kIpv6Characters) || host.find(':') >= zone ||
+        !only(host.substr(zone), kHostCharacters))
       return wrong("the brackets hold no IPv6 address");
   } else if (host.find(':') != std::string_view::npos) {
     return wrong("an IPv6 address stands in brackets");

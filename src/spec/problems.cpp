@@ -13,7 +13,8 @@ std::string printable(std::string_view text) {
   bool cut = text.size() > kMaxBytes;
   if (cut) {
     text = text.substr(0, kMaxBytes);
-    while (!text.empty() && (static_cast<unsigned char>(text.back()) & 0x80U) != 0) text.remove_suffix(1);  // no half characters
+    while (!text.empty() && (static_cast<unsigned char>(text.back()) & 0x80U) != 0)
+      text.remove_suffix(1);  // no half characters
   }
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);

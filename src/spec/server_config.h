@@ -61,7 +61,8 @@ struct ServerConfig {
 /// Same strictness and error form as parse_model. Keys that are absent keep `defaults`.
 base::Result<ServerConfig> parse_server_config(std::string_view text, const std::string& file, ServerConfig defaults);
 
-/// "127.0.0.1:7420", "[::1]:7420", ":7420", "7420" -> host and port.
+/// "127.0.0.1:7420", "[::1]:7420", ":7420", "7420" -> host and port. Without a host the one in `config` stays: a port alone
+/// never opens a server to the network. `config` is unchanged on an error.
 base::Status parse_listen(std::string_view text, ServerConfig& config);
 
 }  // namespace thaw::spec

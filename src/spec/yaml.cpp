@@ -18,10 +18,12 @@ struct Refused {
   std::string message;
 };
 
-Place place_of(const YAML::Mark& mark) { return mark.is_null() ? Place{} : Place{mark.line + 1, mark.column + 1}; }
+Place place_of(const YAML::Mark& mark) {
+  return mark.is_null() ? Place{} : Place{mark.line + 1, mark.column + 1};
+}
 
-/// Builds the tree from yaml-cpp's events and not from its nodes: the bounds hold before anything is built, repeated keys
-/// are still there to be refused, and keys have places.
+/// Builds the tree from yaml-cpp's events and not from its nodes: the bounds hold before anything is built, repeated
+/// keys are still there to be refused, and keys have places.
 class TreeBuilder : public YAML::EventHandler {
  public:
   YamlValue take() { return std::move(root_); }
@@ -34,11 +36,13 @@ class TreeBuilder : public YAML::EventHandler {
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     if (expects_key()) refuse(mark, "a key is missing before this \":\"");
     YamlValue& value = add(YamlValue::Kind::null, mark, "", anchor);
-    if (!open_.empty() && !open_.back().value->keys.empty()) value.place = open_.back().value->keys.back().place;  // not the next line
+    if (!open_.empty() && !open_.back().value->keys.empty())
+      value.place = open_.back().value->keys.back().place;  // not the next line
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { refuse_anchor(mark); }
 
-  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& text) override {
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& text) override {
     if (expects_key()) {
       check(mark, tag, anchor);
       open_.back().value->keys.push_back({text, place_of(mark)});
@@ -108,7 +112,8 @@ class TreeBuilder : public YAML::EventHandler {
   int documents_ = 0;
 };
 
-/// Finds the first byte that no YAML text has. yaml-cpp itself would take 0x04 for the end and NUL for a sign of UTF-16.
+/// Finds the first byte that no YAML text has. yaml-cpp itself would take 0x04 for the end and NUL for a sign of
+/// UTF-16.
 std::optional<Refused> find_foreign_byte(std::string_view text) {
   const std::size_t bad_utf8 = find_invalid_utf8(text);
   Place place;

@@ -19,13 +19,14 @@ struct YamlValue {
 
   Kind kind = Kind::null;
   Place place;
-  std::string text;               ///< of a scalar
-  bool quoted = false;            ///< a scalar in quotes or a block: text, never a number
-  std::vector<YamlValue> items;   ///< of a sequence; of a mapping the values
-  std::vector<Key> keys;          ///< of a mapping, beside `items`; may repeat
+  std::string text;              ///< of a scalar
+  bool quoted = false;           ///< a scalar in quotes or a block: text, never a number
+  std::vector<YamlValue> items;  ///< of a sequence; of a mapping the values
+  std::vector<Key> keys;         ///< of a mapping, beside `items`; may repeat
 };
 
-/// What a spec may cost to read, whoever wrote it. Anchors and aliases are refused: a text that needs none cannot expand.
+/// What a spec may cost to read, whoever wrote it. Anchors and aliases are refused: a text that needs none cannot
+/// expand.
 constexpr std::size_t kMaxYamlBytes = 1ULL << 20;
 constexpr std::size_t kMaxYamlDepth = 32;
 constexpr std::size_t kMaxYamlValues = 10'000;

@@ -31,7 +31,9 @@ base::Status fill_random(char* data, std::size_t size) {
   return {};
 }
 
-base::Error no_key() { return {base::ErrorKind::denied, "this is no API key; a key looks like thaw_1_ and 32 letters or digits"}; }
+base::Error no_key() {
+  return {base::ErrorKind::denied, "this is no API key; a key looks like thaw_1_ and 32 letters or digits"};
+}
 
 std::string base36(std::uint64_t number) {
   std::array<char, 16> digits{};  // 2^64 has 13
@@ -64,8 +66,10 @@ base::Result<std::string> new_salt() {
 }
 
 std::string hash_secret(std::string_view salt, std::string_view secret) {
-  // Fetched once: SHA256() looks its implementation up on every call, which takes longer than the hash and is paid per request.
-  static const std::unique_ptr<EVP_MD, void (*)(EVP_MD*)> sha256(EVP_MD_fetch(nullptr, "SHA256", nullptr), &EVP_MD_free);
+  // Fetched once: SHA256() looks its implementation up on every call, which takes longer than the hash and is paid per
+  // request.
+  static const std::unique_ptr<EVP_MD, void (*)(EVP_MD*)> sha256(EVP_MD_fetch(nullptr, "SHA256", nullptr),
+                                                                 &EVP_MD_free);
   const std::string text = std::string(salt).append(secret);
   std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
   // Fails only when memory runs out. An empty hash matches nothing (see secret_matches).
@@ -87,14 +91,16 @@ base::Result<KeyParts> split_key(std::string_view key) {
   std::uint64_t id = 0;
   const auto [end, error] = std::from_chars(id_text.data(), id_text.data() + id_text.size(), id, kBase);
   // Written back and compared: one id has one spelling, so "01" and "A" are none.
-  if (error != std::errc{} || end != id_text.data() + id_text.size() || id == 0 || base36(id) != id_text) return no_key();
+  if (error != std::errc{} || end != id_text.data() + id_text.size() || id == 0 || base36(id) != id_text)
+    return no_key();
   if (secret.size() != kSecretLength || secret.find_first_not_of(kBase62) != std::string_view::npos) return no_key();
   return KeyParts{base::KeyId(id), secret};
 }
 
 bool secret_matches(const StoredKey& stored, std::string_view secret) {
   const std::string hash = hash_secret(stored.salt, secret);
-  return !hash.empty() && stored.hash.size() == hash.size() && CRYPTO_memcmp(stored.hash.data(), hash.data(), hash.size()) == 0;
+  return !hash.empty() && stored.hash.size() == hash.size() &&
+         CRYPTO_memcmp(stored.hash.data(), hash.data(), hash.size()) == 0;
 }
 
 }  // namespace thaw::store

@@ -21,7 +21,8 @@ void empty(std::vector<UsageRow>& rows) {
 
 }  // namespace
 
-/// Two buffers: add() fills `pending`, the thread swaps it for its own empty one and commits that without holding the lock.
+/// Two buffers: add() fills `pending`, the thread swaps it for its own empty one and commits that without holding the
+/// lock.
 struct UsageWriter::Impl {
   Impl(Store& s, base::Duration interval, std::size_t max) : store(s), group_interval(interval), max_pending(max) {
     pending.reserve(kKeptRows);  // not resident before it is used; spares the hot thread the copies of a growing vector
@@ -68,10 +69,10 @@ struct UsageWriter::Impl {
   std::condition_variable work;  ///< the thread waits on it
   std::condition_variable done;  ///< flush() waits on it
   std::vector<UsageRow> pending;
-  std::vector<UsageRow> group;   ///< the thread's own while in_flight > 0
+  std::vector<UsageRow> group;  ///< the thread's own while in_flight > 0
   std::size_t in_flight = 0;
-  std::uint64_t accepted = 0;    ///< rows that ever entered `pending`
-  std::uint64_t finished = 0;    ///< of them, committed or given up on
+  std::uint64_t accepted = 0;  ///< rows that ever entered `pending`
+  std::uint64_t finished = 0;  ///< of them, committed or given up on
   std::uint64_t flush_until = 0;
   bool stopping = false;
   std::atomic<std::uint64_t> dropped = 0;
@@ -114,7 +115,11 @@ void UsageWriter::flush() {
   impl_->done.wait(lock, [&] { return impl_->finished >= target; });
 }
 
-std::uint64_t UsageWriter::dropped() const { return impl_->dropped; }
-std::uint64_t UsageWriter::committed() const { return impl_->committed; }
+std::uint64_t UsageWriter::dropped() const {
+  return impl_->dropped;
+}
+std::uint64_t UsageWriter::committed() const {
+  return impl_->committed;
+}
 
 }  // namespace thaw::store

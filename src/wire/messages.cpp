@@ -1,10 +1,10 @@
 #include "wire/messages.h"
 
+#include <fmt/format.h>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
-#include <fmt/format.h>
 
 #include "spec/parse.h"
 #include "spec/problems.h"
@@ -28,10 +28,12 @@ constexpr const char* kReady = "instance_ready";
 constexpr const char* kDown = "instance_down";
 constexpr const char* kGone = "instance_gone";
 
-std::uint64_t count_ns(base::Duration duration) { return static_cast<std::uint64_t>(duration.count()); }
+std::uint64_t count_ns(base::Duration duration) {
+  return static_cast<std::uint64_t>(duration.count());
+}
 
-/// What an engine printed may be any bytes and any length; a message must be UTF-8 and bounded, and must not be lost for it.
-/// Keeps the last `max_bytes` and puts "?" for every byte that is no UTF-8.
+/// What an engine printed may be any bytes and any length; a message must be UTF-8 and bounded, and must not be lost
+/// for it. Keeps the last `max_bytes` and puts "?" for every byte that is no UTF-8.
 std::string sendable(std::string text, std::size_t max_bytes) {
   if (text.size() > max_bytes) text.erase(0, text.size() - max_bytes);
   std::size_t at = 0;
@@ -42,12 +44,8 @@ std::string sendable(std::string text, std::size_t max_bytes) {
 // --- writing
 
 json::object write(const DeviceInfo& device) {
-  return {{"id", device.id.str()},
-          {"kind", spec::to_string(device.kind)},
-          {"name", device.name},
-          {"uuid", device.uuid},
-          {"total_bytes", device.total_bytes},
-          {"budget_bytes", device.budget_bytes}};
+  return {{"id", device.id.str()}, {"kind", spec::to_string(device.kind)}, {"name", device.name},
+          {"uuid", device.uuid},   {"total_bytes", device.total_bytes},    {"budget_bytes", device.budget_bytes}};
 }
 
 json::object write(const Phase& phase) {
@@ -67,7 +65,8 @@ json::object write(const NodeHello& hello) {
 
 json::object write(const StartInstance& start) {
   json::error_code error;
-  json::value model = json::parse(spec::to_json(start.model), error);  // null when a spec is no text; refused by the reader
+  json::value model =
+      json::parse(spec::to_json(start.model), error);  // null when a spec is no text; refused by the reader
   return {{"type", kStart},
           {"instance", start.instance.value()},
           {"device", start.device.str()},
@@ -80,7 +79,10 @@ json::object write(const StopInstance& stop) {
 }
 
 json::object write(const InstanceReady& ready) {
-  return {{"type", kReady}, {"instance", ready.instance.value()}, {"socket_path", ready.socket_path}, {"phases", write_all(ready.phases)}};
+  return {{"type", kReady},
+          {"instance", ready.instance.value()},
+          {"socket_path", ready.socket_path},
+          {"phases", write_all(ready.phases)}};
 }
 
 json::object write(const InstanceDown& down) {
@@ -91,7 +93,9 @@ json::object write(const InstanceDown& down) {
           {"log_tail", sendable(down.log_tail, kMaxLogTail)}};
 }
 
-json::object write(const InstanceGone& gone) { return {{"type", kGone}, {"instance", gone.instance.value()}}; }
+json::object write(const InstanceGone& gone) {
+  return {{"type", kGone}, {"instance", gone.instance.value()}};
+}
 
 // --- reading
 
@@ -113,7 +117,8 @@ void read(ObjectReader& from, Phase& phase) {
 
 void read(ObjectReader& from, NodeHello& hello) {
   from.name("node", hello.node);
-  from.list("devices", kMaxDevices, hello.devices, [](ObjectReader& element, DeviceInfo& device) { read(element, device); });
+  from.list("devices", kMaxDevices, hello.devices,
+            [](ObjectReader& element, DeviceInfo& device) { read(element, device); });
 }
 
 void read(ObjectReader& from, StartInstance& start) {
@@ -125,7 +130,8 @@ void read(ObjectReader& from, StartInstance& start) {
   auto parsed = spec::parse_model(json::serialize(*model), "", "");
   if (!parsed) return from.fail("model", parsed.error().message);
   start.model = *std::move(parsed);
-  if (!start.model.resources.device_memory_bytes) from.fail("model", "spec.resources.deviceMemory: missing; a controller always sets it");
+  if (!start.model.resources.device_memory_bytes)
+    from.fail("model", "spec.resources.deviceMemory: missing; a controller always sets it");
 }
 
 void read(ObjectReader& from, StopInstance& stop) {
@@ -141,13 +147,17 @@ void read(ObjectReader& from, InstanceReady& ready) {
 
 void read(ObjectReader& from, InstanceDown& down) {
   from.id("instance", down.instance);
-  from.choice("reason", {DownReason::stopped, DownReason::start_failed, DownReason::start_timeout, DownReason::crashed, DownReason::out_of_memory},
+  from.choice("reason",
+              {DownReason::stopped, DownReason::start_failed, DownReason::start_timeout, DownReason::crashed,
+               DownReason::out_of_memory},
               down.reason);
   from.text("detail", down.detail);
   from.text("log_tail", down.log_tail, kMaxLogTail);
 }
 
-void read(ObjectReader& from, InstanceGone& gone) { from.id("instance", gone.instance); }
+void read(ObjectReader& from, InstanceGone& gone) {
+  from.id("instance", gone.instance);
+}
 
 template <typename Message>
 base::Result<Message> read_as(const char* type, const json::value& value) {
@@ -189,16 +199,23 @@ bool try_read(const char* type, const json::value& value, base::Result<Variant>&
 
 const char* to_string(DownReason reason) {
   switch (reason) {
-    case DownReason::stopped: return "stopped";
-    case DownReason::start_failed: return "start_failed";
-    case DownReason::start_timeout: return "start_timeout";
-    case DownReason::crashed: return "crashed";
-    case DownReason::out_of_memory: return "out_of_memory";
+    case DownReason::stopped:
+      return "stopped";
+    case DownReason::start_failed:
+      return "start_failed";
+    case DownReason::start_timeout:
+      return "start_timeout";
+    case DownReason::crashed:
+      return "crashed";
+    case DownReason::out_of_memory:
+      return "out_of_memory";
   }
   return "crashed";
 }
 
-std::string to_json(const NodeHello& hello) { return json::serialize(write(hello)); }
+std::string to_json(const NodeHello& hello) {
+  return json::serialize(write(hello));
+}
 
 std::string to_json(const NodeCommand& command) {
   return std::visit([](const auto& message) { return json::serialize(write(message)); }, command);

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include <boost/json/parse.hpp>
 #include <fmt/format.h>
+#include <boost/json/parse.hpp>
 
 namespace thaw::wire {
 namespace {
@@ -14,7 +14,8 @@ constexpr std::size_t kMaxShownKey = 64;
 
 }  // namespace
 
-ObjectReader::ObjectReader(const boost::json::value& value, std::string path) : object_(value.if_object()), path_(std::move(path)) {
+ObjectReader::ObjectReader(const boost::json::value& value, std::string path)
+    : object_(value.if_object()), path_(std::move(path)) {
   if (object_ == nullptr) status_ = base::Error{base::ErrorKind::invalid, path_ + ": must be an object"};
 }
 
@@ -53,7 +54,8 @@ void ObjectReader::natural(const char* key, std::uint64_t& into) {
 void ObjectReader::duration_ns(const char* key, base::Duration& into) {
   std::uint64_t value = 0;
   natural(key, value);
-  if (ok() && value > static_cast<std::uint64_t>(base::Duration::max().count())) fail(key, "is longer than 2^63 - 1 nanoseconds");
+  if (ok() && value > static_cast<std::uint64_t>(base::Duration::max().count()))
+    fail(key, "is longer than 2^63 - 1 nanoseconds");
   if (ok()) into = base::Duration(static_cast<base::Duration::rep>(value));
 }
 
@@ -74,14 +76,16 @@ base::Status ObjectReader::finish() {
   for (const auto& field : *object_) {
     const std::string_view key(field.key().data(), field.key().size());
     if (std::find(taken_.begin(), taken_.end(), key) == taken_.end())
-      return base::Error{base::ErrorKind::invalid, fmt::format("{}.{}: unknown field", path_, key.substr(0, kMaxShownKey))};
+      return base::Error{base::ErrorKind::invalid,
+                         fmt::format("{}.{}: unknown field", path_, key.substr(0, kMaxShownKey))};
   }
   return {};
 }
 
 base::Result<boost::json::value> parse_json(std::string_view text, const std::string& what) {
   if (text.size() > kMaxMessage_bytes)
-    return base::Error{base::ErrorKind::invalid, fmt::format("{}: {} bytes; at most {} are read", what, text.size(), kMaxMessage_bytes)};
+    return base::Error{base::ErrorKind::invalid,
+                       fmt::format("{}: {} bytes; at most {} are read", what, text.size(), kMaxMessage_bytes)};
   boost::json::parse_options options;
   options.max_depth = kMaxDepth;
   boost::json::error_code error;

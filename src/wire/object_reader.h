@@ -13,8 +13,9 @@
 #include "base/result.h"
 #include "base/time.h"
 
-/// Takes the fields of a JSON object one by one. Strict: each must be there with its type, and none may be left over. The first
-/// problem wins ("start_instance.device: ..."), later calls do nothing, so that a caller asks once, in finish().
+/// Takes the fields of a JSON object one by one. Strict: each must be there with its type, and none may be left over.
+/// The first problem wins ("start_instance.device: ..."), later calls do nothing, so that a caller asks once, in
+/// finish().
 namespace thaw::wire {
 
 class ObjectReader {

@@ -11,23 +11,28 @@ base::Error error_of(sqlite3* connection) {
   const std::string message = sqlite3_errmsg(connection);
   switch (sqlite3_errcode(connection) & 0xff) {  // the low byte of an extended code is its family
     case SQLITE_CORRUPT:
-    case SQLITE_NOTADB: return corrupt_error(path, message);
-    case SQLITE_FULL: return {base::ErrorKind::exhausted, path + ": " + message + "; free some space on its disk"};
+    case SQLITE_NOTADB:
+      return corrupt_error(path, message);
+    case SQLITE_FULL:
+      return {base::ErrorKind::exhausted, path + ": " + message + "; free some space on its disk"};
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
       return {base::ErrorKind::unavailable, path + ": " + message + "; another process holds it, end that one"};
-    case SQLITE_READONLY: return {base::ErrorKind::io, path + ": " + message + "; make the file and its directory writable"};
-    default: return {base::ErrorKind::io, path + ": " + message};
+    case SQLITE_READONLY:
+      return {base::ErrorKind::io, path + ": " + message + "; make the file and its directory writable"};
+    default:
+      return {base::ErrorKind::io, path + ": " + message};
   }
 }
 
 }  // namespace
 
 base::Error corrupt_error(const std::string& path, std::string_view detail) {
-  return {base::ErrorKind::io, path + ": the database is damaged (" + std::string(detail) +
-                                   "); stop thaw, move this file and those beside it that end in -wal and -shm away, then restore a "
-                                   "backup or save what is left with: sqlite3 MOVED .recover | sqlite3 " +
-                                   path};
+  return {base::ErrorKind::io,
+          path + ": the database is damaged (" + std::string(detail) +
+              "); stop thaw, move this file and those beside it that end in -wal and -shm away, then restore a "
+              "backup or save what is left with: sqlite3 MOVED .recover | sqlite3 " +
+              path};
 }
 
 std::string Row::bytes(int column) const {
@@ -58,14 +63,15 @@ base::Result<Database> Database::open(const std::string& path, Access access) {
 
 base::Result<Statement> Database::prepare(std::string_view sql) {
   sqlite3_stmt* statement = nullptr;
-  if (sqlite3_prepare_v3(connection_.get(), sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT, &statement, nullptr) !=
-      SQLITE_OK)
+  if (sqlite3_prepare_v3(connection_.get(), sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT,
+                         &statement, nullptr) != SQLITE_OK)
     return error_of(connection_.get());
   return Statement(statement);
 }
 
 base::Status Database::execute(const std::string& sql) {
-  if (sqlite3_exec(connection_.get(), sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK) return error_of(connection_.get());
+  if (sqlite3_exec(connection_.get(), sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK)
+    return error_of(connection_.get());
   return {};
 }
 

@@ -10,7 +10,8 @@
 
 #include "base/result.h"
 
-/// SQLite's C API with owners and errors as values. Nothing here knows a table. Not thread-safe: whoever holds one locks.
+/// SQLite's C API with owners and errors as values. Nothing here knows a table. Not thread-safe: whoever holds one
+/// locks.
 namespace thaw::store {
 
 /// Bytes bound as a BLOB, where a std::string_view is bound as TEXT.
@@ -83,8 +84,8 @@ class Database {
   static base::Result<Database> open(const std::string& path, Access access);
 
   base::Result<Statement> prepare(std::string_view sql);
-  base::Status execute(const std::string& sql);                      ///< any number of statements
-  base::Result<std::int64_t> integer(std::string_view sql);          ///< the first column of the first row
+  base::Status execute(const std::string& sql);              ///< any number of statements
+  base::Result<std::int64_t> integer(std::string_view sql);  ///< the first column of the first row
   [[nodiscard]] std::int64_t last_insert_id() const { return sqlite3_last_insert_rowid(connection_.get()); }
   [[nodiscard]] const std::string& path() const { return path_; }
 

@@ -7,7 +7,8 @@
 namespace thaw::store {
 namespace {
 
-constexpr std::int64_t kApplicationId = 0x54686177;  // "Thaw", in the header of the file (sqlite.org/fileformat2.html#appid)
+constexpr std::int64_t kApplicationId =
+    0x54686177;  // "Thaw", in the header of the file (sqlite.org/fileformat2.html#appid)
 
 /// Step i leads from schema version i to i + 1. Steps that were released never change; new ones are added at the end.
 constexpr std::array kSteps{
@@ -25,8 +26,8 @@ constexpr std::array kSteps{
 };
 constexpr auto kNewest = static_cast<std::int64_t>(kSteps.size());
 
-// A check reads all it checks. Above this size only the tables that serving depends on are read, so that years of usage do not
-// delay a start; damage in the usage table then shows when it is read.
+// A check reads all it checks. Above this size only the tables that serving depends on are read, so that years of usage
+// do not delay a start; damage in the usage table then shows when it is read.
 constexpr std::int64_t kMaxWholeCheck_bytes = 64LL << 20;
 constexpr std::array kVitalTables{"models", "keys", "model_refs", "counters"};
 
@@ -53,21 +54,26 @@ base::Result<std::int64_t> version_of(Database& database) {
   THAW_ASSIGN_OR_RETURN(const std::int64_t id, database.integer("PRAGMA application_id"));
   THAW_ASSIGN_OR_RETURN(const std::int64_t tables, database.integer("SELECT count(*) FROM sqlite_schema"));
   if (id != kApplicationId && (id != 0 || tables != 0))
-    return base::Error{base::ErrorKind::conflict, database.path() + ": this is another program's database; choose another data directory"};
+    return base::Error{base::ErrorKind::conflict,
+                       database.path() + ": this is another program's database; choose another data directory"};
   THAW_ASSIGN_OR_RETURN(const std::int64_t version, database.integer("PRAGMA user_version"));
   if (version > kNewest)
-    return base::Error{base::ErrorKind::conflict,
-                       fmt::format("{}: written by a newer thaw (schema {}, this one knows {}); run that version, or restore the backup "
-                                   "made before the upgrade",
-                                   database.path(), version, kNewest)};
+    return base::Error{
+        base::ErrorKind::conflict,
+        fmt::format(
+            "{}: written by a newer thaw (schema {}, this one knows {}); run that version, or restore the backup "
+            "made before the upgrade",
+            database.path(), version, kNewest)};
   return version;
 }
 
 /// Within a transaction: the version is read again, since another process may have been first.
 base::Status migrate(Database& database) {
   THAW_ASSIGN_OR_RETURN(const std::int64_t version, version_of(database));
-  for (auto step = static_cast<std::size_t>(version); step < kSteps.size(); ++step) THAW_RETURN_IF_ERROR(database.execute(kSteps.at(step)));
-  return database.execute(fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {};", kApplicationId, kNewest));
+  for (auto step = static_cast<std::size_t>(version); step < kSteps.size(); ++step)
+    THAW_RETURN_IF_ERROR(database.execute(kSteps.at(step)));
+  return database.execute(
+      fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {};", kApplicationId, kNewest));
 }
 
 }  // namespace
@@ -75,9 +81,10 @@ base::Status migrate(Database& database) {
 base::Status prepare_schema(Database& database) {
   THAW_ASSIGN_OR_RETURN(const std::int64_t version, version_of(database));
   if (version > 0) THAW_RETURN_IF_ERROR(check_intact(database));
-  // FULL, for usage too: everything on disk when a call returns, also after a power cut, and one rule to remember. With WAL it
-  // costs one fdatasync a commit, and usage commits in groups.
-  THAW_RETURN_IF_ERROR(database.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864;"));
+  // FULL, for usage too: everything on disk when a call returns, also after a power cut, and one rule to remember. With
+  // WAL it costs one fdatasync a commit, and usage commits in groups.
+  THAW_RETURN_IF_ERROR(
+      database.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864;"));
   if (version == kNewest) return {};
   THAW_RETURN_IF_ERROR(database.execute("BEGIN IMMEDIATE"));
   base::Status status = migrate(database);

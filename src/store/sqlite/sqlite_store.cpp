@@ -32,7 +32,8 @@ class SqliteStore : public Store {
         {&add_ref_, "INSERT INTO model_refs(name) VALUES(?1)"},
         {&add_usage_, "INSERT INTO usage VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"},
         {&reserve_ids_,
-         "INSERT INTO counters VALUES(?1, 1 + ?2) ON CONFLICT(name) DO UPDATE SET next = next + ?2 RETURNING next - ?2"},
+         "INSERT INTO counters VALUES(?1, 1 + ?2) ON CONFLICT(name) DO UPDATE SET next = next + ?2 RETURNING next - "
+         "?2"},
         {&begin_, "BEGIN IMMEDIATE"},
         {&commit_, "COMMIT"},
         {&rollback_, "ROLLBACK"}};
@@ -51,8 +52,8 @@ class SqliteStore : public Store {
   base::Result<bool> delete_model(const base::ModelName& name) override {
     const std::lock_guard lock(mutex_);
     bool deleted = false;
-    THAW_RETURN_IF_ERROR(
-        explain(delete_model_.each([&](const Row&) { deleted = true; }, name.str()), "cannot delete model " + name.str()));
+    THAW_RETURN_IF_ERROR(explain(delete_model_.each([&](const Row&) { deleted = true; }, name.str()),
+                                 "cannot delete model " + name.str()));
     return deleted;
   }
 
@@ -68,8 +69,9 @@ class SqliteStore : public Store {
 
   base::Result<base::KeyId> add_key(const StoredKey& key) override {
     const std::lock_guard lock(mutex_);
-    THAW_RETURN_IF_ERROR(explain(add_key_.run(key.name, key.tenant.str(), Blob{key.salt}, Blob{key.hash}, key.created_unix_ms),
-                                 "cannot store an API key"));
+    THAW_RETURN_IF_ERROR(
+        explain(add_key_.run(key.name, key.tenant.str(), Blob{key.salt}, Blob{key.hash}, key.created_unix_ms),
+                "cannot store an API key"));
     return base::KeyId(static_cast<std::uint64_t>(database_.last_insert_id()));
   }
 
@@ -77,7 +79,8 @@ class SqliteStore : public Store {
     const std::lock_guard lock(mutex_);
     std::vector<StoredKey> all;
     const auto status = keys_.each([&](const Row& row) {
-      all.push_back({base::KeyId(row.natural(0)), row.bytes(1), base::TenantName(row.bytes(2)), row.bytes(3), row.bytes(4), row.integer(5)});
+      all.push_back({base::KeyId(row.natural(0)), row.bytes(1), base::TenantName(row.bytes(2)), row.bytes(3),
+                     row.bytes(4), row.integer(5)});
     });
     THAW_RETURN_IF_ERROR(explain(status, "cannot read the API keys"));
     return all;
@@ -93,7 +96,8 @@ class SqliteStore : public Store {
       ref = database_.last_insert_id();
     }
     if (ref > std::numeric_limits<std::uint32_t>::max())
-      return base::Error{base::ErrorKind::exhausted, act + ": more model names than 32 bits count; begin with a new data directory"};
+      return base::Error{base::ErrorKind::exhausted,
+                         act + ": more model names than 32 bits count; begin with a new data directory"};
     return static_cast<std::uint32_t>(ref);
   }
 
@@ -103,8 +107,8 @@ class SqliteStore : public Store {
     base::Status status = begin_.run();
     for (const UsageRow& row : rows) {
       if (!status) break;
-      status = add_usage_.run(row.unix_ms, row.key.value(), row.model, row.prompt_tokens, row.completion_tokens, row.queued_ms,
-                              row.total_ms, row.status, row.cold);
+      status = add_usage_.run(row.unix_ms, row.key.value(), row.model, row.prompt_tokens, row.completion_tokens,
+                              row.queued_ms, row.total_ms, row.status, row.cold);
     }
     if (status) status = commit_.run();
     if (!status) (void)rollback_.run();  // of no effect, and so harmless, when there is no transaction
@@ -114,9 +118,10 @@ class SqliteStore : public Store {
   base::Result<std::vector<UsageSum>> usage_by_model() override {
     // On a connection of its own: the scan may take seconds, and WAL lets the others write meanwhile.
     THAW_ASSIGN_OR_RETURN(Database reader, Database::open(database_.path(), Database::Access::read_only));
-    THAW_ASSIGN_OR_RETURN(Statement statement,
-                          reader.prepare("SELECT coalesce(name, ''), count(*), sum(prompt_tokens), sum(completion_tokens), sum(cold) "
-                                         "FROM usage LEFT JOIN model_refs ON ref = model GROUP BY model ORDER BY name"));
+    THAW_ASSIGN_OR_RETURN(
+        Statement statement,
+        reader.prepare("SELECT coalesce(name, ''), count(*), sum(prompt_tokens), sum(completion_tokens), sum(cold) "
+                       "FROM usage LEFT JOIN model_refs ON ref = model GROUP BY model ORDER BY name"));
     std::vector<UsageSum> sums;
     const auto status = statement.each([&](const Row& row) {
       sums.push_back({base::ModelName(row.bytes(0)), row.natural(1), row.natural(2), row.natural(3), row.natural(4)});
@@ -127,7 +132,8 @@ class SqliteStore : public Store {
 
   base::Result<std::uint64_t> reserve_ids(const std::string& counter, std::uint64_t count) override {
     constexpr std::uint64_t kMaxCount = 1ULL << 32;  // so that 63 bits last for ever
-    if (count == 0 || count > kMaxCount) return base::Error{base::ErrorKind::invalid, "cannot reserve ids: the count must be 1 to 2^32"};
+    if (count == 0 || count > kMaxCount)
+      return base::Error{base::ErrorKind::invalid, "cannot reserve ids: the count must be 1 to 2^32"};
     const std::lock_guard lock(mutex_);
     std::uint64_t first = 0;
     THAW_RETURN_IF_ERROR(explain(reserve_ids_.each([&](const Row& row) { first = row.natural(0); }, counter, count),
@@ -147,8 +153,8 @@ class SqliteStore : public Store {
   Statement begin_, commit_, rollback_;
 };
 
-/// SQLite gives -wal and -shm the mode of the database, so that one that exists is narrowed before it is opened. Never through
-/// a descriptor: closing one would drop the locks that this process may hold on the file.
+/// SQLite gives -wal and -shm the mode of the database, so that one that exists is narrowed before it is opened. Never
+/// through a descriptor: closing one would drop the locks that this process may hold on the file.
 base::Status create_or_narrow(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, kOwnerOnly);
   if (fd >= 0) {

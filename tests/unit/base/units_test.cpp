@@ -41,7 +41,8 @@ TEST(ParseBytes, IsExactAboveWhatADoubleHolds) {
 }
 
 TEST(ParseBytes, RefusesWhatIsNoSize) {
-  for (const char* text : {"", " 1", "-1", "+1", "MiB", "1 MiB", "1mib", "1.", ".5", "1e9", "0x10", "nan", "inf", "1MiBx"})
+  for (const char* text :
+       {"", " 1", "-1", "+1", "MiB", "1 MiB", "1mib", "1.", ".5", "1e9", "0x10", "nan", "inf", "1MiBx"})
     EXPECT_FALSE(parse_bytes(text).ok()) << text;
   EXPECT_EQ(parse_bytes("5 apples").error().message,
             "\"5 apples\" has the unknown unit \" apples\"; use B, kB, MB, GB, TB, KiB, MiB, GiB or TiB");
@@ -49,8 +50,10 @@ TEST(ParseBytes, RefusesWhatIsNoSize) {
 }
 
 TEST(ParseBytes, RefusesOverflow) {
-  for (const char* text : {"9223372036854775808", "18446744073709551616", "99999999999999999999999999", "8388608TiB", "9223372036854775807k"})
-    EXPECT_EQ(parse_bytes(text).error().message, "\"" + std::string(text) + "\" is too large; a size has at most 63 bits");
+  for (const char* text : {"9223372036854775808", "18446744073709551616", "99999999999999999999999999", "8388608TiB",
+                           "9223372036854775807k"})
+    EXPECT_EQ(parse_bytes(text).error().message,
+              "\"" + std::string(text) + "\" is too large; a size has at most 63 bits");
 }
 
 TEST(ParseDuration, AddsItsParts) {
@@ -97,8 +100,10 @@ TEST(FormatDuration, PicksTheUnit) {
 }
 
 TEST(Format, IsReadBack) {
-  for (const std::uint64_t value : {0ULL, 1ULL, 1536ULL, 64ULL << 20, 3ULL << 40}) EXPECT_EQ(bytes(format_bytes(value).c_str()), value);
-  for (const Duration value : {Duration(0), Duration(999), Duration(Millis(1500)), Duration(Seconds(90)), Duration(minutes(150))})
+  for (const std::uint64_t value : {0ULL, 1ULL, 1536ULL, 64ULL << 20, 3ULL << 40})
+    EXPECT_EQ(bytes(format_bytes(value).c_str()), value);
+  for (const Duration value :
+       {Duration(0), Duration(999), Duration(Millis(1500)), Duration(Seconds(90)), Duration(minutes(150))})
     EXPECT_EQ(duration(format_duration(value).c_str()), value);
 }
 

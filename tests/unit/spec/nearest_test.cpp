@@ -11,7 +11,7 @@ TEST(Nearest, FindsSlips) {
   EXPECT_EQ(nearest("idleTimout", kKeys), "idleTimeout");
   EXPECT_EQ(nearest("idletimeout", kKeys), "idleTimeout");
   EXPECT_EQ(nearest("qeueu", {"queue", "query"}), "");  // two slips in five letters are too many
-  EXPECT_EQ(nearest("queeu", kKeys), "queue");           // a transposition is one
+  EXPECT_EQ(nearest("queeu", kKeys), "queue");          // a transposition is one
   EXPECT_EQ(nearest("max_replicas", kKeys), "maxReplicas");
   EXPECT_EQ(nearest("cpu", kKeys), "cpus");
 }

@@ -40,7 +40,9 @@ std::string error(const std::string& text) {
 }
 
 /// The error of a model whose spec has a source and this line 6, written with two spaces in front.
-std::string error_of_line(const std::string& line) { return error(kHead + ("spec:\n  source: {path: /m.gguf}\n  " + line + "\n")); }
+std::string error_of_line(const std::string& line) {
+  return error(kHead + ("spec:\n  source: {path: /m.gguf}\n  " + line + "\n"));
+}
 
 TEST(ParseModel, ReadsEveryKey) {
   const ModelSpec spec = parse(kWhole);
@@ -75,13 +77,17 @@ TEST(ParseModel, HasDefaultsForAllButNameAndSource) {
 }
 
 TEST(ParseModel, TakesABareNumberForBytes) {
-  EXPECT_EQ(parse(kHead + std::string("spec: {source: {path: /m}, resources: {deviceMemory: 123456789}}")).resources.device_memory_bytes,
+  EXPECT_EQ(parse(kHead + std::string("spec: {source: {path: /m}, resources: {deviceMemory: 123456789}}"))
+                .resources.device_memory_bytes,
             123'456'789U);
 }
 
 TEST(ParseModel, TakesJson) {
-  EXPECT_EQ(parse(R"({"apiVersion":"thaw/v1","kind":"Model","metadata":{"name":"m"},"spec":{"source":{"path":"/a\tb\u00e9\"\\"}}})").source.path,
-            "/a\tb\xc3\xa9\"\\");
+  EXPECT_EQ(
+      parse(
+          R"({"apiVersion":"thaw/v1","kind":"Model","metadata":{"name":"m"},"spec":{"source":{"path":"/a\tb\u00e9\"\\"}}})")
+          .source.path,
+      "/a\tb\xc3\xa9\"\\");
 }
 
 TEST(ParseModel, ResolvesRelativePathsByTextOnly) {
@@ -97,9 +103,11 @@ TEST(ParseModel, ResolvesRelativePathsByTextOnly) {
 }
 
 TEST(ParseModelErrors, NameTheSlipOfAKey) {
-  EXPECT_EQ(error_of_line("scaling: {idleTimout: 5s}"), "m.yaml:6:13: spec.scaling.idleTimout: unknown key; did you mean idleTimeout?");
+  EXPECT_EQ(error_of_line("scaling: {idleTimout: 5s}"),
+            "m.yaml:6:13: spec.scaling.idleTimout: unknown key; did you mean idleTimeout?");
   EXPECT_EQ(error_of_line("scalign: {}"), "m.yaml:6:3: spec.scalign: unknown key; did you mean scaling?");
-  EXPECT_EQ(error_of_line("scaling: {queue: {zzz: 1}}"), "m.yaml:6:21: spec.scaling.queue.zzz: unknown key; known here: maxLength, timeout");
+  EXPECT_EQ(error_of_line("scaling: {queue: {zzz: 1}}"),
+            "m.yaml:6:21: spec.scaling.queue.zzz: unknown key; known here: maxLength, timeout");
 }
 
 TEST(ParseModelErrors, NameTheValue) {
@@ -116,17 +124,21 @@ TEST(ParseModelErrors, NameTheValue) {
       {"env: {1A: x}", "6:9: spec.env.1A: is no name of a variable; use letters, digits and \"_\", no digit first"},
       {"env: {A: x, A: y}", "6:15: spec.env.A: given twice"},
       {"resources: {device: gpu}", "6:23: spec.resources.device: \"gpu\" is unknown; did you mean cpu?"},
-      {"resources: {deviceMemory: lots}", "6:29: spec.resources.deviceMemory: \"lots\" is no size; write it like 64MiB or 2GiB"},
+      {"resources: {deviceMemory: lots}",
+       "6:29: spec.resources.deviceMemory: \"lots\" is no size; write it like 64MiB or 2GiB"},
       {"resources: {deviceMemory: 5 MB}",
-       "6:29: spec.resources.deviceMemory: \"5 MB\" has the unknown unit \" MB\"; use B, kB, MB, GB, TB, KiB, MiB, GiB or TiB"},
+       "6:29: spec.resources.deviceMemory: \"5 MB\" has the unknown unit \" MB\"; use B, kB, MB, GB, TB, KiB, MiB, GiB "
+       "or TiB"},
       {"resources: {deviceMemory: 0}", "6:29: spec.resources.deviceMemory: 0 is out of range; give 1B to 1024TiB"},
       {"resources: {cpus: 0}", "6:21: spec.resources.cpus: 0 is out of range; give 0.01 to 4096"},
       {"resources: {cpus: nan}", "6:21: spec.resources.cpus: nan is out of range; give 0.01 to 4096"},
       {"resources: {cpus: 500m}", "6:21: spec.resources.cpus: \"500m\" is not a number; write it like 2 or 0.5"},
       {"resources: {cpus: '2'}", "6:21: spec.resources.cpus: is text, where a number is expected; remove the quotes"},
-      {"resources: {hostMemory: {}}", "6:27: spec.resources.hostMemory: is a mapping, where a size such as 64MiB is expected"},
-      {"scaling: 5", "6:12: spec.scaling: is a single value, where a mapping with minReplicas, maxReplicas, targetConcurrency, "
-                     "idleTimeout, queue is expected"},
+      {"resources: {hostMemory: {}}",
+       "6:27: spec.resources.hostMemory: is a mapping, where a size such as 64MiB is expected"},
+      {"scaling: 5",
+       "6:12: spec.scaling: is a single value, where a mapping with minReplicas, maxReplicas, targetConcurrency, "
+       "idleTimeout, queue is expected"},
       {"scaling: {maxReplicas: 0}", "6:26: spec.scaling.maxReplicas: 0 is out of range; give 1 to 1000"},
       {"scaling: {maxReplicas: -1}", "6:26: spec.scaling.maxReplicas: -1 is out of range; give 1 to 1000"},
       {"scaling: {maxReplicas: 1001}", "6:26: spec.scaling.maxReplicas: 1001 is out of range; give 1 to 1000"},
@@ -134,12 +146,17 @@ TEST(ParseModelErrors, NameTheValue) {
        "6:26: spec.scaling.maxReplicas: 99999999999999999999999 is out of range; give 1 to 1000"},
       {"scaling: {maxReplicas: two}", "6:26: spec.scaling.maxReplicas: \"two\" is not a whole number"},
       {"scaling: {maxReplicas: 1.0}", "6:26: spec.scaling.maxReplicas: \"1.0\" is not a whole number"},
-      {"scaling: {maxReplicas: \"2\"}", "6:26: spec.scaling.maxReplicas: is text, where a whole number is expected; remove the quotes"},
-      {"scaling: {minReplicas: 3, maxReplicas: 2}", "6:26: spec.scaling.minReplicas: 3 is more than maxReplicas, which is 2"},
-      {"scaling: {targetConcurrency: 1025}", "6:32: spec.scaling.targetConcurrency: 1025 is out of range; give 1 to 1024"},
-      {"scaling: {idleTimeout: 5}", "6:26: spec.scaling.idleTimeout: \"5\" is no duration; write it like 300ms, 5s, 1m30s or 2h"},
+      {"scaling: {maxReplicas: \"2\"}",
+       "6:26: spec.scaling.maxReplicas: is text, where a whole number is expected; remove the quotes"},
+      {"scaling: {minReplicas: 3, maxReplicas: 2}",
+       "6:26: spec.scaling.minReplicas: 3 is more than maxReplicas, which is 2"},
+      {"scaling: {targetConcurrency: 1025}",
+       "6:32: spec.scaling.targetConcurrency: 1025 is out of range; give 1 to 1024"},
+      {"scaling: {idleTimeout: 5}",
+       "6:26: spec.scaling.idleTimeout: \"5\" is no duration; write it like 300ms, 5s, 1m30s or 2h"},
       {"scaling: {idleTimeout: 9000h}", "6:26: spec.scaling.idleTimeout: \"9000h\" is longer than 365 days"},
-      {"scaling: {queue: {maxLength: 100001}}", "6:32: spec.scaling.queue.maxLength: 100001 is out of range; give 0 to 100000"},
+      {"scaling: {queue: {maxLength: 100001}}",
+       "6:32: spec.scaling.queue.maxLength: 100001 is out of range; give 0 to 100000"},
       {"scaling: {queue: {timeout: 2h}}", "6:30: spec.scaling.queue.timeout: 2h is out of range; give 1ms to 1h"},
       {"startDeadline: 50ms", "6:18: spec.startDeadline: 50ms is out of range; give 100ms to 1h"},
       {"requestTimeout: 25h", "6:19: spec.requestTimeout: 25h is out of range; give 1s to 24h"},
@@ -150,10 +167,12 @@ TEST(ParseModelErrors, NameTheValue) {
 }
 
 TEST(ParseModelErrors, AcceptTheEndsOfEveryRange) {
-  for (const char* line : {"scaling: {minReplicas: 0, maxReplicas: 1000, targetConcurrency: 1024, idleTimeout: 0s, queue: {maxLength: 0, timeout: 1ms}}",
-                           "scaling: {minReplicas: 1000, maxReplicas: 1000, targetConcurrency: 1, idleTimeout: 8760h, queue: {maxLength: 100000, timeout: 1h}}",
-                           "startDeadline: 100ms", "startDeadline: 1h", "requestTimeout: 1s", "requestTimeout: 24h", "stallTimeout: 100ms",
-                           "stallTimeout: 1h", "resources: {cpus: 0.01}", "args: []", "env: {}"})
+  for (const char* line : {"scaling: {minReplicas: 0, maxReplicas: 1000, targetConcurrency: 1024, idleTimeout: 0s, "
+                           "queue: {maxLength: 0, timeout: 1ms}}",
+                           "scaling: {minReplicas: 1000, maxReplicas: 1000, targetConcurrency: 1, idleTimeout: 8760h, "
+                           "queue: {maxLength: 100000, timeout: 1h}}",
+                           "startDeadline: 100ms", "startDeadline: 1h", "requestTimeout: 1s", "requestTimeout: 24h",
+                           "stallTimeout: 100ms", "stallTimeout: 1h", "resources: {cpus: 0.01}", "args: []", "env: {}"})
     EXPECT_EQ(error_of_line(line), "(no error)") << line;
 }
 
@@ -161,28 +180,40 @@ TEST(ParseModelErrors, NameWhatIsMissing) {
   EXPECT_EQ(error("apiVersion: thaw/v1\nkind: Model\n"), "m.yaml:1:1: metadata: missing\nm.yaml:1:1: spec: missing");
   EXPECT_EQ(error("apiVersion: thaw/v1\nkind: Model\nmetadata: {}\nspec:\n  source: {}\n"),
             "m.yaml:3:11: metadata.name: missing\nm.yaml:5:11: spec.source.path: missing");
-  EXPECT_EQ(error(kHead + std::string("spec:\n")),
-            "m.yaml:4:1: spec: is nothing, where a mapping with source, engine, enginePath, args, env, resources, scaling, "
-            "startDeadline, requestTimeout, stallTimeout is expected");
+  EXPECT_EQ(
+      error(kHead + std::string("spec:\n")),
+      "m.yaml:4:1: spec: is nothing, where a mapping with source, engine, enginePath, args, env, resources, scaling, "
+      "startDeadline, requestTimeout, stallTimeout is expected");
 }
 
 TEST(ParseModelErrors, SayWhichKindOfTextThisIs) {
-  EXPECT_EQ(error("{}"), "m.yaml:1:1: apiVersion: missing; write apiVersion: thaw/v1\nm.yaml:1:1: kind: missing; write kind: Model");
-  EXPECT_EQ(error("apiVersion: thaw/v2\nkind: Model\nspec: {new: 1}\n"), "m.yaml:1:13: apiVersion: thaw/v2 is unknown; this thaw reads thaw/v1");
+  EXPECT_EQ(error("{}"),
+            "m.yaml:1:1: apiVersion: missing; write apiVersion: thaw/v1\nm.yaml:1:1: kind: missing; write kind: Model");
+  EXPECT_EQ(error("apiVersion: thaw/v2\nkind: Model\nspec: {new: 1}\n"),
+            "m.yaml:1:13: apiVersion: thaw/v2 is unknown; this thaw reads thaw/v1");
   EXPECT_EQ(error("apiVersion: thaw/v1\nkind: Server\nlisten: :80\n"),
-            "m.yaml:2:7: kind: Server is not what belongs here; a Server is for `thaw serve --config FILE`, and Model is expected");
+            "m.yaml:2:7: kind: Server is not what belongs here; a Server is for `thaw serve --config FILE`, and Model "
+            "is expected");
   EXPECT_EQ(error("apiVersion: v1\nkind: Pod\n"),
-            "m.yaml:1:13: apiVersion: v1 is unknown; this thaw reads thaw/v1\nm.yaml:2:7: kind: Pod is unknown; Model is expected here");
-  EXPECT_EQ(error("hello"),
-            "m.yaml:1:1: the text is a single value, where a mapping with apiVersion: thaw/v1 and kind: Model is expected");
+            "m.yaml:1:13: apiVersion: v1 is unknown; this thaw reads thaw/v1\nm.yaml:2:7: kind: Pod is unknown; Model "
+            "is expected here");
+  EXPECT_EQ(
+      error("hello"),
+      "m.yaml:1:1: the text is a single value, where a mapping with apiVersion: thaw/v1 and kind: Model is expected");
 }
 
 TEST(ParseModelErrors, KnowGoodNames) {
-  const auto of = [](const std::string& name) { return error("apiVersion: thaw/v1\nkind: Model\nmetadata: {name: " + name + "}\nspec: {source: {path: /m}}"); };
-  for (const std::string& name : std::vector<std::string>{"a", "0", "qwen2.5-0.5b_q4", std::string(63, 'a')}) EXPECT_EQ(of(name), "(no error)") << name;
-  for (const std::string& name : std::vector<std::string>{"Upper", "-a", "a-", ".a", "a/b", "a b", "\"\"", "\xc3\xa9", std::string(64, 'a')})
+  const auto of = [](const std::string& name) {
+    return error("apiVersion: thaw/v1\nkind: Model\nmetadata: {name: " + name + "}\nspec: {source: {path: /m}}");
+  };
+  for (const std::string& name : std::vector<std::string>{"a", "0", "qwen2.5-0.5b_q4", std::string(63, 'a')})
+    EXPECT_EQ(of(name), "(no error)") << name;
+  for (const std::string& name :
+       std::vector<std::string>{"Upper", "-a", "a-", ".a", "a/b", "a b", "\"\"", "\xc3\xa9", std::string(64, 'a')})
     EXPECT_TRUE(of(name).starts_with("m.yaml:3:18: metadata.name: ")) << of(name);
-  EXPECT_EQ(of("A"), "m.yaml:3:18: metadata.name: \"A\" is no name; use 1 to 63 of a-z, 0-9, \".\", \"_\" and \"-\", a letter or digit first and last");
+  EXPECT_EQ(of("A"),
+            "m.yaml:3:18: metadata.name: \"A\" is no name; use 1 to 63 of a-z, 0-9, \".\", \"_\" and \"-\", a letter "
+            "or digit first and last");
 }
 
 TEST(ParseModelErrors, AreReportedTogetherInTheOrderOfTheText) {

@@ -60,18 +60,22 @@ TEST(ServerConfig, KeepsDefaultsForAbsentKeys) {
 
 TEST(ServerConfig, NamesProblems) {
   EXPECT_EQ(error("listne: :80"), "s.yaml:1:1: listne: unknown key; did you mean listen?");
-  EXPECT_EQ(error("listen: host"), "s.yaml:1:9: listen: \"host\" is no address to listen on: the port must be a number from 0 to "
-                                   "65535; write it like 127.0.0.1:7420 or [::1]:7420");
+  EXPECT_EQ(error("listen: host"),
+            "s.yaml:1:9: listen: \"host\" is no address to listen on: the port must be a number from 0 to "
+            "65535; write it like 127.0.0.1:7420 or [::1]:7420");
   EXPECT_EQ(error("dataDir: here"), "s.yaml:1:10: dataDir: here is a relative path; give an absolute one");
   EXPECT_EQ(error("dev: true").substr(0, 25), "s.yaml:1:1: dev: unknown ");  // a flag only
   EXPECT_EQ(error("gateway: {maxBodyBytes: 1GiB}"),
-            "s.yaml:1:25: gateway.maxBodyBytes: is more than maxBufferedBytes, so that no request of that size could be taken");
+            "s.yaml:1:25: gateway.maxBodyBytes: is more than maxBufferedBytes, so that no request of that size could "
+            "be taken");
   EXPECT_EQ(error("node: {pool: 65}"), "s.yaml:1:14: node.pool: 65 is out of range; give 0 to 64");
   EXPECT_EQ(error("node: {sandbox: docker}"), "s.yaml:1:17: node.sandbox: \"docker\" is unknown; known: runc, none");
   EXPECT_EQ(error("engines: {llama: /x}"), "s.yaml:1:11: engines.llama: unknown key; known here: llama.cpp");
-  EXPECT_EQ(error("log: {level: warning}"), "s.yaml:1:14: log.level: \"warning\" is unknown; known: debug, info, warn, error");
-  EXPECT_EQ(error("apiVersion: thaw/v1\nkind: Model\n"),
-            "s.yaml:2:7: kind: Model is not what belongs here; a Model is for `thaw deploy FILE`, and Server is expected");
+  EXPECT_EQ(error("log: {level: warning}"),
+            "s.yaml:1:14: log.level: \"warning\" is unknown; known: debug, info, warn, error");
+  EXPECT_EQ(
+      error("apiVersion: thaw/v1\nkind: Model\n"),
+      "s.yaml:2:7: kind: Model is not what belongs here; a Model is for `thaw deploy FILE`, and Server is expected");
 }
 
 TEST(ParseListen, TakesEveryForm) {
@@ -86,8 +90,10 @@ TEST(ParseListen, TakesEveryForm) {
   EXPECT_EQ(parse("[fe80::1%eth0]:65535"), "fe80::1%eth0 65535");
   EXPECT_EQ(parse(":81"), "127.0.0.1 81");
   EXPECT_EQ(parse("82"), "127.0.0.1 82");
-  for (const char* text : {"", ":", "host:", "65536", "-1", "1.2.3.4", "::1", "::1:80", "[::1]", "[1%:2]:80", "[]:80", "[host]:80", "[::1:80", "a b:80",
-                           "a/b:80", "host:80 ", "host:0x50", "host:99999999999999999999", "]:1", "[:1"})
+  for (const char* text : {"",        ":",      "host:",  "65536",     "-1",        "1.2.3.4",
+                           "::1",     "::1:80", "[::1]",  "[1%:2]:80", "[]:80",     "[host]:80",
+                           "[::1:80", "a b:80", "a/b:80", "host:80 ",  "host:0x50", "host:99999999999999999999",
+                           "]:1",     "[:1"})
     EXPECT_TRUE(parse(text).ends_with("; write it like 127.0.0.1:7420 or [::1]:7420")) << text << " -> " << parse(text);
 }
 

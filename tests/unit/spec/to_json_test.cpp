@@ -10,7 +10,9 @@ ModelSpec unusual_spec() {
   spec.name = base::ModelName("m.1_x-y");
   spec.source.path = "/models/a \"b\"\\\n\t\xe2\x82\xac: #{}[],&*!|>'%@`.gguf";
   spec.engine_path = "/opt/engine";
-  spec.args = {"", " ", "null", "~", "true", "1e3", "- a", "a: b", "# no comment", "\xf0\x9f\xa6\x99", "line one\nline two\n", "\"", "\\", "\x7f"};
+  spec.args = {
+      "",   " ",  "null", "~", "true", "1e3", "- a", "a: b", "# no comment", "\xf0\x9f\xa6\x99", "line one\nline two\n",
+      "\"", "\\", "\x7f"};
   spec.env = {{"A", ""}, {"B", "x=y"}, {"_c1", "null"}};
   spec.resources = {DeviceKind::cuda, (1ULL << 50) - 1, 0.1 + 0.2, 7};
   spec.scaling = {3, 1000, 1024, base::Duration(1), {0, base::Duration(1'000'001)}};
@@ -48,10 +50,11 @@ TEST(ToJson, KeepsTheOrderOfTheDocumentedShapeAndWritesDefaultsOut) {
   spec.name = base::ModelName("m");
   spec.source.path = "/m.gguf";
   spec.resources.cpus = 2;
-  EXPECT_EQ(to_json(spec),
-            R"({"apiVersion":"thaw/v1","kind":"Model","metadata":{"name":"m"},"spec":{"source":{"path":"/m.gguf"},"engine":"llama.cpp",)"
-            R"("resources":{"device":"cpu","cpus":2},"scaling":{"minReplicas":0,"maxReplicas":1,"targetConcurrency":4,"idleTimeout":"300s",)"
-            R"("queue":{"maxLength":512,"timeout":"120s"}},"startDeadline":"120s","requestTimeout":"600s","stallTimeout":"120s"}})");
+  EXPECT_EQ(
+      to_json(spec),
+      R"({"apiVersion":"thaw/v1","kind":"Model","metadata":{"name":"m"},"spec":{"source":{"path":"/m.gguf"},"engine":"llama.cpp",)"
+      R"("resources":{"device":"cpu","cpus":2},"scaling":{"minReplicas":0,"maxReplicas":1,"targetConcurrency":4,"idleTimeout":"300s",)"
+      R"("queue":{"maxLength":512,"timeout":"120s"}},"startDeadline":"120s","requestTimeout":"600s","stallTimeout":"120s"}})");
 }
 
 TEST(ToJson, StaysReadableForTheLargestSpecThatIsAccepted) {
@@ -62,7 +65,8 @@ TEST(ToJson, StaysReadableForTheLargestSpecThatIsAccepted) {
   for (int i = 0; i < 256; ++i) spec.env.emplace("V" + std::to_string(i), std::string(500, '\\'));
   EXPECT_TRUE(validate(spec).ok());
   spec.args[0] += "x";
-  EXPECT_EQ(validate(spec).error().message, "spec.args: is too long; at most 256 entries and 131072 bytes are possible");
+  EXPECT_EQ(validate(spec).error().message,
+            "spec.args: is too long; at most 256 entries and 131072 bytes are possible");
 }
 
 }  // namespace

@@ -79,7 +79,8 @@ TEST(Yaml, RefusesBytesThatNoTextHas) {
 
 // yaml-cpp must come back from all of these, quickly and without reading outside the text (the sanitisers watch).
 TEST(Yaml, SurvivesHostileText) {
-  for (const char* piece : {"[", "{", "- ", "? ", ": ", "a: ", "{a: ", "\"", "'", "|\n ", "!", "&", "*", "%", "#", "---\n", "\\", "[a, ", "? - ", "!<"}) {
+  for (const char* piece : {"[", "{", "- ", "? ", ": ", "a: ",   "{a: ", "\"",   "'",    "|\n ",
+                            "!", "&", "*",  "%",  "#",  "---\n", "\\",   "[a, ", "? - ", "!<"}) {
     std::string text;
     while (text.size() < 200'000) text += piece;
     Problems problems;

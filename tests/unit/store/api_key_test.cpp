@@ -36,7 +36,8 @@ TEST(ApiKey, SecretsAreRandomLettersAndDigits) {
 }
 
 TEST(ApiKey, IsHashedWithItsSalt) {
-  EXPECT_EQ(hex(hash_secret("a", "bc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");  // FIPS 180-2, "abc"
+  EXPECT_EQ(hex(hash_secret("a", "bc")),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");  // FIPS 180-2, "abc"
   EXPECT_NE(hash_secret("salt1", kSecret), hash_secret("salt2", kSecret));
 }
 
@@ -53,11 +54,28 @@ TEST(ApiKey, IsWrittenAndSplit) {
 }
 
 TEST(ApiKey, RefusesEverythingElse) {
-  for (const std::string& key : std::vector<std::string>{"", "thaw", "thaw_", "thaw__", "thaw_1", "thaw_1_", "thaw_1_" + kSecret + "0", "thaw_1_" + kSecret.substr(1),
-                                 "thaw_0_" + kSecret, "thaw_01_" + kSecret, "thaw_A_" + kSecret, "thaw_-1_" + kSecret, "thaw_+1_" + kSecret,
-                                 "thaw__" + kSecret, "thaw_zzzzzzzzzzzzzz_" + kSecret, "Thaw_1_" + kSecret, " thaw_1_" + kSecret,
-                                 "thaw_1_" + kSecret.substr(1) + "-", "thaw_1_" + kSecret.substr(1) + "\n",
-                                 "thaw_1_" + kSecret.substr(1) + std::string(1, '\0'), "thaw_1_" + std::string(1'000'000, 'a'), "sk-1234"}) {
+  for (const std::string& key : std::vector<std::string>{"",
+                                                         "thaw",
+                                                         "thaw_",
+                                                         "thaw__",
+                                                         "thaw_1",
+                                                         "thaw_1_",
+                                                         "thaw_1_" + kSecret + "0",
+                                                         "thaw_1_" + kSecret.substr(1),
+                                                         "thaw_0_" + kSecret,
+                                                         "thaw_01_" + kSecret,
+                                                         "thaw_A_" + kSecret,
+                                                         "thaw_-1_" + kSecret,
+                                                         "thaw_+1_" + kSecret,
+                                                         "thaw__" + kSecret,
+                                                         "thaw_zzzzzzzzzzzzzz_" + kSecret,
+                                                         "Thaw_1_" + kSecret,
+                                                         " thaw_1_" + kSecret,
+                                                         "thaw_1_" + kSecret.substr(1) + "-",
+                                                         "thaw_1_" + kSecret.substr(1) + "\n",
+                                                         "thaw_1_" + kSecret.substr(1) + std::string(1, '\0'),
+                                                         "thaw_1_" + std::string(1'000'000, 'a'),
+                                                         "sk-1234"}) {
     const auto parts = split_key(key);
     ASSERT_FALSE(parts.ok()) << key;
     EXPECT_EQ(parts.error().message, "this is no API key; a key looks like thaw_1_ and 32 letters or digits");

@@ -40,8 +40,10 @@ void fill(const std::string& path) {
 }
 
 std::string remedy(const std::string& path) {
-  return "; stop thaw, move this file and those beside it that end in -wal and -shm away, then restore a backup or save what is left "
-         "with: sqlite3 MOVED .recover | sqlite3 " + path;
+  return "; stop thaw, move this file and those beside it that end in -wal and -shm away, then restore a backup or "
+         "save what is left "
+         "with: sqlite3 MOVED .recover | sqlite3 " +
+         path;
 }
 
 TEST(DamagedStore, IsRefusedWithTheRemedy) {
@@ -82,8 +84,10 @@ TEST(NewerStore, IsRefusedAndLeftAlone) {
   const std::string path = dir.file("t.db");
   fill(path);
   execute(path, "PRAGMA user_version = 99");
-  const std::string wanted = path + ": written by a newer thaw (schema 99, this one knows 1); run that version, or restore the backup made "
-                                    "before the upgrade";
+  const std::string wanted =
+      path +
+      ": written by a newer thaw (schema 99, this one knows 1); run that version, or restore the backup made "
+      "before the upgrade";
   EXPECT_EQ(error_of_opening(path), wanted);
   EXPECT_EQ(error_of_opening(path), wanted);
   execute(path, "PRAGMA user_version = 1");
@@ -100,11 +104,12 @@ TEST(EmptyFile, BecomesAStore) {
 TEST(MissingDirectory, IsNamedWithTheRemedy) {
   const TempDir dir;
   const std::string path = dir.file("no/such/t.db");
-  EXPECT_EQ(error_of_opening(path), "cannot create " + path + ": No such file or directory; create its directory first");
+  EXPECT_EQ(error_of_opening(path),
+            "cannot create " + path + ": No such file or directory; create its directory first");
 }
 
-// A child commits group after group and says so in a pipe; it is killed with SIGKILL in the midst of it. What it said was
-// committed must be there, and never a part of a group.
+// A child commits group after group and says so in a pipe; it is killed with SIGKILL in the midst of it. What it said
+// was committed must be there, and never a part of a group.
 TEST(KilledStore, HasEveryCommittedGroupAndNoHalfOne) {
   constexpr std::size_t kGroup = 500;
   constexpr int kGroupsBeforeTheKill = 20;
@@ -120,7 +125,9 @@ TEST(KilledStore, HasEveryCommittedGroupAndNoHalfOne) {
     if (!store.ok()) ::_exit(1);
     const std::vector<UsageRow> group(kGroup, UsageRow{1, base::KeyId(1), 1, 1, 1, 1, 1, 200, false});
     for (std::uint64_t next = 1;; ++next)
-      if (!(*store)->append_usage(group).ok() || (*store)->reserve_ids("n", 1).value_or(0) != next || ::write(ends[1], "x", 1) != 1) ::_exit(1);
+      if (!(*store)->append_usage(group).ok() || (*store)->reserve_ids("n", 1).value_or(0) != next ||
+          ::write(ends[1], "x", 1) != 1)
+        ::_exit(1);
   }
   ::close(ends[1]);
   std::uint64_t reported = 0;

@@ -16,9 +16,13 @@ std::unique_ptr<Store> open(const std::string& path) {
   return store.ok() ? *std::move(store) : nullptr;
 }
 
-StoredModel model(const char* name, const char* json, std::int64_t updated = 2) { return {base::ModelName(name), json, 1, updated}; }
+StoredModel model(const char* name, const char* json, std::int64_t updated = 2) {
+  return {base::ModelName(name), json, 1, updated};
+}
 
-UsageRow usage(std::uint32_t ref, bool cold = false) { return {1'700'000'000'000, base::KeyId(1), ref, 10, 20, 3, 4, 200, cold}; }
+UsageRow usage(std::uint32_t ref, bool cold = false) {
+  return {1'700'000'000'000, base::KeyId(1), ref, 10, 20, 3, 4, 200, cold};
+}
 
 TEST(SqliteStore, KeepsModelsOverAReopen) {
   const TempDir dir;

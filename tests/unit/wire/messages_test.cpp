@@ -29,10 +29,14 @@ StartInstance start() {
 }
 
 InstanceReady ready() {
-  return {base::InstanceId(7), "/run/thaw/7/engine.sock", {{"sandbox", base::Duration(0), base::Millis(3)}, {"load", base::Millis(3), base::Duration(1)}}};
+  return {base::InstanceId(7),
+          "/run/thaw/7/engine.sock",
+          {{"sandbox", base::Duration(0), base::Millis(3)}, {"load", base::Millis(3), base::Duration(1)}}};
 }
 
-InstanceDown down() { return {base::InstanceId(8), DownReason::out_of_memory, "signal 9 (Killed)", "line 1\nline 2\n"}; }
+InstanceDown down() {
+  return {base::InstanceId(8), DownReason::out_of_memory, "signal 9 (Killed)", "line 1\nline 2\n"};
+}
 
 TEST(Messages, HelloComesBack) {
   const auto back = parse_hello(to_json(hello()));
@@ -74,8 +78,8 @@ TEST(Messages, EventsComeBack) {
   EXPECT_EQ(message.phases[1].start, base::Millis(3));
   EXPECT_EQ(message.phases[1].duration, base::Duration(1));
 
-  for (const DownReason reason :
-       {DownReason::stopped, DownReason::start_failed, DownReason::start_timeout, DownReason::crashed, DownReason::out_of_memory}) {
+  for (const DownReason reason : {DownReason::stopped, DownReason::start_failed, DownReason::start_timeout,
+                                  DownReason::crashed, DownReason::out_of_memory}) {
     InstanceDown sent = down();
     sent.reason = reason;
     const auto received = parse_event(to_json(NodeEvent(sent)));
@@ -123,25 +127,32 @@ TEST(MessageErrors, NameTheFieldAndTheProblem) {
   EXPECT_EQ(command_error(R"({"type":5})"), "command.type: must be a string");
   EXPECT_EQ(command_error(R"({"type":"instance_gone","instance":1})"), "command.type: \"instance_gone\" is unknown");
   EXPECT_EQ(command_error(R"({"type":"stop_instance"})"), "stop_instance.instance: is missing");
-  EXPECT_EQ(command_error(R"({"type":"stop_instance","instance":0,"grace_ns":1})"), "stop_instance.instance: must not be 0");
+  EXPECT_EQ(command_error(R"({"type":"stop_instance","instance":0,"grace_ns":1})"),
+            "stop_instance.instance: must not be 0");
   for (const char* number : {"-1", "1.5", "1e3", "18446744073709551616", "\"1\"", "null", "true"})
     EXPECT_EQ(command_error(R"({"type":"stop_instance","instance":)" + std::string(number) + R"(,"grace_ns":1})"),
               "stop_instance.instance: must be a whole number from 0 to 2^64 - 1");
   EXPECT_EQ(command_error(R"({"type":"stop_instance","instance":1,"grace_ns":9223372036854775808})"),
             "stop_instance.grace_ns: is longer than 2^63 - 1 nanoseconds");
-  EXPECT_EQ(command_error(R"({"type":"stop_instance","instance":1,"grace_ns":1,"force":true})"), "stop_instance.force: unknown field");
+  EXPECT_EQ(command_error(R"({"type":"stop_instance","instance":1,"grace_ns":1,"force":true})"),
+            "stop_instance.force: unknown field");
   EXPECT_EQ(event_error(R"({"type":"instance_down","instance":1,"reason":"bored","detail":"","log_tail":""})"),
             "instance_down.reason: is unknown");
-  EXPECT_EQ(event_error(R"({"type":"instance_down","instance":1,"reason":"crashed","detail":"","log_tail":")" + std::string(2'049, 'x') + "\"}"),
+  EXPECT_EQ(event_error(R"({"type":"instance_down","instance":1,"reason":"crashed","detail":"","log_tail":")" +
+                        std::string(2'049, 'x') + "\"}"),
             "instance_down.log_tail: is longer than 2048 bytes");
-  EXPECT_EQ(event_error(R"({"type":"instance_ready","instance":1,"socket_path":"/s","phases":[{"name":"a","start_ns":1}]})"),
-            "instance_ready.phases[0].duration_ns: is missing");
-  EXPECT_EQ(event_error(R"({"type":"instance_ready","instance":1,"socket_path":"/s","phases":{}})"), "instance_ready.phases: must be an array");
+  EXPECT_EQ(
+      event_error(R"({"type":"instance_ready","instance":1,"socket_path":"/s","phases":[{"name":"a","start_ns":1}]})"),
+      "instance_ready.phases[0].duration_ns: is missing");
+  EXPECT_EQ(event_error(R"({"type":"instance_ready","instance":1,"socket_path":"/s","phases":{}})"),
+            "instance_ready.phases: must be an array");
   EXPECT_EQ(hello_error(R"({"type":"instance_gone","instance":1})"), "hello.type: is \"instance_gone\"");
   EXPECT_EQ(hello_error(R"({"type":"hello","node":"","devices":[]})"), "hello.node: is empty");
   EXPECT_EQ(hello_error(R"({"type":"hello","node":"n","devices":[5]})"), "hello.devices[0]: must be an object");
-  EXPECT_EQ(hello_error(R"({"type":"hello","node":"n","devices":[{"id":"a","kind":"cpu","name":"","uuid":"","total_bytes":1,"budget_bytes":2}]})"),
-            "hello.devices[0].budget_bytes: is more than total_bytes");
+  EXPECT_EQ(
+      hello_error(
+          R"({"type":"hello","node":"n","devices":[{"id":"a","kind":"cpu","name":"","uuid":"","total_bytes":1,"budget_bytes":2}]})"),
+      "hello.devices[0].budget_bytes: is more than total_bytes");
 }
 
 TEST(MessageErrors, ChecksTheSpecInside) {
@@ -157,24 +168,28 @@ TEST(MessageErrors, ChecksTheSpecInside) {
 
 TEST(MessageErrors, BoundWhatIsRead) {
   EXPECT_EQ(command_error(std::string((2U << 20) + 1, ' ')), "command: 2097153 bytes; at most 2097152 are read");
-  EXPECT_TRUE(command_error(std::string(1'000, '[')).starts_with("command: no JSON: ")) << command_error(std::string(1'000, '['));
+  EXPECT_TRUE(command_error(std::string(1'000, '[')).starts_with("command: no JSON: "))
+      << command_error(std::string(1'000, '['));
   EXPECT_TRUE(command_error("{\"type\":\"\xff\"}").starts_with("command: no JSON: "));
   std::string phases;
-  for (int i = 0; i < 65; ++i) phases += std::string(i == 0 ? "" : ",") + R"({"name":"a","start_ns":1,"duration_ns":1})";
+  for (int i = 0; i < 65; ++i)
+    phases += std::string(i == 0 ? "" : ",") + R"({"name":"a","start_ns":1,"duration_ns":1})";
   EXPECT_EQ(event_error(R"({"type":"instance_ready","instance":1,"socket_path":"/s","phases":[)" + phases + "]}"),
             "instance_ready.phases: has more than 64 elements");
 }
 
 // Every cut and every changed byte of every message is refused or read; the sanitisers watch.
 TEST(MessageErrors, SurviveDamagedText) {
-  for (const std::string& text : {to_json(hello()), to_json(NodeCommand(start())), to_json(NodeEvent(ready())), to_json(NodeEvent(down()))}) {
+  for (const std::string& text :
+       {to_json(hello()), to_json(NodeCommand(start())), to_json(NodeEvent(ready())), to_json(NodeEvent(down()))}) {
     for (std::size_t i = 0; i < text.size(); ++i) {
       const std::string_view cut = std::string_view(text).substr(0, i);
       EXPECT_FALSE(parse_hello(cut).ok() || parse_command(cut).ok() || parse_event(cut).ok()) << cut;
       for (const char byte : {'\0', '"', '}', ']', '9', '-', '\\', '\xff'}) {
         std::string changed = text;
         changed[i] = byte;
-        for (const std::string& message : {hello_error(changed), command_error(changed), event_error(changed)}) EXPECT_FALSE(message.empty());
+        for (const std::string& message : {hello_error(changed), command_error(changed), event_error(changed)})
+          EXPECT_FALSE(message.empty());
       }
     }
   }
