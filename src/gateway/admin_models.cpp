@@ -3,13 +3,10 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
-#include <charconv>
 #include <chrono>
-#include <optional>
 
 #include "gateway/admin.h"
 #include "gateway/server.h"
-#include "node/logs/log_file.h"
 #include "spec/parse.h"
 
 namespace thaw::gateway::admin {
@@ -71,10 +68,10 @@ ApiError no_such_model(std::string_view name) {
   return {404, "invalid_request_error", "model_not_found", "there is no model \"" + std::string(name) + "\"; `thaw ls` lists them", {}, {}};
 }
 
-/// What storing a model yields beside its spec.
-struct Stored {
+/// A spec that was read and whose files were looked into.
+struct Checked {
+  spec::ModelSpec spec;
   node::ModelFacts facts;
-  std::uint32_t usage_ref = 0;
 };
 
 }  // namespace
@@ -104,22 +101,25 @@ net::Task<void> show_model(Server& server, Exchange& exchange) {
 
 net::Task<void> deploy_model(Server& server, Exchange& exchange) {
   Services& services = server.services();
-  auto parsed = spec::parse_model(exchange.body(), "request", "/");
-  if (!parsed.ok()) {
-    co_await exchange.respond_error(invalid_request(parsed.error().message, {}, "invalid_spec"));
+  // Off the loop: reading a hostile megabyte of YAML takes a second, looking into a model file waits for a disk.
+  const std::string_view text = exchange.body();
+  auto checked = co_await services.files_worker.run([text]() -> base::Result<Checked> {
+    THAW_ASSIGN_OR_RETURN(spec::ModelSpec read, spec::parse_model(text, "request", "/"));
+    THAW_ASSIGN_OR_RETURN(node::ModelFacts found, node::inspect_model(read));
+    return Checked{std::move(read), std::move(found)};
+  });
+  if (!checked.ok()) {
+    ApiError error = from_error(checked.error());
+    if (error.status == 400) error.code = "invalid_spec";
+    co_await exchange.respond_error(error);
     co_return;
   }
-  spec::ModelSpec spec = std::move(parsed).value();
+  spec::ModelSpec spec = std::move(checked->spec);
+  const node::ModelFacts facts = std::move(checked->facts);
   const std::int64_t now_ms = unix_ms();
   const auto* before = services.controller.find(spec.name);
   const std::int64_t created_ms = before != nullptr ? before->created_unix_ms : now_ms;
-
-  const auto facts = co_await services.files_worker.run([&spec] { return node::inspect_model(spec); });
-  if (!facts.ok()) {
-    co_await exchange.respond_error(from_error(facts.error()));
-    co_return;
-  }
-  if (!spec.resources.device_memory_bytes) spec.resources.device_memory_bytes = facts->estimated_device_bytes;
+  if (!spec.resources.device_memory_bytes) spec.resources.device_memory_bytes = facts.estimated_device_bytes;
   if (const base::Status fits = services.controller.can_ever_run(spec); !fits.ok()) {
     ApiError error = invalid_request(fits.error().message, "spec.resources", "cannot_fit");
     error.status = 422;
@@ -138,10 +138,10 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
   const bool created = services.controller.find(spec.name) == nullptr;
   json::object answer{{"name", spec.name.str()},
                       {"created", created},
-                      {"facts", describe(*facts)},
+                      {"facts", describe(facts)},
                       {"spec", json::parse(spec::to_json(spec)).at("spec")}};
   spdlog::info("{}: {} ({})", spec.name.str(), created ? "deployed" : "deployed again", spec.source.path);
-  controller::ModelEntry entry{std::move(spec), facts->weights_bytes, *usage_ref, created_ms, now_ms, nullptr};
+  controller::ModelEntry entry{std::move(spec), facts.weights_bytes, *usage_ref, created_ms, now_ms, nullptr};
   services.controller.deploy(std::move(entry));
   co_await respond_json(exchange, created ? 201 : 200, answer);
 }
