@@ -19,7 +19,7 @@
 namespace thaw::node {
 namespace {
 
-constexpr auto kRuncTimeout = base::Seconds(20);  // 80 ms on an idle machine
+constexpr auto kRuncTimeout = base::Seconds(30);  // 80 ms on an idle machine, seconds on a swamped one
 constexpr std::uint32_t kMaxSandboxes = 4'096;    // uid ranges; 65,536 uids each
 constexpr std::uint32_t kInitialPids = 512;
 constexpr const char* kPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

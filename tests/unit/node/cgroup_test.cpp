@@ -1,0 +1,245 @@
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+
+#include "node/sandbox/cgroup.h"
+#include "node/sandbox/files.h"
+#include "unit/node/agent_harness.h"
+
+namespace thaw::node::test {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr std::uint64_t kMiB = 1ULL << 20;
+
+/// Another host: its mount table and its control files as plain files.
+class FakeHost {
+ public:
+  void add(const std::string& path, const std::string& content = "") {
+    fs::create_directories(fs::path(root() + path).parent_path());
+    std::ofstream(root() + path) << content;
+  }
+  void mount_v1(const std::string& name, const std::string& options) {
+    fs::create_directories(root() + "/" + name);
+    mountinfo_ += "30 20 0:25 / " + root() + "/" + name + " rw,nosuid shared:5 - cgroup cgroup rw," + options + "\n";
+  }
+  void mount_v2(const std::string& name, const std::string& controllers) {
+    mountinfo_ += "31 20 0:26 / " + root() + name + " rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+    add(name + "/cgroup.controllers", controllers + "\n");
+    add(name + "/cgroup.subtree_control");
+  }
+  base::Result<std::shared_ptr<const CgroupHost>> detect(const std::string& own = "0::/\n") {
+    add("/mountinfo", "20 1 8:1 / / rw,relatime - ext4 /dev/root rw\n" + mountinfo_);
+    add("/self", own);
+    return CgroupHost::detect(root() + "/mountinfo", root() + "/self");
+  }
+  [[nodiscard]] std::string text(const std::string& path) const {
+    auto read = read_small_file(root() + path);
+    return read.ok() ? *read : read.error().message;
+  }
+  [[nodiscard]] std::string root() const { return directory_.path(); }
+
+ private:
+  TempDir directory_;
+  std::string mountinfo_;
+};
+
+void add_v1(FakeHost& host) {
+  host.mount_v1("cpu,cpuacct", "cpu,cpuacct");
+  host.mount_v1("memory", "memory");
+  host.mount_v1("pids", "pids");
+}
+
+TEST(CgroupHost, V1HasATreeAController) {
+  FakeHost fake;
+  add_v1(fake);
+  const auto host = fake.detect();
+  ASSERT_TRUE(host.ok()) << host.error().message;
+  EXPECT_FALSE((*host)->unified());
+  EXPECT_EQ((*host)->mount_of("cpu"), fake.root() + "/cpu,cpuacct");
+  EXPECT_EQ((*host)->mount_of("memory"), fake.root() + "/memory");
+  EXPECT_EQ((*host)->mount_of("rdma"), "");
+  EXPECT_EQ((*host)->parent_path("ab"), "/thaw/ab");
+}
+
+TEST(CgroupHost, HybridLimitsInTheV1Trees) {
+  FakeHost fake;
+  add_v1(fake);
+  fake.mount_v2("/unified", "hugetlb");
+  const auto host = fake.detect();
+  ASSERT_TRUE(host.ok()) << host.error().message;
+  EXPECT_FALSE((*host)->unified());
+  EXPECT_EQ((*host)->hierarchies().size(), 4U) << "the v2 tree is cleaned too";
+}
+
+TEST(CgroupHost, MissingControllersAreNamedWithTheRemedy) {
+  FakeHost fake;
+  fake.mount_v1("cpu", "cpu");
+  fake.mount_v1("pids", "pids");
+  auto host = fake.detect();
+  ASSERT_FALSE(host.ok());
+  EXPECT_NE(host.error().message.find("\"memory\""), std::string::npos) << host.error().message;
+  EXPECT_NE(host.error().message.find("--sandbox=none"), std::string::npos) << host.error().message;
+
+  FakeHost v2;
+  v2.mount_v2("", "cpu memory");
+  host = v2.detect();
+  ASSERT_FALSE(host.ok());
+  EXPECT_NE(host.error().message.find("\"pids\""), std::string::npos) << host.error().message;
+}
+
+TEST(CgroupHost, V2PassesTheControllersDownToOurGroup) {
+  FakeHost fake;
+  fake.mount_v2("", "cpuset cpu io memory pids");
+  fake.add("/thaw/cgroup.subtree_control");
+  fake.add("/thaw/ab/cgroup.subtree_control");
+  const auto host = fake.detect();
+  ASSERT_TRUE(host.ok()) << host.error().message;
+  EXPECT_TRUE((*host)->unified());
+  EXPECT_EQ((*host)->parent_path("ab"), "/thaw/ab");
+  const auto prepared = (*host)->prepare_parent("ab");
+  ASSERT_TRUE(prepared.ok()) << prepared.error().message;
+  for (const char* group : {"", "/thaw", "/thaw/ab"}) EXPECT_EQ(fake.text(std::string(group) + "/cgroup.subtree_control"), "+memory +cpu +pids") << group;
+}
+
+TEST(CgroupHost, V2ControllersThatAreRefusedNameTheRemedy) {
+  FakeHost fake;
+  fake.mount_v2("", "cpu memory pids");
+  fs::remove(fake.root() + "/cgroup.subtree_control");  // as if not writable
+  const auto host = fake.detect();
+  ASSERT_TRUE(host.ok());
+  const auto prepared = (*host)->prepare_parent("ab");
+  ASSERT_FALSE(prepared.ok());
+  EXPECT_NE(prepared.error().message.find("Delegate=yes"), std::string::npos) << prepared.error().message;
+}
+
+TEST(CgroupHost, ADelegatedGroupIsOursAndWeMoveIntoALeaf) {
+  FakeHost fake;
+  fake.mount_v2("", "cpu memory pids");
+  const std::string own = "/system.slice/thaw.service";
+  fake.add(own + "/cgroup.subtree_control");
+  fake.add(own + "/cgroup.procs", "4711\n");
+  fake.add(own + "/server/cgroup.procs");
+  fake.add(own + "/sandboxes/cgroup.subtree_control");
+  fake.add(own + "/sandboxes/ab/cgroup.subtree_control");
+  if (::setxattr((fake.root() + own).c_str(), "trusted.delegate", "1", 1, 0) != 0 &&
+      ::setxattr((fake.root() + own).c_str(), "user.delegate", "1", 1, 0) != 0)
+    GTEST_SKIP() << "this file system keeps no attributes";
+
+  auto host = fake.detect("0::" + own + "\n");
+  ASSERT_TRUE(host.ok()) << host.error().message;
+  EXPECT_EQ((*host)->parent_path("ab"), own + "/sandboxes/ab");
+  const auto prepared = (*host)->prepare_parent("ab");
+  ASSERT_TRUE(prepared.ok()) << prepared.error().message;
+  EXPECT_EQ(fake.text(own + "/server/cgroup.procs"), "4711");
+  EXPECT_EQ(fake.text(own + "/cgroup.subtree_control"), "+memory +cpu +pids");
+  EXPECT_EQ(fake.text(own + "/sandboxes/ab/cgroup.subtree_control"), "+memory +cpu +pids");
+  EXPECT_EQ(fake.text("/cgroup.subtree_control"), "") << "what is above is the host's";
+
+  host = fake.detect("0::" + own + "/server\n");
+  ASSERT_TRUE(host.ok());
+  EXPECT_EQ((*host)->parent_path("ab"), own + "/sandboxes/ab") << "seen from the leaf";
+}
+
+TEST(Cgroup, SetsLimitsOnV2) {
+  FakeHost fake;
+  fake.mount_v2("", "cpu memory pids");
+  for (const char* file : {"memory.max", "memory.swap.max", "memory.oom.group", "pids.max", "cpu.max"}) fake.add(std::string("/thaw/ab/b1/") + file);
+  const auto host = fake.detect();
+  ASSERT_TRUE(host.ok());
+  const Cgroup group(*host, "/thaw/ab/b1");
+  const auto limited = group.limit({.memory_bytes = 64 * kMiB, .pids = 100, .cpus = 1.5});
+  ASSERT_TRUE(limited.ok()) << limited.error().message;
+  EXPECT_EQ(fake.text("/thaw/ab/b1/memory.max"), "67108864");
+  EXPECT_EQ(fake.text("/thaw/ab/b1/memory.swap.max"), "0");
+  EXPECT_EQ(fake.text("/thaw/ab/b1/memory.oom.group"), "1");
+  EXPECT_EQ(fake.text("/thaw/ab/b1/pids.max"), "100");
+  EXPECT_EQ(fake.text("/thaw/ab/b1/cpu.max"), "150000 100000");
+  fs::remove(fake.root() + "/thaw/ab/b1/memory.max");
+  EXPECT_FALSE(group.limit({.memory_bytes = 64 * kMiB, .pids = 100, .cpus = {}}).ok()) << "a limit that cannot be set is no limit";
+}
+
+TEST(Cgroup, SetsLimitsOnV1) {
+  FakeHost fake;
+  add_v1(fake);
+  for (const char* file : {"memory/t/memory.limit_in_bytes", "memory/t/memory.swappiness", "pids/t/pids.max", "cpu,cpuacct/t/cpu.cfs_quota_us",
+                           "cpu,cpuacct/t/cpu.cfs_period_us"})
+    fake.add(std::string("/") + file);
+  const auto host = fake.detect();
+  ASSERT_TRUE(host.ok());
+  const Cgroup group(*host, "/t");
+  ASSERT_TRUE(group.limit({.memory_bytes = 64 * kMiB, .pids = 100, .cpus = 0.001}).ok());
+  EXPECT_EQ(fake.text("/memory/t/memory.limit_in_bytes"), "67108864");
+  EXPECT_EQ(fake.text("/memory/t/memory.swappiness"), "0") << "no swap accounting here";
+  EXPECT_EQ(fake.text("/cpu,cpuacct/t/cpu.cfs_quota_us"), "1000") << "the kernel's least";
+  fake.add("/memory/t/memory.memsw.limit_in_bytes");
+  ASSERT_TRUE(group.limit({.memory_bytes = 32 * kMiB, .pids = 100, .cpus = {}}).ok());
+  EXPECT_EQ(fake.text("/memory/t/memory.memsw.limit_in_bytes"), "33554432");
+}
+
+TEST(Cgroup, ReadsUsageAndOomKillsOnBoth) {
+  FakeHost v2;
+  v2.mount_v2("", "cpu memory pids");
+  v2.add("/t/memory.current", "4096\n");
+  v2.add("/t/memory.events", "low 0\nhigh 0\nmax 7\noom 2\noom_kill 1\noom_group_kill 0\n");
+  const Cgroup new_style(*v2.detect(), "/t");
+  EXPECT_EQ(new_style.memory_bytes(), 4096U);
+  EXPECT_EQ(new_style.oom_kills(), 1U);
+  FakeHost v1;
+  add_v1(v1);
+  v1.add("/memory/t/memory.usage_in_bytes", "8192\n");
+  v1.add("/memory/t/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n");
+  const Cgroup old_style(*v1.detect(), "/t");
+  EXPECT_EQ(old_style.memory_bytes(), 8192U);
+  EXPECT_EQ(old_style.oom_kills(), 3U);
+  EXPECT_EQ(Cgroup(*v1.detect(), "/absent").oom_kills(), 0U);
+}
+
+TEST(Cgroup, KillsThroughTheKernelsOwnFileOnV2) {
+  FakeHost fake;
+  fake.mount_v2("", "cpu memory pids");
+  fake.add("/t/cgroup.kill");
+  Cgroup(*fake.detect(), "/t").kill_all();
+  EXPECT_EQ(fake.text("/t/cgroup.kill"), "1");
+}
+
+/// On this host, whichever version it has.
+TEST(Cgroup, ARealGroupLimitsKillsAndGoes) {
+  const auto host = CgroupHost::detect();
+  if (::geteuid() != 0 || !host.ok()) GTEST_SKIP() << "needs root and control groups";
+  const std::string label = "test-" + std::to_string(::getpid());
+  ASSERT_TRUE((*host)->prepare_parent(label).ok());
+  const Cgroup group(*host, (*host)->parent_path(label) + "/one");
+  ASSERT_TRUE(group.create().ok());
+  const auto first = group.limit({.memory_bytes = 512 * kMiB, .pids = 10, .cpus = 0.5});
+  EXPECT_TRUE(first.ok()) << first.error().message;
+  const auto lowered = group.limit({.memory_bytes = 64 * kMiB, .pids = 10, .cpus = 0.5});
+  EXPECT_TRUE(lowered.ok()) << lowered.error().message;
+  const auto raised = group.limit({.memory_bytes = 128 * kMiB, .pids = 10, .cpus = 0.5});
+  EXPECT_TRUE(raised.ok()) << raised.error().message;
+
+  const pid_t child = ::fork();
+  if (child == 0)
+    for (;;) ::pause();
+  ASSERT_TRUE(group.add(child).ok());
+  EXPECT_EQ(group.pids(), std::vector<pid_t>{child});
+  EXPECT_EQ((*host)->children(label), std::vector<std::string>{"one"});
+  group.kill_all();
+  int status = 0;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status));
+  const auto removed = group.remove(base::Seconds(5));
+  EXPECT_TRUE(removed.ok()) << removed.error().message;
+  EXPECT_FALSE(group.exists());
+  (*host)->remove_parent(label);
+  EXPECT_FALSE(Cgroup(*host, (*host)->parent_path(label)).exists());
+}
+
+}  // namespace
+}  // namespace thaw::node::test
