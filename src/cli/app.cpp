@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <exception>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
 
 #include "base/version.h"
 #include "cli/commands.h"
@@ -30,7 +30,8 @@ Exit codes:
 
 std::vector<std::string> command_names(const CLI::App& app) {
   std::vector<std::string> names;
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) names.push_back(command->get_name());
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(command->get_name());
   return names;
 }
 
@@ -43,7 +44,8 @@ std::string used_command(const CLI::App& app) {
 int refuse_unknown_command(const std::string& word, const std::vector<std::string>& names, const Context& context) {
   const std::string close = spec::nearest(word, names);
   const std::string hint = close.empty() ? "" : fmt::format("; did you mean \"{}\"?", close);
-  context.fail({base::ErrorKind::invalid, fmt::format("unknown command \"{}\"{} See `thaw --help`", word, hint.empty() ? ";" : hint)});
+  context.fail({base::ErrorKind::invalid,
+                fmt::format("unknown command \"{}\"{} See `thaw --help`", word, hint.empty() ? ";" : hint)});
   return kExitUsage;
 }
 

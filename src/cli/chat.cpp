@@ -30,7 +30,8 @@ base::Result<ChatDelta> parse_chat_event(std::string_view data) {
   THAW_ASSIGN_OR_RETURN(const json::object event, parse_object(data, "the model"));
   if (const json::object* error = object_of(event, "error")) {
     const std::string message = text_of(*error, "message");
-    return base::Error{base::ErrorKind::internal, message.empty() ? "the answer failed: " + std::string(data) : message};
+    return base::Error{base::ErrorKind::internal,
+                       message.empty() ? "the answer failed: " + std::string(data) : message};
   }
   if (const json::object* usage = object_of(event, "usage"))
     delta.usage = ChatUsage{count_of(*usage, "prompt_tokens"), count_of(*usage, "completion_tokens")};

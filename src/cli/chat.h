@@ -31,7 +31,7 @@ struct ChatDelta {
   std::string reasoning;      ///< thoughts of models that think aloud (llama.cpp's reasoning_content)
   std::string finish_reason;  ///< "stop", "length"; empty until the end
   std::optional<ChatUsage> usage;
-  bool done = false;          ///< "[DONE]": nothing follows
+  bool done = false;  ///< "[DONE]": nothing follows
 };
 
 /// Reads one event's data. An error event becomes an Error with its message.

@@ -6,9 +6,9 @@
 #include <optional>
 #include <system_error>
 
-#include <boost/json.hpp>
 #include <curl/curl.h>
 #include <fmt/format.h>
+#include <boost/json.hpp>
 
 #include "base/units.h"
 #include "base/version.h"
@@ -160,7 +160,8 @@ base::Result<StreamOutcome> Transfer::run() {
   curl_multi_remove_handle(multi_.get(), easy_.get());  // closes the connection of an unfinished transfer
 
   if (interrupted) return StreamOutcome{StreamEnd::interrupted, std::move(response_)};
-  if (trouble != CURLM_OK) return Error{ErrorKind::internal, fmt::format("HTTP client: {}", curl_multi_strerror(trouble))};
+  if (trouble != CURLM_OK)
+    return Error{ErrorKind::internal, fmt::format("HTTP client: {}", curl_multi_strerror(trouble))};
   if (refused_) return *refused_;
   if (code != CURLE_OK) return describe(code);
   if (!succeeded()) return describe_status();
@@ -185,7 +186,8 @@ base::Status Transfer::take_body(std::string_view bytes) {
   if (handler_ != nullptr && succeeded()) return handler_->on_data(bytes);
   const std::size_t limit = succeeded() ? Client::kMaxBodyBytes : kMaxErrorBytes;
   if (response_.body.size() + bytes.size() > limit)
-    return Error{ErrorKind::internal, fmt::format("the answer of {} is longer than {}", url_, base::format_bytes(limit))};
+    return Error{ErrorKind::internal,
+                 fmt::format("the answer of {} is longer than {}", url_, base::format_bytes(limit))};
   response_.body += bytes;
   return {};
 }
@@ -212,11 +214,13 @@ Error Transfer::describe(CURLcode code) const {
       if (connected_us == 0)
         return {ErrorKind::unavailable, fmt::format("cannot reach thaw at {}: no answer within {}; {}", url,
                                                     base::format_duration(Client::kConnectTimeout), remedy)};
-      return {ErrorKind::timeout, fmt::format("thaw at {} did not answer {} {} within {}; see the server's log", url, request_.method,
-                                              request_.path, base::format_duration(Client::kCallTimeout))};
+      return {ErrorKind::timeout,
+              fmt::format("thaw at {} did not answer {} {} within {}; see the server's log", url, request_.method,
+                          request_.path, base::format_duration(Client::kCallTimeout))};
     }
     default:
-      return {ErrorKind::io, fmt::format("the connection to thaw at {} broke off: {}; see the server's log", url, curl_easy_strerror(code))};
+      return {ErrorKind::io, fmt::format("the connection to thaw at {} broke off: {}; see the server's log", url,
+                                         curl_easy_strerror(code))};
   }
 }
 
@@ -224,16 +228,23 @@ ErrorKind kind_of_status(int status) {
   switch (status) {
     case 400:
     case 413:
-    case 422: return ErrorKind::invalid;
+    case 422:
+      return ErrorKind::invalid;
     case 401:
-    case 403: return ErrorKind::denied;
-    case 404: return ErrorKind::not_found;
+    case 403:
+      return ErrorKind::denied;
+    case 404:
+      return ErrorKind::not_found;
     case 408:
-    case 504: return ErrorKind::timeout;
-    case 409: return ErrorKind::conflict;
+    case 504:
+      return ErrorKind::timeout;
+    case 409:
+      return ErrorKind::conflict;
     case 429:
-    case 503: return ErrorKind::exhausted;
-    default: return ErrorKind::internal;
+    case 503:
+      return ErrorKind::exhausted;
+    default:
+      return ErrorKind::internal;
   }
 }
 
@@ -252,8 +263,9 @@ Error Transfer::describe_status() const {
   const ErrorKind kind = kind_of_status(response_.status);
   std::string message = error_message(response_.body);
   if (message.empty())
-    return {ErrorKind::internal, fmt::format("{} answered {} {} with HTTP {} and no error message; is it a thaw server? Set THAW_URL",
-                                             credentials_.url, request_.method, request_.path, response_.status)};
+    return {ErrorKind::internal,
+            fmt::format("{} answered {} {} with HTTP {} and no error message; is it a thaw server? Set THAW_URL",
+                        credentials_.url, request_.method, request_.path, response_.status)};
   if (response_.status == 401) message += "; set THAW_API_KEY to a key of the server at " + credentials_.url;
   return {kind, message};
 }
@@ -272,7 +284,8 @@ base::Result<StreamOutcome> Client::stream(const HttpRequest& request, const Str
 std::string percent_encode(std::string_view text) {
   std::string encoded;
   for (const char c : text) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::strchr("-._~", c) != nullptr;
+    const bool plain =
+        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::strchr("-._~", c) != nullptr;
     if (plain && c != '\0') {
       encoded.push_back(c);
     } else {

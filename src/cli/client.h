@@ -24,9 +24,10 @@ struct HttpResponse {
 
 /// How a streamed answer is taken.
 struct StreamHandler {
-  std::function<base::Status(std::string_view)> on_data;  ///< body bytes as they come; a failure ends the transfer with it
-  std::function<void()> on_tick;                          ///< about ten times a second until the transfer ends; may be empty
-  int interrupt_fd = -1;                                  ///< readable: close the connection and return at once
+  std::function<base::Status(std::string_view)>
+      on_data;                    ///< body bytes as they come; a failure ends the transfer with it
+  std::function<void()> on_tick;  ///< about ten times a second until the transfer ends; may be empty
+  int interrupt_fd = -1;          ///< readable: close the connection and return at once
 };
 
 enum class StreamEnd { complete, interrupted };
@@ -35,9 +36,10 @@ struct StreamOutcome {
   HttpResponse response;
 };
 
-/// Speaks HTTP with one thaw server. Errors are for people: what the server said, or why it could not be reached and what to do.
-/// ErrorKind::unavailable means that no connection came about, not_found 404, denied 401 and 403, invalid 400, 413 and 422, conflict 409,
-/// exhausted 429 and 503. Blocking; use from one thread. A connection is closed when the call returns.
+/// Speaks HTTP with one thaw server. Errors are for people: what the server said, or why it could not be reached and
+/// what to do. ErrorKind::unavailable means that no connection came about, not_found 404, denied 401 and 403, invalid
+/// 400, 413 and 422, conflict 409, exhausted 429 and 503. Blocking; use from one thread. A connection is closed when
+/// the call returns.
 class Client {
  public:
   static constexpr std::size_t kMaxBodyBytes = 64 << 20;
@@ -49,7 +51,8 @@ class Client {
   /// One request and its whole answer.
   [[nodiscard]] base::Result<HttpResponse> send(const HttpRequest& request) const;
 
-  /// The same with a body that is handed on as it comes and may take as long as it likes (a dead peer is found by TCP keepalive).
+  /// The same with a body that is handed on as it comes and may take as long as it likes (a dead peer is found by TCP
+  /// keepalive).
   [[nodiscard]] base::Result<StreamOutcome> stream(const HttpRequest& request, const StreamHandler& handler) const;
 
   [[nodiscard]] const std::string& url() const { return credentials_.url; }

@@ -20,8 +20,8 @@ class Commands {
 
   Commands(CLI::App& app, Context& context) : app_(app), context_(context) {}
 
-  /// Adds a command with --json and its examples at the end of its --help. The caller adds the other options, bound to values that
-  /// `action` owns a share of. `json_help` says what --json prints.
+  /// Adds a command with --json and its examples at the end of its --help. The caller adds the other options, bound to
+  /// values that `action` owns a share of. `json_help` says what --json prints.
   CLI::App* add(const std::string& name, const std::string& description, const std::string& json_help,
                 const std::vector<std::string>& examples, Action action);
 
@@ -34,12 +34,12 @@ class Commands {
   Action chosen_;
 };
 
-void add_serve_command(Commands& commands);      // serve
-void add_deploy_command(Commands& commands);     // deploy
-void add_list_commands(Commands& commands);      // ls, ps
-void add_run_command(Commands& commands);        // run
-void add_logs_command(Commands& commands);       // logs
-void add_lifecycle_commands(Commands& commands); // stop, rm
-void add_host_commands(Commands& commands);      // doctor, version
+void add_serve_command(Commands& commands);       // serve
+void add_deploy_command(Commands& commands);      // deploy
+void add_list_commands(Commands& commands);       // ls, ps
+void add_run_command(Commands& commands);         // run
+void add_logs_command(Commands& commands);        // logs
+void add_lifecycle_commands(Commands& commands);  // stop, rm
+void add_host_commands(Commands& commands);       // doctor, version
 
 }  // namespace thaw::cli

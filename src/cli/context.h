@@ -15,8 +15,8 @@
 
 namespace thaw::cli {
 
-/// What commands get from outside: streams, terminal, environment, and the two things that are not HTTP calls. main() fills it with
-/// the real ones, a test with its own. Everything in it outlives the command. One thread.
+/// What commands get from outside: streams, terminal, environment, and the two things that are not HTTP calls. main()
+/// fills it with the real ones, a test with its own. Everything in it outlives the command. One thread.
 struct Context {
   std::ostream& out;
   std::ostream& err;

@@ -9,8 +9,8 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include <boost/json.hpp>
 #include <fmt/format.h>
+#include <boost/json.hpp>
 
 #include "cli/files.h"
 
@@ -67,8 +67,10 @@ std::string credentials_path(const Environment& environment) {
 
 base::Result<Credentials> load_credentials(const std::string& path) {
   THAW_ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kMaxFileBytes));
-  const Error damaged{ErrorKind::invalid, path + " is damaged: it must hold {\"url\":…,\"api_key\":…}; delete it and start the "
-                                                 "server again, or set THAW_URL and THAW_API_KEY"};
+  const Error damaged{ErrorKind::invalid,
+                      path +
+                          " is damaged: it must hold {\"url\":…,\"api_key\":…}; delete it and start the "
+                          "server again, or set THAW_URL and THAW_API_KEY"};
   boost::json::error_code error;
   const boost::json::value document = boost::json::parse(text, error);
   if (error || !document.is_object()) return damaged;
@@ -84,7 +86,8 @@ base::Result<Credentials> load_credentials(const std::string& path) {
 
 base::Status save_credentials(const std::string& path, const Credentials& credentials) {
   if (path.empty())
-    return Error{ErrorKind::not_found, "cannot save the API key for the local CLI: no home directory; set HOME or XDG_CONFIG_HOME"};
+    return Error{ErrorKind::not_found,
+                 "cannot save the API key for the local CLI: no home directory; set HOME or XDG_CONFIG_HOME"};
   THAW_RETURN_IF_ERROR(make_private_directories(std::filesystem::path(path).parent_path()));
 
   const boost::json::object document{{"url", credentials.url}, {"api_key", credentials.api_key}};
@@ -94,7 +97,8 @@ base::Status save_credentials(const std::string& path, const Credentials& creden
   if (file.get() < 0) return base::errno_error("cannot write " + temporary, errno);
   base::Status status = write_all(file.get(), text, temporary);
   if (status.ok() && fsync(file.get()) != 0) status = base::errno_error("cannot write " + temporary, errno);
-  if (status.ok() && rename(temporary.c_str(), path.c_str()) != 0) status = base::errno_error("cannot write " + path, errno);
+  if (status.ok() && rename(temporary.c_str(), path.c_str()) != 0)
+    status = base::errno_error("cannot write " + path, errno);
   if (!status.ok()) unlink(temporary.c_str());
   return status;
 }

@@ -1,8 +1,8 @@
 #include <memory>
 
-#include <boost/json.hpp>
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
+#include <boost/json.hpp>
 
 #include "base/units.h"
 #include "cli/commands.h"
@@ -18,7 +18,8 @@ std::string describe_facts(const boost::json::object& answer, const spec::ModelS
   std::uint64_t device_bytes = spec.resources.device_memory_bytes.value_or(0);
   std::string text;
   if (const auto* facts = object_of(answer, "facts")) {
-    text = fmt::format("{}, {} of weights", text_of(*facts, "format"), base::format_bytes(count_of(*facts, "weights_bytes")));
+    text = fmt::format("{}, {} of weights", text_of(*facts, "format"),
+                       base::format_bytes(count_of(*facts, "weights_bytes")));
     if (device_bytes == 0) device_bytes = count_of(*facts, "estimated_device_bytes");
   }
   if (device_bytes != 0)
@@ -52,15 +53,24 @@ void add_deploy_command(Commands& commands) {
       commands.add("deploy", "Make a model known, or change it; it sleeps until it is asked", "The server's JSON",
                    {"thaw deploy model.yaml", "thaw deploy ./stories260K.gguf --name stories --idle-timeout 30s"},
                    [flags](Context& context) { return deploy(context, *flags); });
-  command->add_option("FILE", flags->path, "A spec (FILE.yaml, or - for standard input) or weights (PATH.gguf)")->required();
+  command->add_option("FILE", flags->path, "A spec (FILE.yaml, or - for standard input) or weights (PATH.gguf)")
+      ->required();
   command->add_option("--name", flags->name, "Its name (default: the spec's, or the weight file's name)");
-  command->add_option("--device", flags->device, "Where it runs (default: cpu)")->type_name("cpu|cuda")->check(CLI::IsMember({"cpu", "cuda"}).description(""));
-  command->add_option("--device-memory", flags->device_memory, "Held by one replica, like 2GiB (default: estimated)")->type_name("SIZE");
+  command->add_option("--device", flags->device, "Where it runs (default: cpu)")
+      ->type_name("cpu|cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}).description(""));
+  command->add_option("--device-memory", flags->device_memory, "Held by one replica, like 2GiB (default: estimated)")
+      ->type_name("SIZE");
   command->add_option("--min-replicas", flags->min_replicas, "Kept awake always (default: 0)")->type_name("N");
   command->add_option("--max-replicas", flags->max_replicas, "At most so many (default: 1)")->type_name("N");
-  command->add_option("--concurrency", flags->concurrency, "Requests one replica answers at once (default: 4)")->type_name("N");
-  command->add_option("--idle-timeout", flags->idle_timeout, "Asleep after so long without work, like 30s (default: 5m)")->type_name("TIME");
-  command->add_option("--context", flags->context, "Context of one request in tokens (default: chosen by the node)")->type_name("N")->check(CLI::Validator(CLI::PositiveNumber).description(""));
+  command->add_option("--concurrency", flags->concurrency, "Requests one replica answers at once (default: 4)")
+      ->type_name("N");
+  command
+      ->add_option("--idle-timeout", flags->idle_timeout, "Asleep after so long without work, like 30s (default: 5m)")
+      ->type_name("TIME");
+  command->add_option("--context", flags->context, "Context of one request in tokens (default: chosen by the node)")
+      ->type_name("N")
+      ->check(CLI::Validator(CLI::PositiveNumber).description(""));
 }
 
 }  // namespace thaw::cli

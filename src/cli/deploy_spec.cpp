@@ -22,7 +22,9 @@ using base::ErrorKind;
 constexpr std::size_t kMaxSpecBytes = 1 << 20;  // spec::parse_model's own bound
 constexpr std::string_view kGgufMagic = "GGUF";
 
-bool is_letter_or_digit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
+bool is_letter_or_digit(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+}
 
 std::string lower(std::string text) {
   for (char& c : text)
@@ -34,7 +36,8 @@ base::Result<bool> starts_as_gguf(const std::string& path) {
   const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (file.get() < 0) {
     const int number = errno;
-    return Error{number == ENOENT ? ErrorKind::not_found : ErrorKind::io, base::errno_error("cannot open " + path, number).message};
+    return Error{number == ENOENT ? ErrorKind::not_found : ErrorKind::io,
+                 base::errno_error("cannot open " + path, number).message};
   }
   std::array<char, kGgufMagic.size()> magic{};
   const ssize_t count = read(file.get(), magic.data(), magic.size());
@@ -59,7 +62,8 @@ base::Result<spec::ModelSpec> read_spec(const std::string& path) {
   THAW_ASSIGN_OR_RETURN(const std::string absolute, absolute_path(path));
   if (!gguf) {
     if (lower(path).ends_with(".gguf"))
-      return Error{ErrorKind::invalid, path + " is no GGUF file: it does not start with \"GGUF\"; was it downloaded completely?"};
+      return Error{ErrorKind::invalid,
+                   path + " is no GGUF file: it does not start with \"GGUF\"; was it downloaded completely?"};
     THAW_ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kMaxSpecBytes));
     return spec::parse_model(text, path, fs::path(absolute).parent_path().string());
   }

@@ -18,19 +18,21 @@ struct DeployFlags {
   std::optional<std::uint32_t> min_replicas;
   std::optional<std::uint32_t> max_replicas;
   std::optional<std::uint32_t> concurrency;
-  std::optional<std::string> idle_timeout;   ///< as base::parse_duration reads it
-  std::optional<std::uint32_t> context;      ///< of one request; becomes the -c that the node reads
+  std::optional<std::string> idle_timeout;  ///< as base::parse_duration reads it
+  std::optional<std::uint32_t> context;     ///< of one request; becomes the -c that the node reads
 };
 
 inline constexpr std::size_t kMaxModelNameLength = 63;
 
-/// A valid model name from a file's name: "/models/Llama 3.2_Q4.GGUF" -> "llama-3.2_q4". Lower-cased, what is not allowed becomes
+/// A valid model name from a file's name: "/models/Llama 3.2_Q4.GGUF" -> "llama-3.2_q4". Lower-cased, what is not
+/// allowed becomes
 /// '-', no '.', '_' or '-' at either end, cut to 63 characters; "model" when nothing is left.
 std::string model_name_from_path(const std::string& path);
 
-/// The spec that `thaw deploy` sends: read from the file and changed by the flags, or made from the flags for a GGUF file (told by its
-/// first bytes), then checked as a whole. Relative paths in a YAML file count from its folder, those of flags and of standard
-/// input from the current one. Errors are those of spec::parse_model and spec::validate, or name the flag.
+/// The spec that `thaw deploy` sends: read from the file and changed by the flags, or made from the flags for a GGUF
+/// file (told by its first bytes), then checked as a whole. Relative paths in a YAML file count from its folder, those
+/// of flags and of standard input from the current one. Errors are those of spec::parse_model and spec::validate, or
+/// name the flag.
 base::Result<spec::ModelSpec> make_spec(const DeployFlags& flags);
 
 }  // namespace thaw::cli

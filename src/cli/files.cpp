@@ -45,7 +45,8 @@ base::Result<std::string> read_to_end(int fd, const std::string& name, std::size
     if (count == 0) return text;
     text.append(chunk.data(), static_cast<std::size_t>(count));
     if (text.size() > max_bytes)
-      return Error{ErrorKind::invalid, fmt::format("cannot read {}: longer than {}", name, base::format_bytes(max_bytes))};
+      return Error{ErrorKind::invalid,
+                   fmt::format("cannot read {}: longer than {}", name, base::format_bytes(max_bytes))};
   }
 }
 

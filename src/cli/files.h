@@ -21,7 +21,8 @@ class FileDescriptor {
   int fd_;
 };
 
-/// The whole of a file. ErrorKind::not_found when it is not there, invalid when it is longer than max_bytes or a directory.
+/// The whole of a file. ErrorKind::not_found when it is not there, invalid when it is longer than max_bytes or a
+/// directory.
 base::Result<std::string> read_text_file(const std::string& path, std::size_t max_bytes);
 
 /// Reads a descriptor to its end, e.g. standard input. `name` is for errors. Blocking; not closed.

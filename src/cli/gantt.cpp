@@ -11,8 +11,8 @@ namespace thaw::cli {
 namespace {
 
 constexpr std::size_t kMaxNameWidth = 24;
-constexpr std::size_t kNumberWidth = 8;                          // format_ms
-constexpr std::size_t kGaps = 6;                                 // three gaps of two spaces
+constexpr std::size_t kNumberWidth = 8;  // format_ms
+constexpr std::size_t kGaps = 6;         // three gaps of two spaces
 
 /// At most kMaxNameWidth columns, cut between code points.
 std::string short_name(const std::string& name) {
@@ -27,7 +27,9 @@ std::string short_name(const std::string& name) {
 
 std::string bar(const TimelinePhase& phase, double end_ms, std::size_t columns, bool utf8) {
   const double per_column_ms = end_ms > 0 ? end_ms / static_cast<double>(columns) : 1;
-  const auto column_at = [&](double ms) { return static_cast<std::size_t>(std::lround(std::max(0.0, ms) / per_column_ms)); };
+  const auto column_at = [&](double ms) {
+    return static_cast<std::size_t>(std::lround(std::max(0.0, ms) / per_column_ms));
+  };
   const std::size_t first = std::min(column_at(phase.start_ms), columns - 1);
   const std::size_t last = std::clamp(column_at(phase.start_ms + phase.duration_ms), first + 1, columns);
   std::string text(first, ' ');
@@ -35,7 +37,9 @@ std::string bar(const TimelinePhase& phase, double end_ms, std::size_t columns, 
   return text;
 }
 
-std::string padded(const std::string& name, std::size_t width) { return name + std::string(width - display_width(name), ' '); }
+std::string padded(const std::string& name, std::size_t width) {
+  return name + std::string(width - display_width(name), ' ');
+}
 
 }  // namespace
 
@@ -58,10 +62,12 @@ std::string render_gantt(std::vector<TimelinePhase> phases, bool utf8) {
   }
   const std::size_t bar_columns = kChartWidth - name_width - 2 * kNumberWidth - kGaps;
 
-  std::string text = fmt::format("{}  {:>{}}  {:>{}}\n", padded("phase", name_width), "start", kNumberWidth, "took", kNumberWidth);
+  std::string text =
+      fmt::format("{}  {:>{}}  {:>{}}\n", padded("phase", name_width), "start", kNumberWidth, "took", kNumberWidth);
   for (const TimelinePhase& phase : phases)
-    text += fmt::format("{}  {:>{}}  {:>{}}  {}\n", padded(phase.name, name_width), format_ms(phase.start_ms), kNumberWidth,
-                        format_ms(phase.duration_ms), kNumberWidth, bar(phase, end_ms, bar_columns, utf8));
+    text +=
+        fmt::format("{}  {:>{}}  {:>{}}  {}\n", padded(phase.name, name_width), format_ms(phase.start_ms), kNumberWidth,
+                    format_ms(phase.duration_ms), kNumberWidth, bar(phase, end_ms, bar_columns, utf8));
   if (left_out > 0) text += fmt::format("and {} more\n", left_out);
   return text;
 }

@@ -12,8 +12,8 @@ struct TimelinePhase {
   double duration_ms = 0;
 };
 
-inline constexpr std::size_t kChartWidth = 80;        ///< columns, so that it fits the narrowest usual terminal
-inline constexpr std::size_t kMaxChartPhases = 64;    ///< the rest is counted, not drawn
+inline constexpr std::size_t kChartWidth = 80;      ///< columns, so that it fits the narrowest usual terminal
+inline constexpr std::size_t kMaxChartPhases = 64;  ///< the rest is counted, not drawn
 
 /// The phases as lines of name, start, duration and a bar on one time axis, which ends where the last phase ends:
 ///
@@ -21,7 +21,8 @@ inline constexpr std::size_t kMaxChartPhases = 64;    ///< the rest is counted, 
 ///     sandbox   0.2 ms    28 ms  ########
 ///     load       20 ms    90 ms        ##########################
 ///
-/// Sorted by start. Every phase has a bar of at least one column. `utf8`: blocks instead of '#'. No phases: an empty text.
+/// Sorted by start. Every phase has a bar of at least one column. `utf8`: blocks instead of '#'. No phases: an empty
+/// text.
 std::string render_gantt(std::vector<TimelinePhase> phases, bool utf8);
 
 }  // namespace thaw::cli

@@ -4,9 +4,9 @@
 #include <filesystem>
 #include <memory>
 
-#include <boost/json.hpp>
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
+#include <boost/json.hpp>
 
 #include "base/units.h"
 #include "base/version.h"
@@ -30,20 +30,28 @@ struct DoctorFlags {
 
 const char* to_string(Finding::Level level) {
   switch (level) {
-    case Finding::Level::ok: return "ok";
-    case Finding::Level::note: return "note";
-    case Finding::Level::warning: return "warning";
-    case Finding::Level::failure: return "failure";
+    case Finding::Level::ok:
+      return "ok";
+    case Finding::Level::note:
+      return "note";
+    case Finding::Level::warning:
+      return "warning";
+    case Finding::Level::failure:
+      return "failure";
   }
   return "failure";
 }
 
 Style style_of(Finding::Level level) {
   switch (level) {
-    case Finding::Level::ok: return Style::green;
-    case Finding::Level::note: return Style::dim;
-    case Finding::Level::warning: return Style::yellow;
-    case Finding::Level::failure: return Style::red;
+    case Finding::Level::ok:
+      return Style::green;
+    case Finding::Level::note:
+      return Style::dim;
+    case Finding::Level::warning:
+      return Style::yellow;
+    case Finding::Level::failure:
+      return Style::red;
   }
   return Style::red;
 }
@@ -80,8 +88,9 @@ Finding examine_server(const Context& context) {
   const auto status = parse_object(*body, "the server");
   if (!status.ok()) return {"server", Finding::Level::warning, status.error().message, "set THAW_URL"};
   const auto uptime = base::Millis(static_cast<std::int64_t>(number_of(*status, "uptime_ms").value_or(0)));
-  finding.text = fmt::format("thaw {} answers, process {}, up {}, sandbox {}{}", text_of(*status, "version"), count_of(*status, "pid"),
-                             format_age(uptime), text_of(*status, "sandbox"), flag_of(*status, "dev") ? ", --dev: no keys asked for" : "");
+  finding.text = fmt::format("thaw {} answers, process {}, up {}, sandbox {}{}", text_of(*status, "version"),
+                             count_of(*status, "pid"), format_age(uptime), text_of(*status, "sandbox"),
+                             flag_of(*status, "dev") ? ", --dev: no keys asked for" : "");
   return finding;
 }
 
@@ -89,7 +98,8 @@ void print_findings(const std::vector<Finding>& findings, const Context& context
   std::size_t width = 0;
   for (const Finding& finding : findings) width = std::max(width, display_width(finding.topic));
   for (const Finding& finding : findings) {
-    context.out << styled(fmt::format("{:<7}", to_string(finding.level)), style_of(finding.level), context.terminal.colours)
+    context.out << styled(fmt::format("{:<7}", to_string(finding.level)), style_of(finding.level),
+                          context.terminal.colours)
                 << fmt::format("  {:<{}}  {}\n", finding.topic, width, finding.text);
     if (!finding.remedy.empty()) context.out << fmt::format("{:<{}}  -> {}\n", "", 9 + width, finding.remedy);
   }
@@ -98,7 +108,10 @@ void print_findings(const std::vector<Finding>& findings, const Context& context
 void print_findings_json(const std::vector<Finding>& findings, bool ok, const Context& context) {
   json::array array;
   for (const Finding& finding : findings)
-    array.push_back(json::object{{"topic", finding.topic}, {"level", to_string(finding.level)}, {"text", finding.text}, {"remedy", finding.remedy}});
+    array.push_back(json::object{{"topic", finding.topic},
+                                 {"level", to_string(finding.level)},
+                                 {"text", finding.text},
+                                 {"remedy", finding.remedy}});
   context.out << json::serialize(json::object{{"ok", ok}, {"findings", std::move(array)}}) << '\n';
 }
 
@@ -107,7 +120,8 @@ int examine(Context& context, const DoctorFlags& flags) {
   if (!config.ok()) return context.fail(config.error());
   std::vector<Finding> findings = context.examine_host(*config);
   findings.push_back(examine_server(context));
-  const bool ok = std::none_of(findings.begin(), findings.end(), [](const Finding& finding) { return finding.level == Finding::Level::failure; });
+  const bool ok = std::none_of(findings.begin(), findings.end(),
+                               [](const Finding& finding) { return finding.level == Finding::Level::failure; });
   if (context.json) {
     print_findings_json(findings, ok, context);
   } else {
@@ -129,10 +143,13 @@ int print_version(Context& context) {
 
 void add_host_commands(Commands& commands) {
   auto flags = std::make_shared<DoctorFlags>();
-  CLI::App* doctor = commands.add("doctor", "Say what works on this host, what does not, and why",
-                                  "An object with ok and findings", {"thaw doctor", "thaw doctor --data-dir ./state --json"},
-                                  [flags](Context& context) { return examine(context, *flags); });
-  doctor->add_option("--config", flags->config_path, "As for `thaw serve`")->type_name("FILE")->check(CLI::Validator(CLI::ExistingFile).description(""));
+  CLI::App* doctor =
+      commands.add("doctor", "Say what works on this host, what does not, and why", "An object with ok and findings",
+                   {"thaw doctor", "thaw doctor --data-dir ./state --json"},
+                   [flags](Context& context) { return examine(context, *flags); });
+  doctor->add_option("--config", flags->config_path, "As for `thaw serve`")
+      ->type_name("FILE")
+      ->check(CLI::Validator(CLI::ExistingFile).description(""));
   doctor->add_option("--data-dir", flags->data_dir, "As for `thaw serve`")->type_name("DIR");
 
   commands.add("version", "Print the version", "An object with version", {"thaw version"}, print_version);

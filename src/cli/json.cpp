@@ -1,7 +1,7 @@
 #include "cli/json.h"
 
-#include <boost/json.hpp>
 #include <fmt/format.h>
+#include <boost/json.hpp>
 
 namespace thaw::cli {
 
@@ -52,7 +52,8 @@ base::Result<json::object> parse_object(std::string_view text, std::string_view 
   json::error_code error;
   json::value value = json::parse(text, error);
   if (error || !value.is_object())
-    return base::Error{base::ErrorKind::internal, fmt::format("{} sent something that is no JSON object; is it a thaw server?", whose)};
+    return base::Error{base::ErrorKind::internal,
+                       fmt::format("{} sent something that is no JSON object; is it a thaw server?", whose)};
   return std::move(value.as_object());
 }
 

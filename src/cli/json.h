@@ -12,8 +12,8 @@
 
 namespace thaw::cli {
 
-/// Reads the server's answers tolerantly: a field that is absent, null or of another type counts as empty or absent, so that an older
-/// CLI still shows what it knows of a newer server's answer.
+/// Reads the server's answers tolerantly: a field that is absent, null or of another type counts as empty or absent, so
+/// that an older CLI still shows what it knows of a newer server's answer.
 std::string text_of(const boost::json::object& object, std::string_view key);
 std::optional<double> number_of(const boost::json::object& object, std::string_view key);
 std::uint64_t count_of(const boost::json::object& object, std::string_view key);  ///< 0 when absent or negative

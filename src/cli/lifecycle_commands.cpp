@@ -1,8 +1,8 @@
 #include <memory>
 
-#include <boost/json.hpp>
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
+#include <boost/json.hpp>
 
 #include "cli/commands.h"
 #include "cli/json.h"
@@ -11,7 +11,8 @@ namespace thaw::cli {
 namespace {
 
 int stop_model(Context& context, const std::string& name, bool kill) {
-  const auto body = context.call({"POST", "/admin/v1/models/" + percent_encode(name) + "/stop" + (kill ? "?kill=1" : ""), ""});
+  const auto body =
+      context.call({"POST", "/admin/v1/models/" + percent_encode(name) + "/stop" + (kill ? "?kill=1" : ""), ""});
   if (!body.ok()) return context.fail(body.error());
   if (context.json) return context.print_json(*body);
   const auto answer = parse_object(*body, "the server");
@@ -33,7 +34,9 @@ int remove_model(Context& context, const std::string& name) {
   return kExitOk;
 }
 
-std::string check_not_empty(const std::string& text) { return text.empty() ? "the name is empty" : ""; }
+std::string check_not_empty(const std::string& text) {
+  return text.empty() ? "the name is empty" : "";
+}
 
 }  // namespace
 
@@ -50,8 +53,8 @@ void add_lifecycle_commands(Commands& commands) {
   stop->add_flag("--kill", flags->kill, "Do not let running requests finish");
 
   auto name = std::make_shared<std::string>();
-  CLI::App* rm = commands.add("rm", "Stop a model and forget it; its weight file stays", "The server's JSON", {"thaw rm stories"},
-                              [name](Context& context) { return remove_model(context, *name); });
+  CLI::App* rm = commands.add("rm", "Stop a model and forget it; its weight file stays", "The server's JSON",
+                              {"thaw rm stories"}, [name](Context& context) { return remove_model(context, *name); });
   rm->add_option("MODEL", *name, "Its name")->required()->check(CLI::Validator(check_not_empty, ""));
 }
 

@@ -1,9 +1,9 @@
 #include <chrono>
 #include <memory>
 
-#include <boost/json.hpp>
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
+#include <boost/json.hpp>
 
 #include "base/units.h"
 #include "cli/commands.h"
@@ -28,7 +28,9 @@ std::string bytes_or_dash(const json::object& object, std::string_view key) {
   return bytes == 0 ? "-" : base::format_bytes(bytes);
 }
 
-std::string age_of_ms(double ms) { return format_age(base::Millis(static_cast<std::int64_t>(ms))); }
+std::string age_of_ms(double ms) {
+  return format_age(base::Millis(static_cast<std::int64_t>(ms)));
+}
 
 std::string age_since(const json::object& object, std::string_view unix_ms_key) {
   const auto then_ms = number_of(object, unix_ms_key);
@@ -42,18 +44,27 @@ void print_failures(const std::vector<const json::object*>& models, Context& con
   for (const json::object* model : models) {
     const std::string failure = text_of(*model, "last_failure");
     if (text_of(*model, "state") == "backoff" && !failure.empty())
-      context.out << styled(text_of(*model, "name") + ":", Style::red, context.terminal.colours) << ' ' << failure << '\n';
+      context.out << styled(text_of(*model, "name") + ":", Style::red, context.terminal.colours) << ' ' << failure
+                  << '\n';
   }
 }
 
 void print_models(const std::vector<const json::object*>& models, Context& context) {
-  Table table({{"NAME"}, {"STATE"}, {"REPLICAS", Align::right}, {"ACTIVE", Align::right}, {"QUEUED", Align::right}, {"DEVICE"},
-               {"MEMORY", Align::right}, {"WEIGHTS", Align::right}, {"AGE", Align::right}});
+  Table table({{"NAME"},
+               {"STATE"},
+               {"REPLICAS", Align::right},
+               {"ACTIVE", Align::right},
+               {"QUEUED", Align::right},
+               {"DEVICE"},
+               {"MEMORY", Align::right},
+               {"WEIGHTS", Align::right},
+               {"AGE", Align::right}});
   for (const json::object* model : models) {
     const std::string state = text_of(*model, "state");
     table.add({{text_of(*model, "name"), Style::bold},
                {state, style_of_state(state)},
-               {fmt::format("{}/{}", count_of(*model, "ready") + count_of(*model, "starting"), count_of(*model, "max_replicas"))},
+               {fmt::format("{}/{}", count_of(*model, "ready") + count_of(*model, "starting"),
+                            count_of(*model, "max_replicas"))},
                {std::to_string(count_of(*model, "in_flight"))},
                {std::to_string(count_of(*model, "queued"))},
                {text_of(*model, "device")},
@@ -68,23 +79,28 @@ void print_models(const std::vector<const json::object*>& models, Context& conte
 /// One model as lines of "key  value".
 void print_model(const json::object& model, Context& context) {
   const auto line = [&context](std::string_view key, const std::string& value) {
-    if (!value.empty()) context.out << styled(fmt::format("{:<14}", key), Style::dim, context.terminal.colours) << value << '\n';
+    if (!value.empty())
+      context.out << styled(fmt::format("{:<14}", key), Style::dim, context.terminal.colours) << value << '\n';
   };
   const std::string state = text_of(model, "state");
   line("name", text_of(model, "name"));
   line("state", styled(state, style_of_state(state), context.terminal.colours));
   line("source", text_of(model, "source"));
   line("engine", text_of(model, "engine"));
-  line("device", fmt::format("{}, {} a replica", text_of(model, "device"), bytes_or_dash(model, "device_memory_bytes")));
+  line("device",
+       fmt::format("{}, {} a replica", text_of(model, "device"), bytes_or_dash(model, "device_memory_bytes")));
   line("weights", bytes_or_dash(model, "weights_bytes"));
-  line("replicas", fmt::format("{} ready, {} starting (from {} to {})", count_of(model, "ready"), count_of(model, "starting"),
-                               count_of(model, "min_replicas"), count_of(model, "max_replicas")));
+  line("replicas",
+       fmt::format("{} ready, {} starting (from {} to {})", count_of(model, "ready"), count_of(model, "starting"),
+                   count_of(model, "min_replicas"), count_of(model, "max_replicas")));
   line("requests", fmt::format("{} running, {} queued", count_of(model, "in_flight"), count_of(model, "queued")));
-  line("cold starts", fmt::format("{}, {} failed, {} evictions", count_of(model, "cold_starts"), count_of(model, "start_failures"),
-                                  count_of(model, "evictions")));
-  if (const auto cost_ms = number_of(model, "start_cost_ms"); cost_ms && *cost_ms > 0) line("start takes", format_ms(*cost_ms));
+  line("cold starts", fmt::format("{}, {} failed, {} evictions", count_of(model, "cold_starts"),
+                                  count_of(model, "start_failures"), count_of(model, "evictions")));
+  if (const auto cost_ms = number_of(model, "start_cost_ms"); cost_ms && *cost_ms > 0)
+    line("start takes", format_ms(*cost_ms));
   line("last failure", text_of(model, "last_failure"));
-  line("deployed", age_since(model, "created_unix_ms") + " ago, changed " + age_since(model, "updated_unix_ms") + " ago");
+  line("deployed",
+       age_since(model, "created_unix_ms") + " ago, changed " + age_since(model, "updated_unix_ms") + " ago");
 }
 
 int list_models(Context& context, const std::string& name) {
@@ -108,8 +124,17 @@ int list_models(Context& context, const std::string& name) {
 }
 
 void print_instances(const std::vector<const json::object*>& instances, Context& context) {
-  Table table({{"ID", Align::right}, {"MODEL"}, {"STATE"}, {"DEVICE"}, {"RESERVED", Align::right}, {"RESIDENT", Align::right},
-               {"ACTIVE", Align::right}, {"SERVED", Align::right}, {"AGE", Align::right}, {"IDLE", Align::right}, {"PID", Align::right}});
+  Table table({{"ID", Align::right},
+               {"MODEL"},
+               {"STATE"},
+               {"DEVICE"},
+               {"RESERVED", Align::right},
+               {"RESIDENT", Align::right},
+               {"ACTIVE", Align::right},
+               {"SERVED", Align::right},
+               {"AGE", Align::right},
+               {"IDLE", Align::right},
+               {"PID", Align::right}});
   for (const json::object* instance : instances) {
     const std::string state = text_of(*instance, "state");
     const auto idle_ms = number_of(*instance, "idle_ms");
@@ -157,12 +182,13 @@ int list_instances(Context& context) {
 
 void add_list_commands(Commands& commands) {
   auto name = std::make_shared<std::string>();
-  CLI::App* ls = commands.add("ls", "List models, asleep or not; or show one of them", "The server's JSON; for one model with its spec",
-                              {"thaw ls", "thaw ls stories --json"}, [name](Context& context) { return list_models(context, *name); });
+  CLI::App* ls = commands.add("ls", "List models, asleep or not; or show one of them",
+                              "The server's JSON; for one model with its spec", {"thaw ls", "thaw ls stories --json"},
+                              [name](Context& context) { return list_models(context, *name); });
   ls->add_option("MODEL", *name, "Show this model only");
 
-  commands.add("ps", "List running instances and how full the devices are", "The server's JSON", {"thaw ps", "thaw ps --json"},
-               list_instances);
+  commands.add("ps", "List running instances and how full the devices are", "The server's JSON",
+               {"thaw ps", "thaw ps --json"}, list_instances);
 }
 
 }  // namespace thaw::cli

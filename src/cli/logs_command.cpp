@@ -1,8 +1,8 @@
 #include <memory>
 
-#include <boost/json.hpp>
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
+#include <boost/json.hpp>
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
@@ -61,8 +61,8 @@ int show_logs(Context& context, const LogsFlags& flags) {
     context.out.flush();
     return {};
   };
-  const std::string path =
-      fmt::format("/admin/v1/models/{}/logs?tail={}{}", percent_encode(flags.model), flags.tail, flags.follow ? "&follow=1" : "");
+  const std::string path = fmt::format("/admin/v1/models/{}/logs?tail={}{}", percent_encode(flags.model), flags.tail,
+                                       flags.follow ? "&follow=1" : "");
   const auto outcome = client->stream({"GET", path, ""}, handler);
   if (context.json) lines.end();
   if (!outcome.ok()) return context.fail(outcome.error());

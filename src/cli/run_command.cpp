@@ -3,9 +3,9 @@
 #include <chrono>
 #include <memory>
 
-#include <boost/json.hpp>
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <CLI/CLI.hpp>
+#include <boost/json.hpp>
 
 #include "cli/chat.h"
 #include "cli/commands.h"
@@ -27,12 +27,15 @@ struct RunFlags {
   bool timing = false;
 };
 
-double ms_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+double ms_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
 
 /// "waking stories… 1.2 s" on one line of a terminal, gone when the answer starts.
 class WaitNotice {
  public:
-  WaitNotice(std::ostream& err, bool enabled, std::string model) : err_(err), enabled_(enabled), model_(std::move(model)) {}
+  WaitNotice(std::ostream& err, bool enabled, std::string model)
+      : err_(err), enabled_(enabled), model_(std::move(model)) {}
   ~WaitNotice() { clear(); }
   WaitNotice(const WaitNotice&) = delete;
   WaitNotice& operator=(const WaitNotice&) = delete;
@@ -110,19 +113,21 @@ class Answer {
   Clock::time_point start_ = Clock::now();
 };
 
-void print_as_json(const Answer& answer, const ChatOptions& chat, const std::string& request_id, const std::string& record, Context& context) {
+void print_as_json(const Answer& answer, const ChatOptions& chat, const std::string& request_id,
+                   const std::string& record, Context& context) {
   namespace json = boost::json;
   json::error_code error;
   json::value timing = json::parse(record, error);
   if (error) timing = nullptr;
-  const json::object object{{"model", chat.model},
-                            {"text", answer.text()},
-                            {"finish_reason", answer.finish_reason()},
-                            {"request_id", request_id},
-                            {"usage", json::object{{"prompt_tokens", answer.usage().prompt_tokens},
-                                                   {"completion_tokens", answer.usage().completion_tokens},
-                                                   {"total_tokens", answer.usage().prompt_tokens + answer.usage().completion_tokens}}},
-                            {"timing", std::move(timing)}};
+  const json::object object{
+      {"model", chat.model},
+      {"text", answer.text()},
+      {"finish_reason", answer.finish_reason()},
+      {"request_id", request_id},
+      {"usage", json::object{{"prompt_tokens", answer.usage().prompt_tokens},
+                             {"completion_tokens", answer.usage().completion_tokens},
+                             {"total_tokens", answer.usage().prompt_tokens + answer.usage().completion_tokens}}},
+      {"timing", std::move(timing)}};
   context.out << json::serialize(object) << '\n';
 }
 
@@ -130,15 +135,16 @@ void print_as_json(const Answer& answer, const ChatOptions& chat, const std::str
 base::Result<ChatOptions> with_prompt(ChatOptions chat) {
   if (!chat.prompt.empty() && chat.prompt != "-") return chat;
   if (chat.prompt.empty() && isatty(STDIN_FILENO) != 0)
-    return base::Error{base::ErrorKind::invalid, "no prompt; give one: thaw run " + chat.model + " \"Once upon a time\""};
+    return base::Error{base::ErrorKind::invalid,
+                       "no prompt; give one: thaw run " + chat.model + " \"Once upon a time\""};
   THAW_ASSIGN_OR_RETURN(chat.prompt, read_to_end(STDIN_FILENO, "the prompt from standard input", kMaxPromptBytes));
   if (chat.prompt.empty()) return base::Error{base::ErrorKind::invalid, "the prompt on standard input is empty"};
   return chat;
 }
 
 /// Sends the request and takes the answer in.
-base::Result<StreamOutcome> stream_answer(const Client& client, const ChatOptions& chat, const Interrupt& interrupt, WaitNotice& notice,
-                                          Answer& answer) {
+base::Result<StreamOutcome> stream_answer(const Client& client, const ChatOptions& chat, const Interrupt& interrupt,
+                                          WaitNotice& notice, Answer& answer) {
   base::Status status;
   SseParser parser(
       [&](std::string_view data) {
@@ -154,7 +160,8 @@ base::Result<StreamOutcome> stream_answer(const Client& client, const ChatOption
     THAW_RETURN_IF_ERROR(parser.feed(bytes));
     return status;
   };
-  THAW_ASSIGN_OR_RETURN(StreamOutcome outcome, client.stream({"POST", "/v1/chat/completions", chat_request(chat)}, handler));
+  THAW_ASSIGN_OR_RETURN(StreamOutcome outcome,
+                        client.stream({"POST", "/v1/chat/completions", chat_request(chat)}, handler));
   if (outcome.end == StreamEnd::complete && !answer.done())
     return base::Error{base::ErrorKind::io, "the answer broke off before its end; see `thaw logs " + chat.model + "`"};
   return outcome;
@@ -184,7 +191,8 @@ int run_model(Context& context, const RunFlags& flags) {
   }
   if (!record.ok()) {
     context.err << "\nno timeline from the server (" << record.error().message << "); as seen from here:\n";
-    const auto rate = seen.ttft_ms ? tokens_per_second(answer.usage().completion_tokens, *seen.ttft_ms, seen.total_ms) : std::nullopt;
+    const auto rate =
+        seen.ttft_ms ? tokens_per_second(answer.usage().completion_tokens, *seen.ttft_ms, seen.total_ms) : std::nullopt;
     context.err << fmt::format("tokens {} out{}, first token {}, total {}\n", answer.usage().completion_tokens,
                                rate ? fmt::format(", {:.1f} tokens/s", *rate) : "", format_ms(seen.ttft_ms.value_or(0)),
                                format_ms(seen.total_ms));
@@ -207,8 +215,12 @@ void add_run_command(Commands& commands) {
   command->add_option("MODEL", flags->chat.model, "Its name")->required();
   command->add_option("PROMPT", flags->chat.prompt, "What to ask (default: standard input)");
   command->add_flag("--timing", flags->timing, "Then show tokens/s and the request's timeline, on standard error");
-  command->add_option("--max-tokens", flags->chat.max_tokens, "End the answer after so many")->type_name("N")->check(CLI::Validator(CLI::PositiveNumber).description(""));
-  command->add_option("--temperature", flags->chat.temperature, "0: always the likeliest word")->type_name("T")->check(CLI::Range(0.0, 2.0).description(""));
+  command->add_option("--max-tokens", flags->chat.max_tokens, "End the answer after so many")
+      ->type_name("N")
+      ->check(CLI::Validator(CLI::PositiveNumber).description(""));
+  command->add_option("--temperature", flags->chat.temperature, "0: always the likeliest word")
+      ->type_name("T")
+      ->check(CLI::Range(0.0, 2.0).description(""));
   command->add_option("--system", flags->chat.system, "A system message before the prompt")->type_name("TEXT");
 }
 

@@ -29,10 +29,14 @@ void add_serve_command(Commands& commands) {
     return context.serve(options);
   };
 
-  CLI::App* command = commands.add("serve", "Run the server: gateway, controller and node in one process", "Log lines as JSON",
-                                   {"thaw serve", "thaw serve --dev --data-dir ./state --listen 127.0.0.1:8080"}, serve);
-  command->add_option("--config", flags->options.config_path, "Settings in YAML; flags win over them")->type_name("FILE")->check(CLI::Validator(CLI::ExistingFile).description(""));
-  command->add_option("--data-dir", flags->options.data_dir, "Where all state lies (default: /var/lib/thaw)")->type_name("DIR");
+  CLI::App* command =
+      commands.add("serve", "Run the server: gateway, controller and node in one process", "Log lines as JSON",
+                   {"thaw serve", "thaw serve --dev --data-dir ./state --listen 127.0.0.1:8080"}, serve);
+  command->add_option("--config", flags->options.config_path, "Settings in YAML; flags win over them")
+      ->type_name("FILE")
+      ->check(CLI::Validator(CLI::ExistingFile).description(""));
+  command->add_option("--data-dir", flags->options.data_dir, "Where all state lies (default: /var/lib/thaw)")
+      ->type_name("DIR");
   command->add_option("--listen", flags->options.listen, "Address to answer on (default: 127.0.0.1:7420)")
       ->type_name("HOST:PORT")
       ->check(CLI::Validator(check_listen, ""));

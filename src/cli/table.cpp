@@ -26,7 +26,8 @@ std::string Table::render(bool colours) const {
   return text;
 }
 
-std::string Table::render_row(const std::vector<Cell>& cells, const std::vector<std::size_t>& widths, bool colours) const {
+std::string Table::render_row(const std::vector<Cell>& cells, const std::vector<std::size_t>& widths,
+                              bool colours) const {
   std::string line;
   std::string owed;  // spaces that are only written when something follows them
   for (std::size_t i = 0; i < cells.size(); ++i) {

@@ -7,7 +7,8 @@
 
 namespace thaw::cli {
 
-/// Rows in aligned columns, two spaces apart: easy to read, and to cut with awk. Not bounded: the server bounds its answers.
+/// Rows in aligned columns, two spaces apart: easy to read, and to cut with awk. Not bounded: the server bounds its
+/// answers.
 class Table {
  public:
   enum class Align { left, right };

@@ -1,7 +1,7 @@
 #include "cli/timing.h"
 
-#include <boost/json.hpp>
 #include <fmt/format.h>
+#include <boost/json.hpp>
 
 #include "cli/json.h"
 #include "cli/terminal.h"
@@ -26,11 +26,13 @@ base::Result<RequestRecord> parse_record(std::string_view body) {
   record.completion_tokens = count_of(answer, "completion_tokens");
   record.attempts = count_of(answer, "attempts");
   for (const auto* phase : objects_of(answer, "phases"))
-    record.phases.push_back({text_of(*phase, "name"), number_of(*phase, "start_ms").value_or(0), number_of(*phase, "duration_ms").value_or(0)});
+    record.phases.push_back({text_of(*phase, "name"), number_of(*phase, "start_ms").value_or(0),
+                             number_of(*phase, "duration_ms").value_or(0)});
   return record;
 }
 
-base::Result<RequestRecord> fetch_record(const Client& client, const std::string& request_id, const Interrupt& interrupt, std::string* raw) {
+base::Result<RequestRecord> fetch_record(const Client& client, const std::string& request_id,
+                                         const Interrupt& interrupt, std::string* raw) {
   base::Result<RequestRecord> last = base::Error{base::ErrorKind::not_found, "the server sent no x-request-id"};
   if (request_id.empty()) return last;
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
@@ -60,7 +62,8 @@ std::string render_timing(const RequestRecord& record, bool utf8) {
     if (const auto rate = tokens_per_second(record.completion_tokens, *record.ttft_ms, record.total_ms))
       text += fmt::format(", {:.1f} tokens/s", *rate);
   }
-  text += fmt::format("\nstart        {}, waited {} for a replica\n", record.cold ? "cold" : "warm", format_ms(record.queued_ms));
+  text += fmt::format("\nstart        {}, waited {} for a replica\n", record.cold ? "cold" : "warm",
+                      format_ms(record.queued_ms));
   if (record.ttft_ms) text += fmt::format("first token  {}\n", format_ms(*record.ttft_ms));
   text += fmt::format("total        {}\n", format_ms(record.total_ms));
   if (record.attempts > 1) text += fmt::format("attempts     {} (the first failed and was retried)\n", record.attempts);

@@ -30,9 +30,10 @@ struct RequestRecord {
 
 base::Result<RequestRecord> parse_record(std::string_view body);
 
-/// Fetches the record, which the server completes moments after the stream's end: asks again for at most a second. not_found when it
-/// stayed away; ends early on Ctrl-C. The body as the server sent it is put into *raw.
-base::Result<RequestRecord> fetch_record(const Client& client, const std::string& request_id, const Interrupt& interrupt, std::string* raw);
+/// Fetches the record, which the server completes moments after the stream's end: asks again for at most a second.
+/// not_found when it stayed away; ends early on Ctrl-C. The body as the server sent it is put into *raw.
+base::Result<RequestRecord> fetch_record(const Client& client, const std::string& request_id,
+                                         const Interrupt& interrupt, std::string* raw);
 
 /// Tokens a second after the first one; absent for less than two tokens or no time.
 std::optional<double> tokens_per_second(std::uint64_t tokens, double first_ms, double end_ms);

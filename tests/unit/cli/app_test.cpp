@@ -10,8 +10,8 @@
 #include <map>
 #include <sstream>
 
-#include <boost/json.hpp>
 #include <gtest/gtest.h>
+#include <boost/json.hpp>
 
 #include "unit/cli/fake_server.h"
 
@@ -58,11 +58,18 @@ class App : public ::testing::Test {
   std::vector<node::Finding> findings_;
 };
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
-std::string event(const std::string& data) { return "data: " + data + "\n\n"; }
-std::string token(const std::string& text) { return event(R"({"choices":[{"index":0,"delta":{"content":")" + text + R"("}}]})"); }
-const std::string kStreamHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nx-request-id: req-7\r\nConnection: close\r\n\r\n";
+std::string event(const std::string& data) {
+  return "data: " + data + "\n\n";
+}
+std::string token(const std::string& text) {
+  return event(R"({"choices":[{"index":0,"delta":{"content":")" + text + R"("}}]})");
+}
+const std::string kStreamHead =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nx-request-id: req-7\r\nConnection: close\r\n\r\n";
 const std::string kStreamEnd =
     event(R"({"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]})") +
     event(R"({"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8}})") + event("[DONE]");
@@ -71,7 +78,9 @@ TEST_F(App, HelpOfEveryCommandHasAnExample) {
   for (const char* command : {"serve", "deploy", "ls", "ps", "run", "logs", "stop", "rm", "doctor", "version"}) {
     const Outcome outcome = run({command, "--help"});
     EXPECT_EQ(outcome.code, kExitOk) << command;
-    EXPECT_TRUE(contains(outcome.out, std::string("Example:\n  ")) && contains(outcome.out, std::string("thaw ") + command)) << outcome.out;
+    EXPECT_TRUE(contains(outcome.out, std::string("Example:\n  ")) &&
+                contains(outcome.out, std::string("thaw ") + command))
+        << outcome.out;
     EXPECT_TRUE(contains(outcome.out, "--json")) << command;
     EXPECT_EQ(outcome.err, "") << command;
   }
@@ -108,9 +117,13 @@ TEST_F(App, WrongUseIsTwoAndSaysWhereToLook) {
 TEST_F(App, ServeHandsItsFlagsOnAndReturnsTheServersCode) {
   EXPECT_EQ(run({"serve"}).code, 42);
   ASSERT_TRUE(served_.has_value());
-  EXPECT_FALSE(served_->data_dir || served_->listen || served_->sandbox || served_->log_level || served_->dev || served_->log_json);
+  EXPECT_FALSE(served_->data_dir || served_->listen || served_->sandbox || served_->log_level || served_->dev ||
+               served_->log_json);
 
-  EXPECT_EQ(run({"serve", "--data-dir", "/d", "--listen", ":8080", "--dev", "--sandbox=none", "--log-level", "debug", "--json"}).code, 42);
+  EXPECT_EQ(run({"serve", "--data-dir", "/d", "--listen", ":8080", "--dev", "--sandbox=none", "--log-level", "debug",
+                 "--json"})
+                .code,
+            42);
   EXPECT_EQ(served_->data_dir, "/d");
   EXPECT_EQ(served_->listen, ":8080");
   EXPECT_EQ(served_->sandbox, spec::SandboxKind::none);
@@ -121,11 +134,14 @@ TEST_F(App, ServeHandsItsFlagsOnAndReturnsTheServersCode) {
 TEST_F(App, ServerFailuresBecomeExitCodes) {
   EXPECT_EQ(run({"ls"}, unreachable_url()).code, kExitUnreachable);
   std::atomic<int> status{404};
-  FakeServer server([&](const auto&, const auto& connection) { connection.answer(status, R"({"error":{"message":"said so"}})"); });
-  const std::vector<std::pair<int, int>> cases{{404, kExitNotFound}, {401, kExitDenied}, {400, kExitUsage}, {503, kExitFailure}, {500, kExitFailure}};
+  FakeServer server(
+      [&](const auto&, const auto& connection) { connection.answer(status, R"({"error":{"message":"said so"}})"); });
+  const std::vector<std::pair<int, int>> cases{
+      {404, kExitNotFound}, {401, kExitDenied}, {400, kExitUsage}, {503, kExitFailure}, {500, kExitFailure}};
   for (const auto& [http, code] : cases) {
     status = http;
-    for (const auto& arguments : std::vector<std::vector<std::string>>{{"rm", "m"}, {"logs", "m"}, {"run", "m", "hi"}}) {
+    for (const auto& arguments :
+         std::vector<std::vector<std::string>>{{"rm", "m"}, {"logs", "m"}, {"run", "m", "hi"}}) {
       const Outcome outcome = run(arguments, server.url());
       EXPECT_EQ(outcome.code, code) << arguments[0] << " " << http;
       EXPECT_TRUE(outcome.err.starts_with("thaw: said so")) << outcome.err;
@@ -143,8 +159,10 @@ TEST_F(App, LsShowsModelsAndWhyOneFails) {
   FakeServer server([&](const auto&, const auto& connection) { connection.answer(200, kModels); });
   const Outcome outcome = run({"ls"}, server.url());
   EXPECT_EQ(outcome.code, kExitOk) << outcome.err;
-  EXPECT_TRUE(outcome.out.starts_with("NAME     STATE    REPLICAS  ACTIVE  QUEUED  DEVICE  MEMORY  WEIGHTS")) << outcome.out;
-  EXPECT_TRUE(contains(outcome.out, "\nstories  ready         1/2       2       0  cpu      64MiB   1.1MiB")) << outcome.out;
+  EXPECT_TRUE(outcome.out.starts_with("NAME     STATE    REPLICAS  ACTIVE  QUEUED  DEVICE  MEMORY  WEIGHTS"))
+      << outcome.out;
+  EXPECT_TRUE(contains(outcome.out, "\nstories  ready         1/2       2       0  cpu      64MiB   1.1MiB"))
+      << outcome.out;
   EXPECT_TRUE(contains(outcome.out, "\nbroken: exit status 1\n")) << outcome.out;
   EXPECT_FALSE(contains(outcome.out, "\x1b"));
   EXPECT_EQ(run({"ls", "--json"}, server.url()).out, std::string(kModels) + "\n");
@@ -153,7 +171,8 @@ TEST_F(App, LsShowsModelsAndWhyOneFails) {
 
 TEST_F(App, LsOfOneModelAsksForItAlone) {
   FakeServer server([&](const auto&, const auto& connection) {
-    connection.answer(200, R"({"name":"m","state":"asleep","engine":"llama.cpp","min_replicas":0,"max_replicas":2,"cold_starts":7})");
+    connection.answer(
+        200, R"({"name":"m","state":"asleep","engine":"llama.cpp","min_replicas":0,"max_replicas":2,"cold_starts":7})");
   });
   const Outcome outcome = run({"ls", "m"}, server.url());
   EXPECT_EQ(server.requests()[0].target, "/admin/v1/models/m");
@@ -162,21 +181,26 @@ TEST_F(App, LsOfOneModelAsksForItAlone) {
 }
 
 TEST_F(App, PsShowsInstancesAndDevices) {
-  const std::string body = R"({"instances":[{"id":7,"model":"m","state":"ready","device":"cpu0","device_bytes":1048576,"memory_bytes":2097152,
+  const std::string body =
+      R"({"instances":[{"id":7,"model":"m","state":"ready","device":"cpu0","device_bytes":1048576,"memory_bytes":2097152,
     "in_flight":1,"served":9,"age_ms":61000,"idle_ms":null,"pid":4242}],
     "devices":[{"id":"cpu0","name":"Some CPU","reserved_bytes":1048576,"budget_bytes":1073741824,"total_bytes":2147483648}]})";
   FakeServer server([&](const auto&, const auto& connection) { connection.answer(200, body); });
   const Outcome outcome = run({"ps"}, server.url());
-  EXPECT_TRUE(contains(outcome.out, "\n 7  m      ready  cpu0        1MiB      2MiB       1       9   1m     -  4242\n")) << outcome.out;
+  EXPECT_TRUE(
+      contains(outcome.out, "\n 7  m      ready  cpu0        1MiB      2MiB       1       9   1m     -  4242\n"))
+      << outcome.out;
   EXPECT_TRUE(contains(outcome.out, "cpu0    Some CPU      1MiB    1GiB   2GiB\n")) << outcome.out;
 
-  FakeServer idle([](const auto&, const auto& connection) { connection.answer(200, R"({"instances":[],"devices":[]})"); });
+  FakeServer idle(
+      [](const auto&, const auto& connection) { connection.answer(200, R"({"instances":[],"devices":[]})"); });
   EXPECT_TRUE(contains(run({"ps"}, idle.url()).err, "every model is asleep"));
 }
 
 TEST_F(App, StopAndRmCallTheirRoutes) {
   FakeServer server([&](const auto& request, const auto& connection) {
-    connection.answer(200, request.method == "DELETE" ? R"({"name":"m","deleted":true})" : R"({"name":"m","stopping":2})");
+    connection.answer(200,
+                      request.method == "DELETE" ? R"({"name":"m","deleted":true})" : R"({"name":"m","stopping":2})");
   });
   EXPECT_EQ(run({"stop", "m"}, server.url()).out, "stopping 2 instances of m\n");
   EXPECT_EQ(run({"stop", "m", "--kill", "--json"}, server.url()).out, "{\"name\":\"m\",\"stopping\":2}\n");
@@ -200,7 +224,8 @@ TEST_F(App, RunStreamsTheAnswer) {
   FakeServer server([&](const auto&, const auto& connection) {
     connection.send(kStreamHead + ": waking\n\n" + token("Once") + token(" upon") + kStreamEnd);
   });
-  const Outcome outcome = run({"run", "m", "hi", "--max-tokens", "9", "--temperature", "0", "--system", "be kind"}, server.url());
+  const Outcome outcome =
+      run({"run", "m", "hi", "--max-tokens", "9", "--temperature", "0", "--system", "be kind"}, server.url());
   EXPECT_EQ(outcome.code, kExitOk) << outcome.err;
   EXPECT_EQ(outcome.out, "Once upon\n");
   EXPECT_EQ(outcome.err, "");
@@ -208,7 +233,8 @@ TEST_F(App, RunStreamsTheAnswer) {
   ASSERT_EQ(requests.size(), 1U);
   EXPECT_EQ(requests[0].target, "/v1/chat/completions");
   const auto body = boost::json::parse(requests[0].body);
-  EXPECT_EQ(body, boost::json::parse(R"({"model":"m","messages":[{"role":"system","content":"be kind"},{"role":"user","content":"hi"}],
+  EXPECT_EQ(body, boost::json::parse(
+                      R"({"model":"m","messages":[{"role":"system","content":"be kind"},{"role":"user","content":"hi"}],
     "stream":true,"stream_options":{"include_usage":true},"max_tokens":9,"temperature":0E0})"));
 }
 
@@ -233,7 +259,8 @@ TEST_F(App, RunReportsErrorsInsideTheStreamAndAnswersThatBreakOff) {
   EXPECT_EQ(run({"run", "garbage", "hi"}, server.url()).code, kExitFailure);
 }
 
-constexpr const char* kRecord = R"({"id":"req-7","status":200,"cold":true,"queued_ms":120,"ttft_ms":200,"total_ms":400,"prompt_tokens":5,
+constexpr const char* kRecord =
+    R"({"id":"req-7","status":200,"cold":true,"queued_ms":120,"ttft_ms":200,"total_ms":400,"prompt_tokens":5,
   "completion_tokens":3,"attempts":1,"phases":[{"name":"sandbox","start_ms":0,"duration_ms":30},{"name":"load","start_ms":30,"duration_ms":90}]})";
 
 TEST_F(App, RunWaitsForTheTimelineAndDrawsIt) {
@@ -251,7 +278,8 @@ TEST_F(App, RunWaitsForTheTimelineAndDrawsIt) {
   EXPECT_EQ(asked, 3);
   EXPECT_EQ(server.requests()[1].target, "/admin/v1/requests/req-7");
   EXPECT_TRUE(contains(outcome.err, "tokens       5 in, 3 out, 10.0 tokens/s\n")) << outcome.err;
-  EXPECT_TRUE(contains(outcome.err, "start        cold, waited 120 ms for a replica\nfirst token  200 ms\n")) << outcome.err;
+  EXPECT_TRUE(contains(outcome.err, "start        cold, waited 120 ms for a replica\nfirst token  200 ms\n"))
+      << outcome.err;
   EXPECT_TRUE(contains(outcome.err, "sandbox    0.0 ms     30 ms  ####")) << outcome.err;
 }
 
@@ -303,10 +331,12 @@ TEST_F(App, DeploySendsTheSpecAndShowsTheFacts) {
   { std::ofstream(path) << "GGUF"; }
   FakeServer server([](const auto& request, const auto& connection) {
     const std::string created = contains(request.body, "\"maxReplicas\":2") ? "true" : "false";
-    connection.answer(200, R"({"name":"tiny","created":)" + created +
-                               R"(,"facts":{"format":"gguf v3","weights_bytes":1048576,"estimated_device_bytes":67108864}})");
+    connection.answer(
+        200, R"({"name":"tiny","created":)" + created +
+                 R"(,"facts":{"format":"gguf v3","weights_bytes":1048576,"estimated_device_bytes":67108864}})");
   });
-  EXPECT_EQ(run({"deploy", path, "--max-replicas", "2"}, server.url()).out, "deployed tiny: gguf v3, 1MiB of weights, 64MiB on cpu a replica\n");
+  EXPECT_EQ(run({"deploy", path, "--max-replicas", "2"}, server.url()).out,
+            "deployed tiny: gguf v3, 1MiB of weights, 64MiB on cpu a replica\n");
   EXPECT_TRUE(run({"deploy", path}, server.url()).out.starts_with("updated tiny"));
   const auto requests = server.requests();
   fs::remove_all(pattern);

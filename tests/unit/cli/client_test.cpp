@@ -18,7 +18,9 @@ namespace {
 
 using base::ErrorKind;
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 TEST(Client, SendsKeyAndBodyAndReadsTheAnswer) {
   FakeServer server([](const auto&, const auto& connection) { connection.answer(201, "{\"ok\":true}"); });
@@ -50,7 +52,8 @@ TEST(Client, SaysWhyAServerIsNotReachedAndWhatToDo) {
   const auto response = Client({url, ""}).send({"GET", "/", ""});
   ASSERT_FALSE(response.ok());
   EXPECT_EQ(response.error().kind, ErrorKind::unavailable);
-  EXPECT_EQ(response.error().message, "cannot reach thaw at " + url + ": connection refused; start it with `thaw serve` or set THAW_URL");
+  EXPECT_EQ(response.error().message,
+            "cannot reach thaw at " + url + ": connection refused; start it with `thaw serve` or set THAW_URL");
 }
 
 TEST(Client, RefusesWhatIsNoHttpUrl) {
@@ -63,10 +66,12 @@ TEST(Client, RefusesWhatIsNoHttpUrl) {
 
 TEST(Client, TellsKindsOfRefusalApartAndPassesTheMessageOn) {
   std::atomic<int> status{0};
-  FakeServer server([&](const auto&, const auto& connection) { connection.answer(status, R"({"error":{"message":"because"}})"); });
-  const std::vector<std::pair<int, ErrorKind>> cases{{400, ErrorKind::invalid},  {401, ErrorKind::denied},    {404, ErrorKind::not_found},
-                                                     {409, ErrorKind::conflict}, {429, ErrorKind::exhausted}, {503, ErrorKind::exhausted},
-                                                     {500, ErrorKind::internal}, {301, ErrorKind::internal}};
+  FakeServer server(
+      [&](const auto&, const auto& connection) { connection.answer(status, R"({"error":{"message":"because"}})"); });
+  const std::vector<std::pair<int, ErrorKind>> cases{{400, ErrorKind::invalid},   {401, ErrorKind::denied},
+                                                     {404, ErrorKind::not_found}, {409, ErrorKind::conflict},
+                                                     {429, ErrorKind::exhausted}, {503, ErrorKind::exhausted},
+                                                     {500, ErrorKind::internal},  {301, ErrorKind::internal}};
   for (const auto& [code, kind] : cases) {
     status = code;
     const auto response = Client({server.url(), ""}).send({"GET", "/", ""});
@@ -86,7 +91,9 @@ TEST(Client, ANotFoundWithoutAnErrorObjectIsNoMissingModelButTheWrongServer) {
 }
 
 TEST(Client, AConnectionThatBreaksOffIsAnErrorNotAShortAnswer) {
-  FakeServer server([](const auto&, const auto& connection) { connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"); });
+  FakeServer server([](const auto&, const auto& connection) {
+    connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+  });
   const auto response = Client({server.url(), ""}).send({"GET", "/", ""});
   ASSERT_FALSE(response.ok());
   EXPECT_EQ(response.error().kind, ErrorKind::io);

@@ -95,7 +95,8 @@ TEST_F(CredentialsFile, FailsWithTheNameOfWhatCannotBeWritten) {
 }
 
 TEST_F(CredentialsFile, RefusesDamagedFilesWithTheRemedy) {
-  for (const char* text : {"", "{", "[]", "{\"api_key\":\"k\"}", "{\"url\":7}", "{\"url\":\"http://a\",\"api_key\":7}"}) {
+  for (const char* text :
+       {"", "{", "[]", "{\"api_key\":\"k\"}", "{\"url\":7}", "{\"url\":\"http://a\",\"api_key\":7}"}) {
     write(text);
     const auto loaded = load_credentials(path_);
     ASSERT_FALSE(loaded.ok()) << text;
@@ -109,7 +110,8 @@ TEST_F(CredentialsFile, FindsTheDefaultTheFileAndTheVariablesInThisOrder) {
   ASSERT_TRUE(save_credentials(path_, {"http://file:1", "file-key"}).ok());
   EXPECT_EQ(*find_credentials(environment({})), (Credentials{"http://file:1", "file-key"}));
   EXPECT_EQ(*find_credentials(environment({{"THAW_API_KEY", "mine"}})), (Credentials{"http://file:1", "mine"}));
-  EXPECT_EQ(*find_credentials(environment({{"THAW_URL", "http://file:1/"}})), (Credentials{"http://file:1", "file-key"}));
+  EXPECT_EQ(*find_credentials(environment({{"THAW_URL", "http://file:1/"}})),
+            (Credentials{"http://file:1", "file-key"}));
 }
 
 TEST_F(CredentialsFile, NeverSendsTheLocalKeyToAnotherServer) {

@@ -110,7 +110,9 @@ TEST_F(DeploySpec, ErrorsNameTheFilePlaceOrFlag) {
     return spec.ok() ? std::string("no error") : spec.error().message;
   };
   DeployFlags flags;
-  flags.path = write("model.yaml", "apiVersion: thaw/v1\nkind: Model\nmetadata: {name: x}\nspec:\n  source: {path: /a}\n  scalling: {}\n");
+  flags.path =
+      write("model.yaml",
+            "apiVersion: thaw/v1\nkind: Model\nmetadata: {name: x}\nspec:\n  source: {path: /a}\n  scalling: {}\n");
   EXPECT_NE(error_of(flags).find("model.yaml:6:"), std::string::npos) << error_of(flags);
 
   flags.path = write("half.gguf", "<html>");

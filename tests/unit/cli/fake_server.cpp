@@ -24,7 +24,8 @@ int bind_loopback(unsigned& port) {
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t size = sizeof address;
   auto* generic = reinterpret_cast<sockaddr*>(&address);
-  if (fd < 0 || bind(fd, generic, size) != 0 || getsockname(fd, generic, &size) != 0) throw std::runtime_error("cannot bind");
+  if (fd < 0 || bind(fd, generic, size) != 0 || getsockname(fd, generic, &size) != 0)
+    throw std::runtime_error("cannot bind");
   port = ntohs(address.sin_port);
   return fd;
 }
@@ -67,8 +68,9 @@ void FakeServer::Connection::send(std::string_view bytes) const {
 }
 
 void FakeServer::Connection::answer(int status, std::string_view body) const {
-  send("HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Type: application/json\r\nX-Request-ID: req-7\r\nContent-Length: " +
-       std::to_string(body.size()) + "\r\nConnection: close\r\n\r\n" + std::string(body));
+  send("HTTP/1.1 " + std::to_string(status) +
+       " X\r\nContent-Type: application/json\r\nX-Request-ID: req-7\r\nContent-Length: " + std::to_string(body.size()) +
+       "\r\nConnection: close\r\n\r\n" + std::string(body));
 }
 
 bool FakeServer::Connection::closed_by_client(int timeout_ms) const {
@@ -77,7 +79,8 @@ bool FakeServer::Connection::closed_by_client(int timeout_ms) const {
   return poll(&readable, 1, timeout_ms) > 0 && recv(fd_, &byte, 1, MSG_DONTWAIT) <= 0;
 }
 
-FakeServer::FakeServer(Handler handler) : handler_(std::move(handler)), listener_(bind_loopback(port_)), stop_(eventfd(0, EFD_CLOEXEC)) {
+FakeServer::FakeServer(Handler handler)
+    : handler_(std::move(handler)), listener_(bind_loopback(port_)), stop_(eventfd(0, EFD_CLOEXEC)) {
   if (stop_ < 0 || listen(listener_, 16) != 0) throw std::runtime_error("cannot listen");
   thread_ = std::thread([this] { serve(); });
 }

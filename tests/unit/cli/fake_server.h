@@ -9,8 +9,8 @@
 
 namespace thaw::cli {
 
-/// A server for the client to talk to: answers one connection after the other on a free loopback port, with what the test's handler
-/// writes. Its destructor unblocks and joins everything.
+/// A server for the client to talk to: answers one connection after the other on a free loopback port, with what the
+/// test's handler writes. Its destructor unblocks and joins everything.
 class FakeServer {
  public:
   struct Request {

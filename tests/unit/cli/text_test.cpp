@@ -85,7 +85,9 @@ TEST(Gantt, PutsEachPhaseOnOneAxisInOrderOfStart) {
 }
 
 TEST(Gantt, NeverPassesTheWidthAndAlwaysShowsABar) {
-  std::vector<TimelinePhase> phases{{"a phase with a name far too long to be shown", 0, 1'000'000}, {"blink", 999'999.9, 0.0}, {"late", 1'000'000, 0}};
+  std::vector<TimelinePhase> phases{{"a phase with a name far too long to be shown", 0, 1'000'000},
+                                    {"blink", 999'999.9, 0.0},
+                                    {"late", 1'000'000, 0}};
   for (const bool utf8 : {false, true}) {
     const auto lines = lines_of(render_gantt(phases, utf8));
     ASSERT_EQ(lines.size(), 4U);
