@@ -11,6 +11,8 @@
 namespace thaw::gateway::openai {
 namespace {
 
+constexpr std::size_t kScanOnLoopBytes = 256 * 1024;  ///< about half a millisecond
+
 std::uint32_t to_ms32(base::Duration duration) {
   return static_cast<std::uint32_t>(base::duration_cast<base::Millis>(duration).count());
 }
@@ -70,7 +72,14 @@ boost::json::object describe(const controller::ModelEntry& model) {
 }  // namespace
 
 net::Task<void> infer(Server& server, Exchange& exchange) {
-  const auto facts = scan_body(exchange.body());
+  const std::string_view body = exchange.body();
+  // A big body (images, long documents) would hold up everybody else's requests.
+  base::Result<BodyFacts> facts = base::Error{};
+  if (body.size() <= kScanOnLoopBytes) {
+    facts = scan_body(body);
+  } else {
+    facts = co_await server.services().files_worker.run([body] { return scan_body(body); });
+  }
   if (!facts.ok()) {
     co_await exchange.respond_error(invalid_request(facts.error().message));
     co_return;

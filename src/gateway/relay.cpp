@@ -141,7 +141,6 @@ net::Task<Relay::Attempt> Relay::attempt() {
   std::string_view rest;
   if (auto ended = co_await read_head(head, rest)) co_return *ended;
   upstream_keep_alive_ = head.keep_alive;
-  if (head.status == 503) co_return fail(Failure::connect, "the engine answered 503");
   const auto type = head.find("content-type").value_or("application/json");
   events_ = type.substr(0, 17) == "text/event-stream";
   if (exchange_.head_sent() && !events_) co_return co_await forward_error(head, rest);
@@ -184,6 +183,7 @@ net::Task<std::optional<Relay::Attempt>> Relay::send_request() {
 net::Task<ssize_t> Relay::read_first() {
   net::Loop& loop = exchange_.loop();
   while (true) {
+    if (exchange_.gone()) co_return -ECANCELED;  // it may have left during the last comment: nothing would wake us
     upstream_.socket->set_deadline(std::min(request_deadline_, hold_deadline()));
     const int failed = co_await upstream_.socket->readable();
     if (exchange_.gone()) co_return -ECANCELED;
