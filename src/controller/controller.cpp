@@ -108,7 +108,10 @@ void Controller::arrived(Ticket& ticket, const ModelName& model, const base::Ten
   if (!ticket.resolved()) waiting_.emplace(ticket.id(), &ticket);
 }
 
-void Controller::answering(const Ticket& ticket) { scheduler_.request_answering(ticket.id(), loop_.now()); }
+void Controller::answering(const Ticket& ticket) {
+  scheduler_.request_answering(ticket.id(), loop_.now());
+  arm_timer();  // a replica that was kept for this request alone may be open to others now
+}
 
 void Controller::failed(Ticket& ticket, control::RequestFailure failure) {
   ticket.outcome_ = std::monostate{};
@@ -134,6 +137,10 @@ void Controller::carry_out() {
   // Performing never calls the scheduler back: resolved tickets resume later in this turn of the loop.
   for (const control::Action& action : actions_) std::visit([this](const auto& a) { perform(a); }, action);
   actions_.clear();
+  arm_timer();
+}
+
+void Controller::arm_timer() {
   if (const base::TimePoint next = scheduler_.next_tick(); next == base::never()) {
     timer_.disarm();
   } else {

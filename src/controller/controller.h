@@ -61,6 +61,7 @@ class Controller {
 
  private:
   void carry_out();
+  void arm_timer();
   void perform(const control::Start& action);
   void perform(const control::Stop& action);
   void perform(const control::Dispatch& action);
