@@ -99,7 +99,7 @@ export class Server {
     const response = await fetch(this.url + url, {
       method,
       headers: { authorization: `Bearer ${this.key}`, ...headers },
-      body: body === undefined || typeof body === 'string' ? body : JSON.stringify(body),
+      body: body === undefined || typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body),
     });
     const text = await response.text();
     const isJson = response.headers.get('content-type')?.startsWith('application/json');
