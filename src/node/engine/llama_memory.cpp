@@ -10,12 +10,13 @@
 /// mapped weights from /proc/PID/smaps_rollup; estimate: total()):
 ///
 ///     model                                        slots × context   real   estimate
-///     1 MB F32, vocabulary 512                     4 × 512             20         26
-///     64 MB F16, width 640, 5 layers               4 × 512            112        117
+///     1 MB F32, vocabulary 512                     4 × 512             21         26
+///     64 MB F16, width 640, 5 layers               4 × 512            112        118
 ///     64 MB F16                                    4 × 2048           130        134
-///     1 GB F16, width 1536, 12 layers              4 × 512           1078       1102
-///     130 MB F16, vocabulary 128,000               4 × 1024           186        199
-///     the same with --embeddings                   4 × 1024           671        710
+///     1 GB F16, width 1536, 12 layers              4 × 512           1078       1104
+///     130 MB F16, vocabulary 128,000 (SPM)         4 × 1024           186        197
+///     the same with --embeddings                   4 × 1024           671        707
+///     130 MB F16, vocabulary 128,000 (BPE)         4 × 1024           204        214
 ///
 /// weights  the tensors' bytes. F16 and F32 are used where they are mapped; quantised ones are copied (repacked) once, and the mapping is
 ///          clean page cache that the kernel takes back under pressure.

@@ -26,7 +26,7 @@ base::Error open_error(const std::string& path, int error_number) {
 }  // namespace
 
 BufferedFile::BufferedFile(int fd, std::uint64_t file_bytes, std::uint64_t max_bytes)
-    : fd_(fd), file_bytes_(file_bytes), limit_(std::min(file_bytes, max_bytes)), buffer_(kBufferBytes) {}
+    : fd_(fd), file_bytes_(file_bytes), limit_(std::min(file_bytes, max_bytes)), buffer_(std::make_unique_for_overwrite<char[]>(kBufferBytes)) {}
 
 BufferedFile::BufferedFile(BufferedFile&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)),
@@ -67,7 +67,7 @@ base::Status BufferedFile::fill() {
   buffer_bytes_ = 0;
   ssize_t got = 0;
   do {
-    got = ::pread(fd_, buffer_.data(), buffer_.size(), static_cast<off_t>(position_));
+    got = ::pread(fd_, buffer_.get(), kBufferBytes, static_cast<off_t>(position_));
   } while (got < 0 && errno == EINTR);
   if (got < 0) return base::errno_error("cannot read", errno);
   if (got == 0) return base::Error{base::ErrorKind::invalid, "the file was cut short while it was read"};
@@ -83,7 +83,7 @@ base::Status BufferedFile::read(void* into, std::uint64_t bytes) {
     if (!inside) THAW_RETURN_IF_ERROR(fill());
     const std::uint64_t offset = position_ - buffer_start_;
     const std::uint64_t step = std::min(bytes, buffer_bytes_ - offset);
-    std::memcpy(out, buffer_.data() + offset, step);
+    std::memcpy(out, buffer_.get() + offset, step);
     out += step;
     position_ += step;
     bytes -= step;

@@ -1,8 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
-#include <vector>
+
 
 #include "base/result.h"
 
@@ -38,7 +39,7 @@ class BufferedFile {
   std::uint64_t file_bytes_ = 0;
   std::uint64_t limit_ = 0;
   std::uint64_t position_ = 0;
-  std::vector<char> buffer_;
+  std::unique_ptr<char[]> buffer_;
   std::uint64_t buffer_start_ = 0;  ///< the file position of buffer_[0]
   std::uint64_t buffer_bytes_ = 0;
 };
