@@ -55,7 +55,7 @@ describe('SIGTERM', { timeout: 240_000 }, () => {
     const chunks = stream[Symbol.asyncIterator]();
     await chunks.next();
     const thinking = server.openai().chat.completions.create(chat('fake', 'fake:tokens=1,first_ms=2000'));
-    await until('both requests are with the engine', async () => (await server.fakeStats())[0]?.active === 2);
+    await until('both requests are with the engine', async () => (await server.fakeTotals('fake')).active === 2);
 
     server.child.kill('SIGTERM');
     await until('the server drains', () => server.log.includes('draining'));

@@ -8,7 +8,7 @@ import { after, before } from 'node:test';
 import OpenAI from 'openai';
 
 import { fakeEngine, model, realEngine, scratch, thaw } from './environment.js';
-import { homeOf, labelOf, sweep, traces } from './traces.js';
+import { homeOf, labelOf, sandboxOf, sweep, traces } from './traces.js';
 import { until } from './until.js';
 
 const start_ms = 60_000;
@@ -128,16 +128,20 @@ export class Server {
     return (await this.call('GET', '/metrics')).text;
   }
 
-  /** Numbers of every fake engine that runs: [{requests, completed, cancelled, active}]. */
-  async fakeStats() {
-    const boxes = path.join(homeOf(this.label), 'boxes');
-    const found = [];
-    for (const box of fs.existsSync(boxes) ? fs.readdirSync(boxes) : []) {
-      const run = path.join(boxes, box, 'run');
-      const socket = fs.existsSync(run) && fs.readdirSync(run).find((name) => name.endsWith('.sock'));
-      if (socket) found.push(await getJson(path.join(run, socket), '/fake/stats'));
+  /** Numbers of the fake engine behind an instance: {requests, completed, cancelled, active}. */
+  fakeStats(instance) {
+    return getJson(path.join(homeOf(this.label), 'boxes', sandboxOf(instance.pid, this.label), 'run/engine.sock'), '/fake/stats');
+  }
+
+  /** The same of all instances of a model that are ready, added up. */
+  async fakeTotals(name) {
+    const total = { requests: 0, completed: 0, cancelled: 0, active: 0 };
+    const instances = (await this.instances()).filter((one) => one.model === name && one.state === 'ready');
+    for (const one of instances) {
+      const stats = await this.fakeStats(one);
+      for (const key of Object.keys(total)) total[key] += stats[key];
     }
-    return found;
+    return total;
   }
 
   /** Waits until nothing is left of any instance. */

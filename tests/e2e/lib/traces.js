@@ -62,6 +62,9 @@ function emptySandboxes(label) {
   return list(boxes).filter((name) => list(path.join(boxes, name, 'model')).length === 0 && list(path.join(boxes, name, 'run')).length === 0);
 }
 
+/** Name of the sandbox that a process is in. */
+export const sandboxOf = (pid, label) => read(`/proc/${pid}/cgroup`).match(new RegExp(`/${label}/([^/\\n]+)`))?.[1];
+
 /** The namespaces of a process, as "net:[4026532]". */
 export function namespacesOf(pid) {
   return list(`/proc/${pid}/ns`).map((name) => link(`/proc/${pid}/ns/${name}`)).filter((ns) => ns && ns !== link(`/proc/self/ns/${ns.split(':')[0]}`));
@@ -82,8 +85,7 @@ export function traces(label, dataDir, { serverGone = false, namespaces = [] } =
 
   const mountTables = new Set();
   for (const pid of processes()) {
-    const group = read(`/proc/${pid}/cgroup`);
-    const sandbox = group.match(new RegExp(`/${label}/([^/\\n]+)`))?.[1];
+    const sandbox = sandboxOf(pid, label);
     if (sandbox && !allowed.includes(sandbox)) found.push(`process ${pid} (${read(`/proc/${pid}/comm`).trim()}) in ${sandbox}`);
     for (const ns of namespacesOf(pid)) if (namespaces.includes(ns)) found.push(`namespace ${ns} of process ${pid}`);
     const table = link(`/proc/${pid}/ns/mnt`);
