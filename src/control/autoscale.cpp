@@ -54,7 +54,7 @@ void Scheduler::State::stop_idle(Model& m, base::TimePoint now, Actions& out) {
 /// those it has are done. The last one is left to stop_idle.
 void Scheduler::State::scale_down(Model& m, base::TimePoint now, Actions& out) {
   if (m.ready() <= std::max(m.min_replicas(), 1U)) return;
-  const std::uint32_t needed = std::max(replicas_for(m.peak.peak(now), m), 1U);
+  const std::uint32_t needed = std::max({replicas_for(m.peak.peak(now), m), desired(m), 1U});
   while (m.ready() > needed) {
     Instance* least = nullptr;
     for (Instance* i : m.usable) {

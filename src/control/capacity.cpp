@@ -42,9 +42,12 @@ bool Scheduler::State::can_ever_fit(const Device& d, const Model& m) const {
 
 /// Empty if some device can hold a replica of `m` once others have left; else why not.
 std::string Scheduler::State::why_never(const Model& m) const {
+  bool kind_exists = false;
   for (const auto& d : devices) {
     if (can_ever_fit(*d, m)) return {};
+    kind_exists = kind_exists || d->info.kind == m.spec.resources.device;
   }
+  if (!kind_exists) return "model " + m.name() + ": no node has a " + spec::to_string(m.spec.resources.device) + " device at present";
   return "model " + m.name() + " has no room for its " + base::format_bytes(m.bytes) + " on any " +
          spec::to_string(m.spec.resources.device) + " device beside the replicas that other models always keep; lower their "
          "scaling.minReplicas or add a device";

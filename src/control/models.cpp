@@ -38,12 +38,12 @@ void Scheduler::State::joined(const wire::NodeHello& hello, base::TimePoint now,
     return d->node == hello.node && std::none_of(hello.devices.begin(), hello.devices.end(),
                                                  [&](const wire::DeviceInfo& info) { return info.id == d->info.id; });
   };
-  const auto forget = [&](Model& m) {
-    if (m.failed_on != nullptr && m.failed_on->node == hello.node) m.failed_on = nullptr;
-    if (m.pinned != nullptr && m.pinned->node == hello.node) m.pinned = nullptr;
-  };
-  if (std::any_of(devices.begin(), devices.end(), is_lost)) {
-    for (auto& [name, m] : models) forget(*m);
+  const bool known_node = std::any_of(devices.begin(), devices.end(), [&](const auto& d) { return d->node == hello.node; });
+  if (known_node) {
+    for (auto& [name, m] : models) {
+      if (m->failed_on != nullptr && m->failed_on->node == hello.node) m->failed_on = nullptr;
+      if (m->pinned != nullptr && m->pinned->node == hello.node) m->pinned = nullptr;
+    }
     std::erase_if(devices, is_lost);
   }
   for (const wire::DeviceInfo& info : hello.devices) {
@@ -83,6 +83,7 @@ void Scheduler::State::deployed(const spec::ModelSpec& spec, base::TimePoint now
   m.bytes = spec.resources.device_memory_bytes.value_or(0);
   m.paused = false;
   succeeded(m);  // whoever deploys has perhaps mended it
+  room_changed = true;  // its minReplicas decide what others can have
   touch(m);
   work(now, out);
 }

@@ -119,16 +119,20 @@ void Scheduler::State::try_place(Model& m, base::TimePoint now, Actions& out) {
       accept(best, m, now, out);
       continue;
     }
-    if (m.replicas() == 0 && !m.queue.empty()) {
-      if (const std::string never = why_never(m); !never.empty()) {
-        refuse_all(m, Refuse::Why::no_capacity, never, std::max<base::Duration>(retry_after(m, now), base::Seconds(5)), out);
-        continue;  // minReplicas may still be missing
-      }
-    }
+    refuse_hopeless(m, now, out);
     pin(m, now);
-    return;
+    break;
   }
-  leave_waiters(m);
+  if (missing(m, now) == 0) leave_waiters(m);
+}
+
+/// What nobody else will ever make room for is not kept waiting.
+void Scheduler::State::refuse_hopeless(Model& m, base::TimePoint now, Actions& out) {
+  if (m.replicas() > 0 || m.queue.empty()) return;
+  const std::string never = why_never(m);
+  if (never.empty()) return;
+  constexpr base::Duration kOperatorTakes = base::Seconds(5);  // no less: only a change by people helps
+  refuse_all(m, Refuse::Why::no_capacity, never, std::max(retry_after(m, now), kOperatorTakes), out);
 }
 
 /// Everybody who waits for room, those without any replica first, each kind in the order in which they began to wait.
@@ -141,6 +145,7 @@ void Scheduler::State::settle(base::TimePoint now, Actions& out) {
       touch(*m);
     }
   }
+  if (freed) revive_evicted(now);
 }
 
 void Scheduler::State::accept(const Offer& o, Model& m, base::TimePoint now, Actions& out) {
@@ -172,7 +177,7 @@ void Scheduler::State::fund(Device& d, base::TimePoint now, Actions& out) {
     start(d, claim, now, out);
     touch(*claim.model);
   }
-  revive_evicted(d);
+  d.freed = freed = room_changed = true;
 }
 
 /// Gives a claim back: those behind it move up.
@@ -185,18 +190,26 @@ void Scheduler::State::cancel_claim(Model& m, Device& d, base::TimePoint now, Ac
   fund(d, now, out);
 }
 
-/// Busy replicas that were to leave for somebody who does not need their room any more stay.
-void Scheduler::State::revive_evicted(Device& d) {
-  std::uint64_t lasting = d.claimed();
+/// Bytes of `d` that are spoken for once everything that is leaving in time has left.
+std::uint64_t Scheduler::State::lasting(const Device& d, base::TimePoint now) const {
+  std::uint64_t sum = d.claimed();
   for (const Instance* i : d.instances) {
-    if (i->phase == Instance::Phase::starting || i->usable()) lasting += i->bytes;
+    if (i->phase == Instance::Phase::starting || i->usable() || overdue(*i, now)) sum += i->bytes;
   }
-  for (Instance* i : d.instances) {
-    if (i->phase != Instance::Phase::ready || i->drain != Instance::Drain::evicted) continue;
-    if (lasting + i->bytes > d.info.budget_bytes) continue;
-    lasting += i->bytes;
-    revive(*i);
+  return sum;
+}
+
+/// Busy replicas that were to leave stay, if nobody needs their room any more.
+void Scheduler::State::revive_evicted(base::TimePoint now) {
+  for (const auto& d : devices) {
+    if (!d->freed) continue;
+    d->freed = false;
+    for (Instance* i : d->instances) {
+      if (i->phase != Instance::Phase::ready || i->drain != Instance::Drain::evicted) continue;
+      if (lasting(*d, now) + i->bytes <= d->info.budget_bytes) revive(*i);
+    }
   }
+  freed = false;
 }
 
 void Scheduler::State::drop_claims(Model& m, base::TimePoint now, Actions& out) {
@@ -207,11 +220,7 @@ void Scheduler::State::drop_claims(Model& m, base::TimePoint now, Actions& out) 
 void Scheduler::State::drop_stuck_claims(Model& m, base::TimePoint now, Actions& out) {
   const std::vector<Device*> claimed_on = m.claims;
   for (Device* d : claimed_on) {
-    std::uint64_t lasting = d->claimed();
-    for (const Instance* i : d->instances) {
-      if (i->phase == Instance::Phase::starting || i->usable() || overdue(*i, now)) lasting += i->bytes;
-    }
-    if (lasting > d->info.budget_bytes) cancel_claim(m, *d, now, out);
+    if (lasting(*d, now) > d->info.budget_bytes) cancel_claim(m, *d, now, out);
   }
 }
 

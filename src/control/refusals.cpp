@@ -43,7 +43,7 @@ void Scheduler::State::refuse_overdue(Model& m, base::TimePoint now, Actions& ou
     if (m.failures > 0 && m.ready() == 0) {
       why = Refuse::Why::start_failed;
       message += "; it does not start: " + m.last_failure;
-    } else if (m.waiting) {
+    } else if (m.waiting || (m.ready() == 0 && m.starting == 0)) {
       message += "; other models are busy on its device";
     } else if (m.ready() == 0) {
       message += "; it is still starting";

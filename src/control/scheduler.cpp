@@ -22,21 +22,24 @@ void Scheduler::State::touch(Model& m) {
   dirty.push_back(&m);
 }
 
-/// Until nothing is left to decide. Ends because every round either starts, stops or refuses something, of which there is
-/// a bounded number, or changes nothing.
+/// Until nothing is left to decide. Every round starts, stops, keeps or refuses something, of which there is a bounded
+/// number, or changes nothing; the bound is there so that a mistake in that cannot hang the daemon.
 void Scheduler::State::work(base::TimePoint now, Actions& out) {
-  for (std::size_t next = 0;;) {
+  const std::size_t max_steps = 10'000 + 100 * models.size();
+  std::size_t next = 0;
+  for (std::size_t steps = 0; next < dirty.size() || room_changed; ++steps) {
+    assert(steps < max_steps && "decisions that undo each other");
+    if (steps >= max_steps) break;
     if (next < dirty.size()) {
       Model& m = *dirty[next++];
       m.dirty = false;
       reconcile(m, now, out);
-    } else if (room_changed) {
+    } else {
       room_changed = false;
       settle(now, out);
-    } else {
-      break;
     }
   }
+  for (; next < dirty.size(); ++next) dirty[next]->dirty = false;
   dirty.clear();
   if (!retired.empty()) bury();
 }
@@ -62,6 +65,8 @@ void Scheduler::State::reconcile(Model& m, base::TimePoint now, Actions& out) {
     leave_waiters(m);
     join_waiters(m, now);
     room_changed = true;
+  } else {
+    refuse_hopeless(m, now, out);
   }
   timers.arm(m.timer, wake_at(m, now));
 }

@@ -29,6 +29,7 @@ struct Device {
   };
   /// Starts that were decided on and wait for others' bytes to return, in order: nobody may take those bytes in between.
   std::vector<Claim> claims;
+  bool freed = false;                 ///< a claim or an instance left since revive_evicted() looked
 
   [[nodiscard]] std::uint64_t claimed() const;
 };
@@ -120,6 +121,7 @@ struct Scheduler::State {
   std::vector<Model*> waiters;  ///< in the order in which they began to wait
   std::vector<Model*> dirty;
   bool room_changed = false;    ///< somebody who waits for room may have it now
+  bool freed = false;           ///< of some device
   bool draining = false;
   std::size_t in_flight = 0;
   Timers timers;
@@ -175,10 +177,12 @@ struct Scheduler::State {
   // placement.cpp
   void settle(base::TimePoint now, Actions& out);
   void try_place(Model& m, base::TimePoint now, Actions& out);
+  void refuse_hopeless(Model& m, base::TimePoint now, Actions& out);
   Offer offer(Device& d, const Model& m, base::TimePoint now) const;
   void accept(const Offer& o, Model& m, base::TimePoint now, Actions& out);
   void fund(Device& d, base::TimePoint now, Actions& out);
-  void revive_evicted(Device& d);
+  std::uint64_t lasting(const Device& d, base::TimePoint now) const;
+  void revive_evicted(base::TimePoint now);
   void cancel_claim(Model& m, Device& d, base::TimePoint now, Actions& out);
   void drop_claims(Model& m, base::TimePoint now, Actions& out);
   void drop_stuck_claims(Model& m, base::TimePoint now, Actions& out);

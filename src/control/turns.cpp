@@ -65,9 +65,10 @@ std::uint64_t Scheduler::State::pinned_by_others(const Device& d, const Model& m
 }
 
 void Scheduler::State::pin(Model& m, base::TimePoint now) {
+  if (m.pinned != nullptr && !can_ever_fit(*m.pinned, m)) m.pinned = nullptr;
   if (!m.waiting || !m.waits_entitled || m.pinned != nullptr || now < m.waiting_since + policy.turn_max) return;
   base::TimePoint soonest = base::never();
-  for (const auto& d : devices) {
+  for (const auto& d : devices) {  // where time alone makes room first
     if (!can_ever_fit(*d, m)) continue;
     const base::TimePoint at = offer(*d, m, now).chance_at;
     if (m.pinned != nullptr && at >= soonest) continue;

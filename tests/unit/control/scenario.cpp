@@ -7,6 +7,7 @@
 
 #include "base/units.h"
 #include "control/scheduler.h"
+#include "unit/control/describe.h"
 
 namespace thaw::control::test {
 
@@ -30,8 +31,6 @@ base::Duration duration_of(const std::string& text) {
   if (!parsed) fail(parsed.error().message);
   return *parsed;
 }
-
-std::string written(base::Duration d) { return d == base::Duration::zero() ? "0s" : base::format_duration(d); }
 
 std::uint64_t bytes_of(const std::string& text) {
   auto parsed = base::parse_bytes(text);
@@ -108,22 +107,6 @@ Policy policy_of(const Words& words) {
   }
   return policy;
 }
-
-struct Describe {
-  std::string operator()(const Start& a) const {
-    return "start " + id(a.command.instance) + " " + a.command.model.name.str() + " " + a.node.str() + "/" + a.command.device.str();
-  }
-  std::string operator()(const Stop& a) const { return "stop " + id(a.instance) + " " + a.reason; }
-  std::string operator()(const Dispatch& a) const {
-    return "dispatch " + id(a.request) + " to " + id(a.instance) + (a.cold ? " cold" : " warm") + " after " +
-           written(a.queued);
-  }
-  std::string operator()(const Refuse& a) const {
-    return "refuse " + id(a.request) + " " + to_string(a.why) + " retry " + written(a.retry_after) + " " + a.message;
-  }
-  template <typename Id>
-  static std::string id(Id value) { return std::to_string(value.value()); }
-};
 
 /// `pattern` matches a beginning of `text`; "..." in it stands for anything.
 bool matches(const std::string& pattern, const std::string& text) {
@@ -212,7 +195,7 @@ class Player {
   }
 
   void record(TimePoint at) {
-    for (const Action& action : actions_) happened_.push_back({0, at, std::visit(Describe{}, action)});
+    for (const Action& action : actions_) happened_.push_back({0, at, describe(action)});
     actions_.clear();
   }
 

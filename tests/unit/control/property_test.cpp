@@ -1,0 +1,36 @@
+// Thousands of short hostile histories; the world checks every promise of the scheduler after every event.
+#include <gtest/gtest.h>
+
+#include "unit/control/world.h"
+
+namespace thaw::control::test {
+
+TEST(Properties, hold_in_every_history) {
+  unsigned served = 0, refused = 0;
+  for (std::uint64_t seed = 1; seed <= 1000; ++seed) {
+    World world(seed);
+    ASSERT_NO_THROW(world.live(60)) << "seed " << seed;
+    served += world.served();
+    refused += world.refused();
+  }
+  EXPECT_GT(served, 21'500U);   // the histories are not all faults ...
+  EXPECT_GT(refused, 1'500U);   // ... nor all sunshine
+}
+
+TEST(Properties, hold_in_long_histories) {
+  for (std::uint64_t seed = 10'001; seed <= 10'015; ++seed) {
+    World world(seed);
+    ASSERT_NO_THROW(world.live(2000)) << "seed " << seed;
+  }
+}
+
+TEST(Properties, the_same_history_gives_the_same_actions) {
+  for (std::uint64_t seed = 1; seed <= 50; ++seed) {
+    World first(seed), second(seed);
+    first.live(100);
+    second.live(100);
+    EXPECT_EQ(first.fingerprint(), second.fingerprint()) << "seed " << seed;
+  }
+}
+
+}  // namespace thaw::control::test

@@ -1,0 +1,153 @@
+#include "unit/control/world.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "base/units.h"
+#include "unit/control/describe.h"
+
+namespace thaw::control::test {
+
+std::uint64_t Dice::next() {
+  std::uint64_t z = (state_ += 0x9E3779B97F4A7C15U);
+  z = (z ^ (z >> 30U)) * 0xBF58476D1CE4E5B9U;
+  z = (z ^ (z >> 27U)) * 0x94D049BB133111EBU;
+  return z ^ (z >> 31U);
+}
+
+base::Duration Dice::between(base::Duration low, base::Duration high) {
+  return low + base::Duration(static_cast<std::int64_t>(below(static_cast<std::uint64_t>((high - low).count()) + 1)));
+}
+
+World::World(std::uint64_t seed) : dice_(seed) {
+  const unsigned nodes = 1 + static_cast<unsigned>(dice_.below(2));
+  for (unsigned n = 0; n < nodes; ++n) hello(n);
+  const unsigned models = 2 + static_cast<unsigned>(dice_.below(5));
+  for (unsigned n = 0; n < models; ++n) deploy("m" + std::to_string(n));
+}
+
+void World::live(unsigned arrivals) {
+  base::Duration when{};
+  for (unsigned n = 0; n < arrivals; ++n) {
+    when += dice_.chance(50) ? base::Duration(base::Millis(1)) : dice_.between(base::Millis(1), base::Millis(2000));
+    at(when, [this] { arrive(); });
+    if (dice_.chance(6)) at(when, [this] { operate(); });
+  }
+  at(when, [this] {
+    quiet_ = true;
+    for (const auto& [name, spec] : std::map(models_)) {
+      spec::ModelSpec sleepy = spec;
+      sleepy.scaling.min_replicas = 0;
+      models_[name] = sleepy;
+      call("deploy " + spec.name.str(), [&](Actions& out) { scheduler_.model_deployed(sleepy, now_, out); });
+    }
+  });
+  constexpr unsigned kMaxSteps = 200'000;
+  for (unsigned steps = 0; !events_.empty() || scheduler_.next_tick() != base::never(); ++steps) {
+    if (steps == kMaxSteps) broken("it does not come to rest");
+    step();
+  }
+  check_rest();
+}
+
+void World::at(base::Duration delay, std::function<void()> act) { events_.emplace(now_ + delay, std::move(act)); }
+
+void World::step() {
+  const base::TimePoint tick = scheduler_.next_tick();
+  if (events_.empty() || tick <= events_.begin()->first) {
+    now_ = std::max(now_, tick);
+    call("tick", [&](Actions& out) { scheduler_.tick(now_, out); });
+    return;
+  }
+  now_ = events_.begin()->first;
+  const std::function<void()> act = std::move(events_.begin()->second);
+  events_.erase(events_.begin());
+  act();
+}
+
+void World::call(const std::string& name, const std::function<void(Actions&)>& event) {
+  note(name);
+  Actions out;
+  tick_may_be_due_ = false;
+  std::set<base::InstanceId> leaving;
+  for (const InstanceView& v : scheduler_.instances()) {
+    if (v.state == InstanceState::stopping) leaving.insert(v.instance);
+  }
+  event(out);
+  for (const InstanceView& v : scheduler_.instances()) {
+    if (v.state != InstanceState::stopping) leaving.erase(v.instance);  // it may stay after all
+  }
+  carry_out(out);
+  for (const Action& action : out) {
+    const auto* const dispatch = std::get_if<Dispatch>(&action);
+    if (dispatch != nullptr && leaving.count(dispatch->instance) > 0) broken("dispatch to an instance that is leaving");
+  }
+  check();
+}
+
+void World::note(const std::string& line) {
+  constexpr std::size_t kMaxLines = 60;
+  history_.push_back(base::format_duration(now_.time_since_epoch()) + " " + line);
+  if (history_.size() > kMaxLines) history_.pop_front();
+}
+
+void World::carry_out(const Actions& actions) {
+  for (const Action& action : actions) {
+    fingerprint_ = (fingerprint_ ^ static_cast<std::uint64_t>(now_.time_since_epoch().count())) * 0x100000001B3U + action.index();
+    note("  -> " + describe(action));
+    std::visit([this](const auto& a) { on(a); }, action);
+  }
+}
+
+void World::broken(const std::string& what) const {
+  std::string last;
+  for (const std::string& line : history_) last += "\n  " + line;
+  throw std::runtime_error("after " + base::format_duration(now_.time_since_epoch()) + ": " + what + last);
+}
+
+void World::check() const {
+  std::map<std::string, std::uint64_t> held;
+  std::size_t running = 0;
+  for (const auto& [id, i] : instances_) held[i.device] += i.bytes;
+  for (const DeviceView& d : scheduler_.devices()) {
+    const std::string key = d.node.str() + "/" + d.info.id.str();
+    if (d.reserved_bytes != held[key]) broken(key + ": reserved is not the sum of its instances");
+    if (d.reserved_bytes > d.info.budget_bytes) broken(key + ": over its budget");
+  }
+  for (const auto& [id, r] : requests_) {
+    if (r.state == Request::State::running) ++running;
+    if (r.state == Request::State::waiting && r.deadline < now_) broken("a request waits beyond its deadline");
+  }
+  if (scheduler_.requests_in_flight() != running) broken("requests_in_flight differs");
+  if (!tick_may_be_due_ && scheduler_.next_tick() <= now_) broken("a tick is due at once");
+  std::set<base::ModelName> free_slot;
+  for (const InstanceView& v : scheduler_.instances()) {
+    const auto found = instances_.find(v.instance);
+    if (found == instances_.end()) broken("an instance that is gone is shown");
+    if (v.in_flight != found->second.in_flight.size()) broken("in_flight of an instance differs");
+    if (v.state == InstanceState::ready && !found->second.said_ready) broken("shown ready but never was");
+    if (v.state == InstanceState::ready && v.in_flight < found->second.target) free_slot.insert(v.model);
+  }
+  for (const auto& [id, r] : requests_) {
+    if (r.state != Request::State::waiting) continue;
+    const bool lone = std::any_of(requests_.begin(), requests_.end(), [&](const auto& other) {
+      return other.second.retried && !other.second.answering && other.second.model == r.model;
+    });
+    if (!lone && !tick_may_be_due_ && free_slot.count(r.model) > 0) broken("a request waits beside a free slot");
+  }
+  if (!instances_.empty()) return;
+  for (const ModelView& m : scheduler_.models()) {
+    if (m.queued > 0 && m.backoff_until <= now_) broken("nothing is done about a waiting request");
+  }
+}
+
+void World::check_rest() const {
+  if (!requests_.empty()) broken("a request was never answered");
+  if (!instances_.empty()) broken("an instance is left");
+  if (!scheduler_.instances().empty()) broken("the scheduler still knows an instance");
+  for (const ModelView& m : scheduler_.models()) {
+    if (m.queued + m.in_flight + m.ready + m.starting + m.stopping != 0) broken("model " + m.model.str() + " is not asleep");
+  }
+}
+
+}  // namespace thaw::control::test

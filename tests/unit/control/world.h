@@ -1,0 +1,107 @@
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "control/scheduler.h"
+
+namespace thaw::control::test {
+
+/// The test's own random numbers (splitmix64): the same on every machine.
+class Dice {
+ public:
+  explicit Dice(std::uint64_t seed) : state_(seed) {}
+  std::uint64_t next();
+  std::uint64_t below(std::uint64_t n) { return next() % n; }
+  bool chance(unsigned percent) { return below(100) < percent; }
+  base::Duration between(base::Duration low, base::Duration high);
+
+ private:
+  std::uint64_t state_;
+};
+
+/// A fleet, its clients and its operators, played against one Scheduler on a simulated clock: nodes that start, fail, hang,
+/// crash and answer late; clients that leave; operators that deploy, remove and stop. Keeps its own books and throws a
+/// std::runtime_error as soon as the scheduler breaks a promise. The same seed gives the same history.
+class World {
+ public:
+  explicit World(std::uint64_t seed);
+
+  /// Lives through one history: `arrivals` requests among faults and operators, then quiet until everything is at rest.
+  void live(unsigned arrivals);
+
+  [[nodiscard]] std::uint64_t fingerprint() const { return fingerprint_; }  ///< of all actions and their times
+  [[nodiscard]] unsigned served() const { return served_; }
+  [[nodiscard]] unsigned refused() const { return refused_; }
+
+ private:
+  struct Request {
+    enum class State { waiting, running } state = State::waiting;
+    base::ModelName model;
+    base::InstanceId instance;
+    unsigned attempt = 0;
+    bool retried = false;
+    bool answering = false;
+    base::TimePoint deadline{};  ///< of the present wait
+  };
+  struct Instance {
+    base::ModelName model;
+    std::string device;
+    std::uint64_t bytes = 0;
+    std::uint32_t target = 1;
+    bool alive = true;       ///< its process
+    bool said_ready = false, said_down = false, stop_asked = false;
+    std::set<base::RequestId> in_flight;
+    base::RequestId alone;   ///< a retried request that has not answered yet
+  };
+
+  void at(base::Duration delay, std::function<void()> act);
+  void step();            ///< the next event or tick
+  void call(const std::string& name, const std::function<void(Actions&)>& event);
+  void note(const std::string& line);
+  template <typename Id>
+  static std::string text(Id id) { return std::to_string(id.value()); }
+  void carry_out(const Actions& actions);
+  void check() const;
+  void check_rest() const;
+  [[noreturn]] void broken(const std::string& what) const;
+
+  // world_node.cpp: what nodes do
+  void on(const Start& action);
+  void on(const Stop& action);
+  void die(base::InstanceId id, wire::DownReason reason, bool tell);
+  void leave(base::InstanceId id);
+  // world_clients.cpp: what clients and operators do
+  void on(const Dispatch& action);
+  void on(const Refuse& action);
+  void arrive();
+  void finish(base::RequestId id, unsigned attempt);
+  void fail(base::RequestId id, unsigned attempt, RequestFailure how);
+  void forget(base::RequestId id);
+  void take_off(base::RequestId id);
+  void operate();
+  void deploy(const std::string& name);
+  void hello(unsigned node);
+
+  Dice dice_;
+  Scheduler scheduler_;
+  base::TimePoint now_{};
+  std::multimap<base::TimePoint, std::function<void()>> events_;
+  std::map<std::string, wire::DeviceInfo> devices_;  ///< by "node/device"
+  std::map<base::ModelName, spec::ModelSpec> models_;
+  std::map<base::RequestId, Request> requests_;
+  std::map<base::InstanceId, Instance> instances_;   ///< until gone
+  std::uint64_t next_request_ = 1;
+  bool quiet_ = false;
+  bool killing_ = false;
+  bool tick_may_be_due_ = false;
+  unsigned served_ = 0, refused_ = 0;
+  std::uint64_t fingerprint_ = 0;
+  std::deque<std::string> history_;  ///< the last events and actions, for the report of a broken promise
+};
+
+}  // namespace thaw::control::test
