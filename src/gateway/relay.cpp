@@ -381,8 +381,10 @@ net::Task<Relay::Attempt> Relay::stream_on(net::BodyLength body, std::string_vie
       body.kind = net::BodyLength::Kind::none;  // closing is how this body ends
       rest = {};
     } else if (count <= 0) {
-      co_return count == -ETIMEDOUT ? co_await break_off(scanner, Failure::stalled, "the engine fell silent in the middle of its answer")
-                                    : co_await break_off(scanner, Failure::cut, "the engine broke off in the middle of its answer");
+      // No co_await inside ?: here. g++ 12 evaluates both: two error events, and a stream that ends twice.
+      const bool silent = count == -ETIMEDOUT;
+      const char* const what = silent ? "the engine fell silent in the middle of its answer" : "the engine broke off in the middle of its answer";
+      co_return co_await break_off(scanner, silent ? Failure::stalled : Failure::cut, what);
     } else {
       rest = std::string_view(exchange_.loop().scratch(), static_cast<std::size_t>(count));
     }
