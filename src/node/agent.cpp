@@ -19,12 +19,14 @@
 namespace thaw::node {
 namespace {
 
+constexpr const char* kRootHome = "/run/thaw";
+
 /// /run/thaw/<label of the data directory> for root: sockets need short paths, and sandboxes do not survive a reboot either. Other users
 /// have no /run, and keep it in the data directory.
 SandboxHome home_of(const AgentConfig& config) {
   SandboxHome home;
   home.label = label_of(config.data_dir);
-  home.directory = ::geteuid() == 0 ? "/run/thaw/" + home.label : config.data_dir + "/instances";
+  home.directory = ::geteuid() == 0 ? std::string(kRootHome) + "/" + home.label : config.data_dir + "/instances";
   home.init_path = config.init_path;
   home.uid_base = config.settings.uid_base;
   return home;
@@ -91,6 +93,7 @@ base::Status Agent::Impl::prepare_maker() {
 void Agent::Impl::remove_home() {
   if (home.cgroups) home.cgroups->remove_parent(home.label);
   if (auto removed = remove_tree(home.directory); !removed.ok()) spdlog::warn("{}", removed.error().message);
+  if (::geteuid() == 0) ::rmdir(kRootHome);  // refused while another server has its own in it
 }
 
 Agent::Agent(AgentConfig config, EventSink sink) : impl_(std::make_unique<Impl>(std::move(config), std::move(sink))) {}

@@ -16,7 +16,7 @@ namespace thaw::node {
 
 struct AgentConfig {
   base::NodeName node;
-  std::string data_dir;                        ///< bundles in <data_dir>/instances, logs in <data_dir>/logs
+  std::string data_dir;                        ///< logs in <data_dir>/logs; sandboxes are in /run/thaw/<label of data_dir> (agent.cpp says why)
   std::string init_path;                       ///< the static thaw-init binary
   spec::ServerConfig::Node settings;
   std::optional<std::uint64_t> cpu_memory_bytes;
@@ -28,7 +28,7 @@ struct AgentConfig {
 /// Threads: its own (a bounded pool for starts and stops, one that watches processes and moves logs). submit() may be called from any
 /// thread and never blocks; the sink is called from the agent's threads and must not block.
 /// Lifecycle: open() once; the destructor stops every instance (SIGTERM, grace, SIGKILL) and leaves nothing behind. After a kill -9 the next
-/// open() finds what was left by its labels (cgroup names, runc state under data_dir) and removes it.
+/// open() finds what was left by its labels (names of control groups, runc state in /run/thaw) and removes it.
 class Agent {
  public:
   using EventSink = std::function<void(wire::NodeEvent)>;

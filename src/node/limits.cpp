@@ -4,7 +4,7 @@ namespace thaw::node {
 namespace {
 
 constexpr std::uint64_t kMiB = 1ULL << 20;
-// The engine's code and libraries, thread stacks, HTTP buffers, prompt caches of small requests: measured 60 to 120 MiB for llama-server.
+// What an estimate of weights, KV and compute buffers leaves out: code and libraries (llama-server: 20 MB), thread stacks, request bodies being parsed.
 constexpr std::uint64_t kEngineBase_bytes = 256 * kMiB;
 // Mapped weights are page cache, charged here and reclaimable: without slack above the estimate the kernel would read them again and again.
 constexpr std::uint64_t kSlackDivisor = 8;

@@ -120,9 +120,11 @@ void Supervisor::submit_start(wire::StartInstance command) {
       return;
     }
     instances_[id] = instance;
+    queued_deadlines_.emplace(instance->received + instance->command.deadline, id);
     start_queue_.push_back(std::move(instance));
   }
   start_ready_.notify_one();
+  removal_ready_.notify_one();
 }
 
 void Supervisor::submit_stop(const wire::StopInstance& command) {
@@ -141,6 +143,7 @@ void Supervisor::stop_locked(const InstancePtr& instance, base::Duration grace) 
   switch (instance->stage) {
     case Stage::queued:
       std::erase(start_queue_, instance);
+      leave_queue_locked(instance);
       instances_.erase(instance->command.instance);
       events_.push(wire::InstanceGone{instance->command.instance});
       instance_gone_.notify_all();
@@ -209,6 +212,7 @@ void Supervisor::start_worker() {
       if (start_queue_.empty()) return;
       instance = std::move(start_queue_.front());
       start_queue_.pop_front();
+      leave_queue_locked(instance);
       instance->stage = Stage::starting;
     }
     Owner owner(*this, instance);
@@ -246,17 +250,34 @@ void Supervisor::end_locked(const InstancePtr& instance) {
 
 // --- removal
 
+void Supervisor::leave_queue_locked(const InstancePtr& instance) {
+  queued_deadlines_.erase({instance->received + instance->command.deadline, instance->command.instance});
+}
+
+void Supervisor::expire_queued_locked() {
+  while (!queued_deadlines_.empty() && queued_deadlines_.begin()->first <= now()) {
+    const InstancePtr instance = instances_.at(queued_deadlines_.begin()->second);
+    events_.push(down_locked(*instance, wire::DownReason::start_timeout,
+                             "the start waited for its turn until its deadline; raise node.maxConcurrentStarts or spec.startDeadline"));
+    stop_locked(instance, base::Duration::zero());
+  }
+}
+
+base::TimePoint Supervisor::next_due_locked() const {
+  const base::TimePoint removal = removals_.empty() ? base::never() : removals_.begin()->first;
+  return queued_deadlines_.empty() ? removal : std::min(removal, queued_deadlines_.begin()->first);
+}
+
 void Supervisor::removal_worker() {
   std::unique_lock lock(mutex_);
-  for (;;) {
-    if (workers_end_) return;
-    if (removals_.empty()) {
-      removal_ready_.wait(lock);
-      continue;
-    }
-    const base::TimePoint due = removals_.begin()->first;
-    if (due > now()) {
-      removal_ready_.wait_for(lock, until(due));
+  while (!workers_end_) {
+    expire_queued_locked();
+    if (removals_.empty() || removals_.begin()->first > now()) {
+      const base::TimePoint due = next_due_locked();
+      if (due == base::never())
+        removal_ready_.wait(lock);
+      else
+        removal_ready_.wait_for(lock, until(due));
       continue;
     }
     const InstancePtr instance = removals_.begin()->second;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -24,7 +25,8 @@ namespace thaw::node {
 ///        │           └── failed, stopped ──^  │
 ///        └── stopped: gone at once            └── destroy, again until nothing is left
 ///
-/// Threads: start workers (blocking: sandbox, mounts, readiness), removal workers (blocking: what an ended instance leaves), the watcher's, the
+/// Threads: start workers (blocking: sandbox, mounts, readiness), removal workers (blocking: what an ended instance leaves;
+/// they also give up on starts that waited past their deadline), the watcher's, the
 /// event queue's. One mutex guards the table; nothing slow happens under it.
 class Supervisor {
  public:
@@ -69,6 +71,9 @@ class Supervisor {
   [[nodiscard]] wire::InstanceDown ended_locked(const Instance& instance, wire::DownReason reason, const std::string& prefix) const;
   void end_locked(const InstancePtr& instance);
 
+  void leave_queue_locked(const InstancePtr& instance);
+  void expire_queued_locked();
+  [[nodiscard]] base::TimePoint next_due_locked() const;
   void removal_worker();
   void remove(const InstancePtr& instance);
 
@@ -84,6 +89,7 @@ class Supervisor {
   std::condition_variable instance_gone_;
   std::map<base::InstanceId, InstancePtr> instances_;
   std::deque<InstancePtr> start_queue_;
+  std::set<std::pair<base::TimePoint, base::InstanceId>> queued_deadlines_;  ///< of those in start_queue_
   std::multimap<base::TimePoint, InstancePtr> removals_;  ///< by when they are due
   bool closing_ = false;      ///< no new starts
   bool workers_end_ = false;

@@ -44,7 +44,7 @@ base::Result<std::unique_ptr<Sandbox>> PlainMaker::make_in(const std::string& na
                                                 .env = {},
                                                 .stdin_fd = control.theirs.get(),
                                                 .output_fd = output.theirs.get(),
-                                                .directory = directory}));
+                                                .directory = "/"}));
   THAW_ASSIGN_OR_RETURN(Fd pidfd, open_pidfd(pid));
   auto sandbox = std::make_unique<Sandbox>(Sandbox::Parts{.name = name,
                                                           .directory = directory,

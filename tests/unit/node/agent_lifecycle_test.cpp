@@ -209,6 +209,19 @@ TEST_P(AgentLifecycle, ClosingStopsWhatRuns) {
   EXPECT_TRUE(node->events().has<wire::InstanceGone>(starting.instance));
 }
 
+TEST_P(AgentLifecycle, AStartThatWaitsPastItsDeadlineTimesOut) {
+  // As many starts as may run at once, none of which ends.
+  for (std::uint32_t i = 0; i < node->config().settings.max_concurrent_starts; ++i) node->agent().submit(node->start_command({"--fake-hang-start"}));
+  auto waiting = node->start_command();
+  waiting.deadline = base::Millis(200);
+  node->agent().submit(waiting);
+  const auto down = node->events().wait<wire::InstanceDown>(waiting.instance);
+  ASSERT_TRUE(down);
+  EXPECT_EQ(down->reason, wire::DownReason::start_timeout);
+  EXPECT_NE(down->detail.find("maxConcurrentStarts"), std::string::npos) << down->detail;
+  EXPECT_TRUE(node->events().wait<wire::InstanceGone>(waiting.instance));
+}
+
 TEST_P(AgentLifecycle, SeveralAtOnceShareNothing) {
   constexpr int kInstances = 4;
   std::vector<base::InstanceId> instances;

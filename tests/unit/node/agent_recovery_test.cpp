@@ -127,6 +127,27 @@ TEST(AgentOpen, WithoutThawInitItSaysWhereItBelongs) {
   EXPECT_NE(opened.error().message.find("/nowhere/thaw-init"), std::string::npos) << opened.error().message;
 }
 
+TEST(AgentOpen, WithoutRootAndSandboxEnginesRunAllTheSame) {
+  if (::geteuid() != 0) GTEST_SKIP() << "to give up root, be root";
+  TestNode node(spec::SandboxKind::none);
+  const std::string top = std::filesystem::path(node.data_dir()).parent_path();
+  for (const std::string& path : {top, top + "/models", node.model_path()}) ASSERT_EQ(::chown(path.c_str(), 65'534, 65'534), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::setgid(65'534) != 0 || ::setuid(65'534) != 0) ::_exit(2);
+    const auto opened = node.open();
+    if (!opened.ok()) ::_exit(std::fprintf(stderr, "%s\n", opened.error().message.c_str()) > 0 ? 3 : 4);
+    const auto instance = node.start_ready();
+    if (!node.agent().usage(instance).ok()) ::_exit(5);
+    node.close();
+    ::_exit(node.events().has<wire::InstanceGone>(instance) ? 0 : 6);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
 TEST(AgentOpen, WithoutRootItNamesWhatSuffices) {
   if (::geteuid() != 0) GTEST_SKIP() << "to give up root, be root";
   const pid_t child = ::fork();
