@@ -17,6 +17,7 @@
 ///     130 MB F16, vocabulary 128,000 (SPM)         4 × 1024           186        197
 ///     the same with --embeddings                   4 × 1024           671        707
 ///     130 MB F16, vocabulary 128,000 (BPE)         4 × 1024           204        214
+///     1 GB Q4_0, width 2560, 20 layers             1 × 512           1053       1120   (anonymous; runs in a cgroup of 1230)
 ///
 /// weights  the tensors' bytes. F16 and F32 are used where they are mapped; quantised ones are copied (repacked) once, and the mapping is
 ///          clean page cache that the kernel takes back under pressure.

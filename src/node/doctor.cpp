@@ -1,0 +1,19 @@
+#include "node/doctor_parts.h"
+
+namespace thaw::node {
+
+std::vector<Finding> examine_host(const AgentConfig& config) {
+  const CudaSurvey cuda = survey_cuda();
+  std::vector<Finding> findings{
+      examine_kernel(),          examine_privileges(config), examine_cgroups(config),   examine_user_namespaces(config),
+      examine_seccomp(config),   examine_runc(config),       examine_runsc(),           examine_engine(config, cuda),
+      examine_memory(config),
+  };
+  for (Finding& finding : examine_cuda(config, cuda)) findings.push_back(std::move(finding));
+  findings.push_back(examine_disk(config));
+  findings.push_back(examine_direct_io(config));
+  findings.push_back(examine_io_uring());
+  return findings;
+}
+
+}  // namespace thaw::node

@@ -1,0 +1,124 @@
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <sstream>
+
+#include <fmt/format.h>
+
+#include "node/doctor_parts.h"
+#include "node/engine/engine.h"
+#include "node/host_access.h"
+#include "node/sandbox/cgroup_host.h"
+#include "node/sandbox/files.h"
+#include "node/sandbox/pipes.h"
+#include "node/sandbox/process.h"
+#include "node/sandbox/runc.h"
+
+namespace thaw::node {
+namespace {
+
+constexpr base::Duration kVersionTimeout = base::Seconds(2);
+
+/// What a program says of its version: its output's first line with a digit.
+base::Result<std::string> version_of(const std::string& program) {
+  THAW_ASSIGN_OR_RETURN(auto output, make_output_pipe());
+  const auto exit = run({.argv = {program, "--version"}, .env = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp"}, .output_fd = output.theirs.get()},
+                        kVersionTimeout);
+  if (!exit.ok()) return exit.error();
+  const std::string text = read_available(output.ours.get());
+  if (exit->signalled || exit->code != 0) {
+    return base::Error{base::ErrorKind::unavailable, fmt::format("{} --version ended with {}: {}", program, exit->text(), text.substr(0, 300))};
+  }
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    const bool log_line = line.size() > 1 && line[1] == '.';  // llama-server's "0.00.001.8 I …"
+    if (!log_line && line.find_first_of("0123456789") != std::string::npos) return line;
+  }
+  return std::string("version unknown");
+}
+
+std::string find_in_path(const std::string& name) {
+  const char* path = std::getenv("PATH");  // NOLINT(concurrency-mt-unsafe): nothing in thaw changes the environment
+  std::istringstream places(std::string(path != nullptr ? path : "") + ":/usr/sbin:/usr/local/bin:/usr/bin");
+  for (std::string place; std::getline(places, place, ':');) {
+    if (place.starts_with("/") && ::access((place + "/" + name).c_str(), X_OK) == 0) return place + "/" + name;
+  }
+  return "";
+}
+
+/// Makes an empty sandbox as the node does for its pool, and removes every trace of it. The time it took.
+base::Result<base::Duration> try_sandbox(const AgentConfig& config) {
+  SandboxHome home;
+  home.label = fmt::format("doctor-{}", ::getpid());
+  home.directory = "/run/thaw/" + home.label;
+  home.init_path = config.init_path;
+  home.uid_base = config.settings.uid_base;
+  THAW_ASSIGN_OR_RETURN(home.cgroups, CgroupHost::detect());
+  THAW_RETURN_IF_ERROR(make_directories(home.directory, 0755));
+  const auto attempt = [&home]() -> base::Result<base::Duration> {
+    THAW_ASSIGN_OR_RETURN(const auto maker, RuncMaker::open(home));
+    const auto start = std::chrono::steady_clock::now();
+    THAW_ASSIGN_OR_RETURN(const auto sandbox, maker->make_empty());
+    const base::Duration took = std::chrono::steady_clock::now() - start;
+    THAW_RETURN_IF_ERROR(sandbox->destroy());
+    return took;
+  };
+  auto took = attempt();
+  home.cgroups->remove_parent(home.label);
+  const base::Status removed = remove_tree(home.directory);
+  if (took.ok() && !removed.ok()) return removed.error();
+  return took;
+}
+
+}  // namespace
+
+Finding examine_runc(const AgentConfig& config) {
+  const auto path = find_runc();
+  if (!path.ok()) return {"runc", failure_if_sandboxed(config), "not installed", "apt-get install runc, or start with --sandbox=none for development"};
+  const auto version = version_of(*path);
+  if (!version.ok()) return {"runc", failure_if_sandboxed(config), version.error().message, "reinstall runc: apt-get install --reinstall runc"};
+  const std::string text = fmt::format("{} ({})", *version, *path);
+  if (!check_privileges().ok()) return {"runc", Level::note, text + "; whether it can make sandboxes is for root to try", "run thaw doctor as root"};
+  if (config.init_path.empty() || ::access(config.init_path.c_str(), X_OK) != 0) {
+    return {"runc", failure_if_sandboxed(config), fmt::format("{}, but thaw-init is not at \"{}\"", text, config.init_path),
+            "install thaw-init beside thaw"};
+  }
+  const auto took = try_sandbox(config);
+  if (!took.ok()) {
+    return {"runc", failure_if_sandboxed(config), fmt::format("{} cannot make a sandbox: {}", *version, took.error().message),
+            "mend what it says, or start with --sandbox=none for development"};
+  }
+  return {"runc", Level::ok, fmt::format("{}; an empty sandbox took {:.0f} ms", text, base::to_ms(*took)), ""};
+}
+
+Finding examine_runsc() {
+  const std::string path = find_in_path("runsc");
+  if (path.empty()) return {"runsc", Level::note, "not installed; runc isolates instances", ""};
+  const auto version = version_of(path);
+  if (!version.ok()) return {"runsc", Level::note, version.error().message, "reinstall runsc"};
+  return {"runsc", Level::ok, fmt::format("{} ({}); runc isolates instances", *version, path), ""};
+}
+
+Finding examine_engine(const AgentConfig& config, const CudaSurvey& cuda) {
+  const char* topic = "engine llama.cpp";
+  const auto path = find_engine(spec::EngineKind::llama_cpp, {}, config.engine_paths);
+  if (!path.ok()) {
+    const std::string& message = path.error().message;  // "cannot …: why; what to do"
+    return {topic, Level::failure, message.substr(0, message.rfind("; ")), "run scripts/install-engine, or set engines in the server's configuration"};
+  }
+  const auto version = version_of(*path);
+  if (!version.ok()) return {topic, Level::failure, "does not run: " + version.error().message, "run scripts/install-engine"};
+  const std::string text = fmt::format("{} ({})", *version, *path);
+  if (!cuda.gpus.empty()) {
+    std::error_code error;
+    const auto directory = std::filesystem::canonical(*path, error).parent_path();
+    if (!std::filesystem::exists(directory / "libggml-cuda.so", error)) {
+      return {topic, Level::warning, text + " is built for the CPU only", "run scripts/install-engine --cuda"};
+    }
+  }
+  return {topic, Level::ok, text, ""};
+}
+
+}  // namespace thaw::node

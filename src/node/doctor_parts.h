@@ -1,0 +1,38 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "node/agent.h"
+#include "node/device/cuda_survey.h"
+
+/// The parts of `thaw doctor`, each a topic or a few. Blocking, some ms each.
+namespace thaw::node {
+
+using Level = Finding::Level;
+
+/// A host that cannot make sandboxes serves nobody under runc, and is merely worth a word without sandboxes.
+inline Level failure_if_sandboxed(const AgentConfig& config) {
+  return config.settings.sandbox == spec::SandboxKind::runc ? Level::failure : Level::note;
+}
+
+Finding examine_kernel();                                                ///< release, mounts into running sandboxes
+Finding examine_privileges(const AgentConfig& config);
+Finding examine_user_namespaces(const AgentConfig& config);
+Finding examine_cgroups(const AgentConfig& config);
+Finding examine_seccomp(const AgentConfig& config);
+Finding examine_io_uring();
+Finding examine_direct_io(const AgentConfig& config);
+Finding examine_disk(const AgentConfig& config);
+
+Finding examine_runc(const AgentConfig& config);                         ///< makes an empty sandbox and takes it away again
+Finding examine_runsc();
+Finding examine_engine(const AgentConfig& config, const CudaSurvey& cuda);
+
+Finding examine_memory(const AgentConfig& config);
+std::vector<Finding> examine_cuda(const AgentConfig& config, const CudaSurvey& cuda);
+
+/// The data directory, or the nearest directory above it that exists.
+std::string existing_data_dir(const AgentConfig& config);
+
+}  // namespace thaw::node

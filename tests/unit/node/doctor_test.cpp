@@ -1,0 +1,90 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include <unistd.h>
+
+#include "node/doctor_parts.h"
+#include "unit/node/gguf_builder.h"
+
+namespace thaw::node {
+namespace {
+
+using testing::TemporaryDirectory;
+
+class DoctorTest : public ::testing::Test {
+ protected:
+  DoctorTest() {
+    config_.data_dir = directory_ / "not/yet/there";
+    config_.init_path = std::string(THAW_BINARY_DIR) + "/thaw-init";
+  }
+  TemporaryDirectory directory_;
+  AgentConfig config_;
+};
+
+TEST_F(DoctorTest, EveryTopicIsThereAndEveryFaultHasARemedy) {
+  const auto findings = examine_host(config_);
+  for (const char* topic : {"kernel", "privileges", "cgroups", "user namespaces", "seccomp", "runc", "runsc", "engine llama.cpp", "cpu", "disk",
+                            "direct I/O", "io_uring"}) {
+    EXPECT_EQ(std::count_if(findings.begin(), findings.end(), [&](const Finding& f) { return f.topic == topic; }), 1) << topic;
+  }
+  EXPECT_TRUE(std::any_of(findings.begin(), findings.end(), [](const Finding& f) { return f.topic.starts_with("cuda"); }));
+  for (const Finding& finding : findings) {
+    EXPECT_FALSE(finding.text.empty()) << finding.topic;
+    if (finding.level == Level::note) continue;
+    EXPECT_EQ(finding.remedy.empty(), finding.level == Level::ok) << finding.topic;
+  }
+}
+
+TEST_F(DoctorTest, LeavesNothingBehind) {
+  const std::string ours = "/run/thaw/doctor-" + std::to_string(::getpid());
+  (void)examine_host(config_);
+  EXPECT_FALSE(std::filesystem::exists(ours));
+  EXPECT_FALSE(std::filesystem::exists(config_.data_dir));
+}
+
+TEST_F(DoctorTest, LooksAtTheNearestDirectoryThatExists) {
+  EXPECT_EQ(existing_data_dir(config_), directory_.path());
+  EXPECT_EQ(examine_disk(config_).level, Level::ok);
+  EXPECT_NE(examine_disk(config_).text.find(directory_.path()), std::string::npos);
+}
+
+TEST_F(DoctorTest, AMissingEngineIsAFailureWithItsRemedy) {
+  config_.engine_paths["llama.cpp"] = directory_ / "absent";
+  const Finding finding = examine_engine(config_, {});
+  EXPECT_EQ(finding.level, Level::failure);
+  EXPECT_NE(finding.remedy.find("scripts/install-engine"), std::string::npos);
+}
+
+TEST_F(DoctorTest, AnEngineThatDoesNotRunIsAFailure) {
+  config_.engine_paths["llama.cpp"] = "/bin/false";
+  EXPECT_EQ(examine_engine(config_, {}).level, Level::failure);
+  config_.engine_paths["llama.cpp"] = "/bin/true";
+  EXPECT_EQ(examine_engine(config_, {}).level, Level::ok);
+  CudaSurvey with_gpu;
+  with_gpu.gpus.push_back({"GPU", "GPU-1", 1ULL << 34, 0});
+  EXPECT_EQ(examine_engine(config_, with_gpu).level, Level::warning);
+}
+
+TEST_F(DoctorTest, ABudgetBeyondTheMachineIsAWarning) {
+  config_.cpu_memory_bytes = 1ULL << 60;
+  EXPECT_EQ(examine_memory(config_).level, Level::warning);
+}
+
+TEST_F(DoctorTest, TellsEachGpuAndWhatIsMissing) {
+  CudaSurvey survey;
+  survey.driver_version = "550.54.15";
+  survey.cuda_version = "12.4";
+  survey.gpus = {{"A", "GPU-1", 80ULL << 30, 0}, {"B", "GPU-2", 80ULL << 30, 1}};
+  survey.problem = "cannot load libnvidia-ml.so.1";
+  config_.cuda_reserve_bytes = 1ULL << 30;
+  const auto findings = examine_cuda(config_, survey);
+  ASSERT_GE(findings.size(), 3U);
+  EXPECT_EQ(findings[1].topic, "cuda1");
+  EXPECT_NE(findings[0].text.find("79GiB of 80GiB"), std::string::npos) << findings[0].text;
+  EXPECT_EQ(findings[2].topic, "nvml");
+  EXPECT_EQ(findings[2].level, Level::warning);
+}
+
+}  // namespace
+}  // namespace thaw::node
