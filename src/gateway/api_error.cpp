@@ -7,12 +7,15 @@
 #include <boost/json/value.hpp>
 #include <utility>
 
+#include "spec/utf8.h"
+
 namespace thaw::gateway {
 
 std::string ApiError::json() const {
   const auto or_null = [](const std::string& text) { return text.empty() ? boost::json::value(nullptr) : boost::json::value(text); };
-  return boost::json::serialize(
-      boost::json::object{{"error", {{"message", message}, {"type", type}, {"param", or_null(param)}, {"code", or_null(code)}}}});
+  // An engine's last words may be in it, and clients' parsers take valid UTF-8 only.
+  return boost::json::serialize(boost::json::object{
+      {"error", {{"message", spec::replace_invalid_utf8(message)}, {"type", type}, {"param", or_null(param)}, {"code", or_null(code)}}}});
 }
 
 std::string ApiError::headers() const {

@@ -6,11 +6,14 @@
 #include <chrono>
 #include <iterator>
 
+#include "spec/utf8.h"
+
 namespace thaw::observe {
 namespace {
 
 void append_escaped(spdlog::memory_buf_t& out, spdlog::string_view_t text) {
-  for (const char c : text) {
+  // Engines' words are logged too, and whoever collects the log reads JSON.
+  for (const char c : spec::replace_invalid_utf8({text.data(), text.size()})) {
     if (c == '"' || c == '\\') {
       out.push_back('\\');
       out.push_back(c);

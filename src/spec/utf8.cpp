@@ -46,4 +46,15 @@ std::size_t find_invalid_utf8(std::string_view text) {
   return at;
 }
 
+std::string replace_invalid_utf8(std::string_view text) {
+  std::string out;
+  for (;;) {
+    const std::size_t valid = find_invalid_utf8(text);
+    out.append(text.substr(0, valid));
+    if (valid == text.size()) return out;
+    out.append("\xef\xbf\xbd");
+    text.remove_prefix(valid + 1);
+  }
+}
+
 }  // namespace thaw::spec
