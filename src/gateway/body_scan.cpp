@@ -1,6 +1,7 @@
 #include "gateway/body_scan.h"
 
 #include <boost/json/basic_parser_impl.hpp>
+#include <algorithm>
 #include <cstdint>
 
 namespace thaw::gateway {
@@ -11,6 +12,7 @@ using json::error_code;
 using json::string_view;
 
 constexpr std::size_t kMaxDepth = 64;
+constexpr std::size_t kMaxModelBytes = 256;  ///< longer than any model's name, so that what is cut off here names none
 
 /// Listens to the parser and remembers the few values that matter, all at the top level.
 struct Handler {
@@ -72,7 +74,7 @@ struct Handler {
   bool on_string(string_view part, std::size_t total, error_code&) {
     if (at("model")) {
       if (total == part.size()) facts.model.clear();
-      if (total <= 256) facts.model.append(part.data(), part.size());
+      facts.model.append(part.data(), std::min(part.size(), kMaxModelBytes - facts.model.size()));
       model_seen = true;
     } else if (at("stream")) {
       wrong_type = "\"stream\" must be true or false";
@@ -86,7 +88,8 @@ struct Handler {
   }
   bool on_null(error_code&) {
     if (at("model")) wrong_type = "\"model\" must be a string";
-    return true;  // "stream": null means absent
+    if (at("stream")) facts.stream = false;  // as if absent
+    return true;
   }
   bool on_number_part(string_view, error_code&) { return true; }
   bool on_int64(std::int64_t, string_view, error_code&) {

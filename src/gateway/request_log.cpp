@@ -31,7 +31,7 @@ const RequestRecord* RequestLog::find(std::string_view id_text) const {
   const auto number_end = std::from_chars(id_text.data() + 12, id_text.data() + 22, number, 16);
   if (tag_end.ptr != id_text.data() + 12 || number_end.ptr != id_text.data() + 22 || tag != tag_) return nullptr;
   const RequestRecord& slot = records_[number % kCapacity];
-  return slot.id.value() == number ? &slot : nullptr;
+  return number != 0 && slot.id.value() == number ? &slot : nullptr;
 }
 
 }  // namespace thaw::gateway

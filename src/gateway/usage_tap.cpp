@@ -1,5 +1,6 @@
 #include "gateway/usage_tap.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace thaw::gateway {
@@ -27,15 +28,14 @@ bool contains(std::string_view text, std::string_view needle) {
 }  // namespace
 
 void UsageTap::stream(std::string_view content) {
-  const bool ends_event = content.size() >= 2 && content.substr(content.size() - 2) == "\n\n";
-  if (pending_.empty() && ends_event) {
+  if (pending_.empty() && content.ends_with("\n\n")) {
     look(content);
     return;
   }
   // An event in pieces: gathered until it ends. One larger than the bound is no usage event and is let go.
   if (pending_.size() + content.size() > kMaxPending) pending_.clear();
   if (content.size() <= kMaxPending) pending_.append(content);
-  if (ends_event) {
+  if (pending_.ends_with("\n\n")) {
     look(pending_);
     pending_ = {};
   }
@@ -48,7 +48,8 @@ void UsageTap::look(std::string_view text) {
     counts_.completion = number_after(usage, "\"completion_tokens\"", counts_.completion);
   } else if (contains(text, "\"timings\":")) {
     const std::string_view timings = text.substr(last_of(text, "\"timings\":"));
-    counts_.prompt = number_after(timings, "\"prompt_n\"", 0) + number_after(timings, "\"cache_n\"", 0);
+    const std::uint64_t prompt = std::uint64_t{number_after(timings, "\"prompt_n\"", 0)} + number_after(timings, "\"cache_n\"", 0);
+    counts_.prompt = static_cast<std::uint32_t>(std::min<std::uint64_t>(prompt, UINT32_MAX));
     counts_.completion = number_after(timings, "\"predicted_n\"", 0);
   }
 }
