@@ -108,7 +108,8 @@ void Controller::arrived(Ticket& ticket, const ModelName& model, const base::Ten
   if (!ticket.resolved()) waiting_.emplace(ticket.id(), &ticket);
 }
 
-void Controller::answering(const Ticket& ticket) {
+void Controller::answering(Ticket& ticket) {
+  ticket.answering_ = true;
   scheduler_.request_answering(ticket.id(), loop_.now());
   arm_timer();  // a replica that was kept for this request alone may be open to others now
 }
@@ -119,7 +120,7 @@ void Controller::failed(Ticket& ticket, control::RequestFailure failure) {
   scheduler_.request_failed(ticket.id(), failure, loop_.now(), actions_);
   carry_out();
   arriving_ = nullptr;
-  if (!ticket.resolved()) waiting_.emplace(ticket.id(), &ticket);
+  if (!ticket.resolved() && !ticket.answering_) waiting_.emplace(ticket.id(), &ticket);
 }
 
 void Controller::ended(Ticket& ticket) {

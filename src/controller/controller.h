@@ -50,14 +50,16 @@ class Controller {
 
   // --- requests: arrived, (wait on the ticket, answering | failed)*, ended
   void arrived(Ticket& ticket, const base::ModelName& model, const base::TenantName& tenant);
-  void answering(const Ticket& ticket);
-  /// With no byte sent the ticket is open again: wait on it.
+  void answering(Ticket& ticket);
+  /// With no byte sent the ticket is open again: wait on it. Once it was answering, this is its end.
   void failed(Ticket& ticket, control::RequestFailure failure);
   /// Also for a ticket still waiting (the client left). Not after a refusal.
   void ended(Ticket& ticket);
 
   void drain();
   [[nodiscard]] const control::Scheduler& scheduler() const { return scheduler_; }
+  /// Tickets that are neither granted nor refused.
+  [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
 
  private:
   void carry_out();

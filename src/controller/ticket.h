@@ -69,6 +69,7 @@ class Ticket {
   std::variant<std::monostate, Grant, control::Refuse> outcome_;
   std::coroutine_handle<> waiter_;
   Wake woken_by_ = Wake::resolved;
+  bool answering_ = false;  ///< a byte went out: no further outcome comes
   net::Timer timer_;
 };
 

@@ -1,0 +1,129 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "controller/controller.h"
+#include "net/loop.h"
+#include "net/task.h"
+
+namespace thaw::controller::test {
+
+/// A controller on a real loop, with a node that does what the test says: commands are kept, events are the test's. A test is a
+/// coroutine on the loop: play([&]() -> Task<void> { ... }).
+class ControllerTest : public testing::Test {
+ protected:
+  using Script = std::function<net::Task<void>()>;
+  static constexpr std::uint64_t kModelBytes = 100ULL << 20;
+
+  ControllerTest() : loop_(std::move(net::Loop::create()).value()) {
+    policy_.backoff_first = base::Millis(1);
+    policy_.backoff_max = base::Millis(1);
+    policy_.stop_grace = base::Millis(1234);
+  }
+
+  /// Runs the script to its end; whatever hangs fails the test after 20 s.
+  void play(Script script, std::uint64_t budget_bytes = 1ULL << 30) {
+    controller_ = std::make_unique<Controller>(*loop_, metrics_, policy_, 100, [this](const base::NodeName& node, wire::NodeCommand command) {
+      EXPECT_EQ(node.str(), "node");
+      sent_.push_back(std::move(command));
+    });
+    wire::DeviceInfo cpu;
+    cpu.id = base::DeviceId("cpu0");
+    cpu.total_bytes = cpu.budget_bytes = budget_bytes;
+    controller_->node_joined({base::NodeName("node"), {cpu}});
+    net::Timer watchdog(*loop_, [this] {
+      ADD_FAILURE() << "the test hangs";
+      loop_->stop();
+    });
+    watchdog.arm(net::Loop::clock() + base::Seconds(20));
+    loop_->post([this, &script] { net::spawn(run(script)); });
+    loop_->run();
+    tickets_.clear();
+    controller_.reset();
+  }
+
+  static ModelEntry entry(const std::string& name, std::uint32_t concurrency = 1, std::uint32_t replicas = 1) {
+    ModelEntry model;
+    model.spec.name = base::ModelName(name);
+    model.spec.source.path = "/models/" + name + ".gguf";
+    model.spec.resources.device_memory_bytes = kModelBytes;
+    model.spec.scaling.target_concurrency = concurrency;
+    model.spec.scaling.max_replicas = replicas;
+    return model;
+  }
+
+  /// A new request. Its ticket lives as long as the test does.
+  Ticket& arrive(const std::string& model, const std::string& tenant = "default") {
+    tickets_.push_back(std::make_unique<Ticket>(*loop_, base::RequestId(++last_request_)));
+    controller_->arrived(*tickets_.back(), base::ModelName(model), base::TenantName(tenant));
+    return *tickets_.back();
+  }
+  /// co_await until_resolved(ticket): or cancelled, or 10 s.
+  auto until_resolved(Ticket& ticket) { return ticket.wait(net::Loop::clock() + base::Seconds(10)); }
+  auto pause() { return net::SleepUntil(*loop_, net::Loop::clock() + base::Millis(1)); }
+  /// Looks every millisecond, for 10 s.
+  net::Task<bool> until(std::function<bool()> condition) {
+    const base::TimePoint give_up = net::Loop::clock() + base::Seconds(10);
+    while (!condition() && net::Loop::clock() < give_up) co_await pause();
+    co_return condition();
+  }
+
+  /// The starts and stops that were ordered since the last call: "start 101 m", "stop 101".
+  std::string orders() {
+    std::string text;
+    for (const wire::NodeCommand& command : std::exchange(sent_, {})) {
+      if (!text.empty()) text += ", ";
+      if (const auto* start = std::get_if<wire::StartInstance>(&command))
+        text += "start " + std::to_string(start->instance.value()) + " " + start->model.name.str();
+      else
+        text += "stop " + std::to_string(std::get<wire::StopInstance>(command).instance.value());
+    }
+    return text;
+  }
+  [[nodiscard]] bool ordered() const { return !sent_.empty(); }
+
+  void ready(std::uint64_t instance) {
+    controller_->node_event(wire::InstanceReady{base::InstanceId(instance), socket_path_, {{"load", base::Millis(1), base::Millis(2)}}});
+  }
+  void down(std::uint64_t instance, wire::DownReason reason, const std::string& detail = "exit status 1") {
+    controller_->node_event(wire::InstanceDown{base::InstanceId(instance), reason, detail, "last words"});
+  }
+  void gone(std::uint64_t instance) { controller_->node_event(wire::InstanceGone{base::InstanceId(instance)}); }
+  void crash(std::uint64_t instance, wire::DownReason reason = wire::DownReason::crashed) {
+    down(instance, reason);
+    gone(instance);
+  }
+
+  /// "101 cold", "101 warm", "refused: queue_full" or "waiting".
+  static std::string outcome(const Ticket& ticket) {
+    if (const Grant* grant = ticket.grant()) return std::to_string(grant->replica->instance().value()) + (grant->cold ? " cold" : " warm");
+    if (const auto* refusal = ticket.refusal()) return std::string("refused: ") + to_string(refusal->why);
+    return "waiting";
+  }
+
+  std::unique_ptr<net::Loop> loop_;
+  observe::Metrics metrics_;
+  control::Policy policy_;
+  std::string socket_path_ = "/nowhere/engine.sock";
+  std::vector<wire::NodeCommand> sent_;
+  std::unique_ptr<Controller> controller_;
+
+ private:
+  net::Task<void> run(Script& script) {
+    co_await script();
+    loop_->stop();
+  }
+
+  std::vector<std::unique_ptr<Ticket>> tickets_;
+  std::uint64_t last_request_ = 0;
+};
+
+}  // namespace thaw::controller::test
