@@ -61,7 +61,7 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
   r.queued_at = now;
   if (m.queue.empty()) {
     if (Instance* i = pick_slot(m, false)) {
-      dispatch(r, *i, now, out);
+      dispatch(r, *i, false, now, out);
       m.peak.note(now, m.in_flight);
       return;
     }
@@ -75,8 +75,8 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
   }
   if (m.queue.size() >= queue_bound(m)) {
     refuse(r, Refuse::Why::queue_full,
-           "model " + m.name() + " has " + std::to_string(m.queue.size()) +
-               " requests waiting already; retry later or raise scaling.queue.maxLength",
+           "model " + m.name() + " is busy and its queue is full (" + std::to_string(m.queue.size()) +
+               " waiting); retry later or raise scaling.queue.maxLength",
            retry_after(m, now), out);
     return;
   }
@@ -86,7 +86,7 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
   work(now, out);
 }
 
-void Scheduler::State::dispatch(Request& r, Instance& i, base::TimePoint now, Actions& out) {
+void Scheduler::State::dispatch(Request& r, Instance& i, bool waited, base::TimePoint now, Actions& out) {
   assert(i.usable() && i.in_flight < i.model->spec.scaling.target_concurrency);
   r.instance = &i;
   r.dispatched_at = now;
@@ -96,7 +96,8 @@ void Scheduler::State::dispatch(Request& r, Instance& i, base::TimePoint now, Ac
   ++in_flight;
   i.used = true;
   i.exclusive = r.retried;
-  out.emplace_back(std::in_place_type<Dispatch>, r.id, i.id, i.ready_at > r.queued_at, now - r.queued_at);
+  const bool cold = waited && i.ready_at >= r.queued_at;
+  out.emplace_back(std::in_place_type<Dispatch>, r.id, i.id, cold, now - r.queued_at);
 }
 
 void Scheduler::State::dispatch_queue(Model& m, base::TimePoint now, Actions& out) {
@@ -104,14 +105,14 @@ void Scheduler::State::dispatch_queue(Model& m, base::TimePoint now, Actions& ou
     Instance* const i = pick_empty(m);
     if (i == nullptr) break;
     m.queue.take(*r);
-    dispatch(*r, *i, now, out);
+    dispatch(*r, *i, true, now, out);
   }
   const bool keep_least = m.queue.first_retried() != nullptr;
   while (Request* r = m.queue.first_fair()) {
     Instance* const i = pick_slot(m, keep_least);
     if (i == nullptr) break;
     m.queue.take(*r);
-    dispatch(*r, *i, now, out);
+    dispatch(*r, *i, true, now, out);
   }
 }
 
@@ -132,6 +133,7 @@ void Scheduler::State::release(Request& r, base::TimePoint now, Actions& out) {
   Instance& i = *r.instance;
   Model& m = *r.model;
   assert(i.in_flight > 0 && m.in_flight > 0 && in_flight > 0);
+  m.peak.note(now, m.in_flight);  // also what began long ago was needed until now
   r.instance = nullptr;
   --i.in_flight;
   --m.in_flight;

@@ -139,7 +139,7 @@ struct Scheduler::State {
   void answering(base::RequestId id, base::TimePoint now);
   void ended(base::RequestId id, base::TimePoint now, Actions& out);
   void failed(base::RequestId id, RequestFailure failure, base::TimePoint now, Actions& out);
-  void dispatch(Request& r, Instance& i, base::TimePoint now, Actions& out);
+  void dispatch(Request& r, Instance& i, bool waited, base::TimePoint now, Actions& out);
   void dispatch_queue(Model& m, base::TimePoint now, Actions& out);
   void release(Request& r, base::TimePoint now, Actions& out);
 

@@ -1,6 +1,8 @@
 #include "unit/control/scenario.h"
 
+#include <cctype>
 #include <fstream>
+#include <memory>
 #include <sstream>
 #include <stdexcept>
 #include <vector>
@@ -122,7 +124,7 @@ bool matches(const std::string& pattern, const std::string& text) {
     from = dots + 3;
   }
   const std::string last = pattern.size() >= 3 ? pattern.substr(pattern.size() - 3) : "";
-  return last == "..." || at == text.size() || text[at] == ' ';
+  return last == "..." || at == text.size() || std::isalnum(static_cast<unsigned char>(text[at])) == 0;
 }
 
 struct Line {
@@ -173,6 +175,7 @@ class Player {
       std::string text;
       for (std::size_t n = 1; n < words.size(); ++n) text += (n > 1 ? " " : "") + words[n];
       expected_.push_back({number_, now_, text});
+      if (scheduler_) tick_until_now();
       return;
     }
     if (!scheduler_) scheduler_ = std::make_unique<Scheduler>(policy_);
