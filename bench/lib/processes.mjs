@@ -4,17 +4,19 @@ import { mkdtempSync, openSync, closeSync, readFileSync, readdirSync, rmSync, ch
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const cleanups = [];  // run last first
+const cleanups = new Set();  // run last first
 const stopGraceMs = 45_000;  // thaw's drain timeout and its engines' grace, and some
 
+/// Returns what takes it back.
 export function cleanUpWith(action) {
-  cleanups.push(action);
+  cleanups.add(action);
+  return () => cleanups.delete(action);
 }
 
 async function cleanUp() {
-  while (cleanups.length > 0) {
+  for (const action of [...cleanups].reverse()) {
     try {
-      await cleanups.pop()();
+      await action();
     } catch (error) {
       console.error(`clean-up: ${error.message}`);
     }
@@ -108,10 +110,18 @@ export function run(command, { input, env = process.env } = {}) {
     let err = '';
     child.stdout.on('data', (data) => (out += data));
     child.stderr.on('data', (data) => (err += data));
+    const closed = new Promise((done) => child.once('close', done));
+    const forget = cleanUpWith(() => {
+      child.kill('SIGTERM');
+      return closed;
+    });
     child.once('error', reject);
-    child.once('close', (code) => (code === 0 ? resolve(out) : reject(new Error(`${command[0]}: ${err.trim() || out.trim() || `exit status ${code}`}`))));
+    child.once('close', (code) => {
+      forget();
+      if (code === 0) resolve(out);
+      else reject(new Error(`${command[0]}: ${err.trim() || out.trim() || `exit status ${code}`}`));
+    });
     child.stdin.end(input);
-    cleanUpWith(() => child.kill('SIGTERM'));
   });
 }
 
