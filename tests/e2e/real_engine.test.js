@@ -1,5 +1,6 @@
 // A real model behind the official client: asleep, a request, an answer, asleep again.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { describe, it } from 'node:test';
 
 import { hasStories } from './lib/environment.js';
@@ -98,6 +99,17 @@ describe('a real model through the openai client', { timeout: 240_000 }, () => {
     assert.notDeepEqual(plain.data[0].embedding, plain.data[1].embedding);
     for (let i = 0; i < 2; ++i)
       plain.data[i].embedding.forEach((value, at) => assert.ok(Math.abs(value - encoded.data[i].embedding[at]) < 1e-5));
+  });
+
+  it('answers curl', async (t) => {
+    const body = JSON.stringify(chat('stories', known.prompt, { max_tokens: 4, stream: true }));
+    const curl = spawnSync('curl', ['-sS', '-N', '-i', '-H', `Authorization: Bearer ${server.key}`, '--json', body, `${server.url}/v1/chat/completions`], { encoding: 'utf8' });
+    if (curl.error) return t.skip('curl is not installed');
+    assert.equal(curl.status, 0, curl.stderr);
+    assert.match(curl.stdout, /^HTTP\/1\.1 200 OK\r\n/);
+    assert.match(curl.stdout, /^Content-Type: text\/event-stream\r$/m);
+    assert.match(curl.stdout, /^x-thaw-start: warm\r$/m);
+    assert.match(curl.stdout, /\ndata: \[DONE\]\n\n$/);
   });
 
   it('passes on what the engine refuses', async () => {

@@ -62,6 +62,9 @@ function emptySandboxes(label) {
   return list(boxes).filter((name) => list(path.join(boxes, name, 'model')).length === 0 && list(path.join(boxes, name, 'run')).length === 0);
 }
 
+/** Whether a process runs; one that has ended and was not yet waited for does not. */
+export const runs = (pid) => /^State:\s+[^ZX]/m.test(read(`/proc/${pid}/status`));
+
 /** Name of the sandbox that a process is in. */
 export const sandboxOf = (pid, label) => read(`/proc/${pid}/cgroup`).match(new RegExp(`/${label}/([^/\\n]+)`))?.[1];
 
