@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kMaxAttempts = 20;
 constexpr base::Duration kRetryPause = base::Millis(50);
+constexpr double kWorthTelling_ms = 1;
 
 }  // namespace
 
@@ -62,8 +63,10 @@ std::string render_timing(const RequestRecord& record, bool utf8) {
     if (const auto rate = tokens_per_second(record.completion_tokens, *record.ttft_ms, record.total_ms))
       text += fmt::format(", {:.1f} tokens/s", *rate);
   }
-  text += fmt::format("\nstart        {}, waited {} for a replica\n", record.cold ? "cold" : "warm",
-                      format_ms(record.queued_ms));
+  text += fmt::format("\nstart        {}", record.cold ? "cold" : "warm");
+  if (record.queued_ms >= kWorthTelling_ms)
+    text += fmt::format(", waited {} for a replica", format_ms(record.queued_ms));
+  text += "\n";
   if (record.ttft_ms) text += fmt::format("first token  {}\n", format_ms(*record.ttft_ms));
   text += fmt::format("total        {}\n", format_ms(record.total_ms));
   if (record.attempts > 1) text += fmt::format("attempts     {} (the first failed and was retried)\n", record.attempts);

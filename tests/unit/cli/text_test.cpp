@@ -9,6 +9,7 @@
 #include "cli/gantt.h"
 #include "cli/table.h"
 #include "cli/terminal.h"
+#include "cli/timing.h"
 
 namespace thaw::cli {
 namespace {
@@ -105,6 +106,25 @@ TEST(Gantt, CopesWithNothingZeroesAndTooMuch) {
   const auto many = lines_of(render_gantt(std::vector<TimelinePhase>(kMaxChartPhases + 5, {"p", 1, 1}), false));
   EXPECT_EQ(many.size(), kMaxChartPhases + 2);
   EXPECT_EQ(many.back(), "and 5 more");
+}
+
+TEST(Timing, SaysWhatIsKnownAndNoMore) {
+  RequestRecord record;
+  record.total_ms = 20;
+  EXPECT_EQ(render_timing(record, false), "tokens       0 in, 0 out\nstart        warm\ntotal        20 ms\n");
+  record.ttft_ms = 10;
+  record.completion_tokens = 2;
+  record.queued_ms = 5;
+  record.attempts = 2;
+  EXPECT_EQ(render_timing(record, false),
+            "tokens       0 in, 2 out, 100.0 tokens/s\nstart        warm, waited 5.0 ms for a replica\n"
+            "first token  10 ms\ntotal        20 ms\nattempts     2 (the first failed and was retried)\n");
+}
+
+TEST(Timing, NoRateWithoutTime) {
+  EXPECT_FALSE(tokens_per_second(1, 0, 100).has_value());
+  EXPECT_FALSE(tokens_per_second(10, 100, 100).has_value());
+  EXPECT_DOUBLE_EQ(tokens_per_second(11, 100, 1100).value(), 10);
 }
 
 }  // namespace
