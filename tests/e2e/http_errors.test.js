@@ -109,6 +109,25 @@ describe('wrong requests', { timeout: 180_000 }, () => {
     assert.equal(status, 408, text);
   });
 
+  it('takes a body in chunks, and one that waits for 100 Continue', async () => {
+    const body = JSON.stringify({ model: 'fake', prompt: 'in pieces', max_tokens: 2 });
+    const chunks = [...body.match(/.{1,7}/g).map((piece) => `${piece.length.toString(16)};x=y\r\n${piece}\r\n`), '0\r\nX-Trailer: t\r\n\r\n'];
+    const chunked = await rawHttp(server, [request('Connection: close\r\nTransfer-Encoding: chunked\r\n'), ...chunks]);
+    assert.equal(chunked.status, 200, chunked.text);
+    assert.equal(bodyOf(chunked.text).choices[0].text, ' in pieces');
+
+    let asked;
+    const goOn = new Promise((resolve) => (asked = resolve));
+    const head = request(`Connection: close\r\nExpect: 100-continue\r\nContent-Length: ${body.length}\r\n`);
+    const polite = await rawHttp(server, [head, () => goOn, body], {
+      enough: (text) => {
+        if (text.startsWith('HTTP/1.1 100 Continue\r\n\r\n')) asked();
+        return false;
+      },
+    });
+    assert.match(polite.text, /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 OK\r\n/);
+  });
+
   it('answers pipelined requests in order', async () => {
     const get = (url) => `GET ${url} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${server.key}\r\n\r\n`;
     const last = `GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer ${server.key}\r\n\r\n`;
