@@ -179,14 +179,25 @@ void Supervisor::on_ended(base::InstanceId id, Exit exit) {
   instance->exit = instance->sandbox->ending(exit);
   instance->changed.notify_all();
   if (instance->stage != Stage::ready) return;  // its start worker, or whoever ended it, takes it from here
-  if (!instance->stop_asked) events_.push(ended_locked(*instance, wire::DownReason::crashed, ""));
+  if (ended_by_itself(*instance)) events_.push(ended_locked(*instance, wire::DownReason::crashed, ""));
   end_locked(instance);
+}
+
+/// A stop may be asked for because requests saw a crash before the watcher did: then the crash is still told, with its reason. What a stop
+/// itself does to an engine (SIGTERM, our SIGKILL, an exit in answer to SIGTERM) is none.
+bool Supervisor::ended_by_itself(const Instance& instance) {
+  if (!instance.stop_asked || instance.sandbox->oom_kills() > 0) return true;
+  const Exit& exit = *instance.exit;
+  if (!exit.signalled || exit.code == SIGTERM) return false;
+  return exit.code != SIGKILL || !instance.kill_sent;
 }
 
 void Supervisor::on_overdue(base::InstanceId id) {
   const std::lock_guard lock(mutex_);
-  if (const auto found = instances_.find(id); found != instances_.end() && found->second->sandbox && found->second->stage == Stage::ready)
-    found->second->sandbox->kill();
+  const auto found = instances_.find(id);
+  if (found == instances_.end() || !found->second->sandbox || found->second->stage != Stage::ready) return;
+  found->second->kill_sent = true;
+  found->second->sandbox->kill();
 }
 
 wire::InstanceDown Supervisor::down_locked(const Instance& instance, wire::DownReason reason, std::string detail) const {

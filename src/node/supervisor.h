@@ -48,6 +48,7 @@ class Supervisor {
     base::TimePoint received;
     Stage stage = Stage::queued;
     bool stop_asked = false;
+    bool kill_sent = false;               ///< SIGKILL, by us
     std::optional<Exit> exit;
     std::unique_ptr<Sandbox> sandbox;     ///< set once, by take_over; valid until removal
     std::shared_ptr<EngineLog> log;
@@ -64,6 +65,7 @@ class Supervisor {
   void stop_locked(const InstancePtr& instance, base::Duration grace);
   void on_ended(base::InstanceId id, Exit exit);
   void on_overdue(base::InstanceId id);
+  static bool ended_by_itself(const Instance& instance);
 
   void start_worker();
   void finish_start(const InstancePtr& instance, base::Result<std::vector<wire::Phase>> outcome);
