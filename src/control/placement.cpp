@@ -137,6 +137,8 @@ void Scheduler::State::refuse_hopeless(Model& m, base::TimePoint now, Actions& o
 
 /// Everybody who waits for room, those without any replica first, each kind in the order in which they began to wait.
 void Scheduler::State::settle(base::TimePoint now, Actions& out) {
+  settled_at = now;
+  timers.disarm(settle_timer);
   for (const bool first_ones : {true, false}) {
     const std::vector<Model*> in_order = waiters;
     for (Model* m : in_order) {

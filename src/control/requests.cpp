@@ -148,8 +148,19 @@ void Scheduler::State::release(Request& r, base::TimePoint now, Actions& out) {
     stop(i, now, out);
   } else if (i.phase == Instance::Phase::ready) {
     timers.arm_at_latest(m.timer, now + m.spec.scaling.idle_timeout);
-    if (!waiters.empty()) room_changed = true;
+    if (!waiters.empty()) offer_idle_room(now);
     if (m.spec.scaling.idle_timeout <= base::Duration::zero()) touch(m);
+  }
+}
+
+/// A replica idled while others wait for room. Busy ones do that thousands of times a second: one look a millisecond is
+/// enough for those who wait, and bounds what it costs however many they are.
+void Scheduler::State::offer_idle_room(base::TimePoint now) {
+  constexpr base::Duration kEvery = base::Millis(1);
+  if (now >= settled_at + kEvery) {
+    room_changed = true;
+  } else {
+    timers.arm_at_latest(settle_timer, settled_at + kEvery);
   }
 }
 

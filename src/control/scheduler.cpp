@@ -131,9 +131,9 @@ base::TimePoint Scheduler::next_tick() const { return state_->timers.next(); }
 
 void Scheduler::tick(base::TimePoint now, Actions& out) {
   while (Timer* timer = state_->timers.pop_due(now)) {
-    Model& m = *timer->model;
-    state_->touch(m);
-    if (m.waiting) state_->room_changed = true;
+    Model* const m = timer->model;
+    if (m != nullptr) state_->touch(*m);
+    if (m == nullptr || m->waiting) state_->room_changed = true;
   }
   state_->work(now, out);
 }

@@ -122,6 +122,8 @@ struct Scheduler::State {
   std::vector<Model*> dirty;
   bool room_changed = false;    ///< somebody who waits for room may have it now
   bool freed = false;           ///< of some device
+  base::TimePoint settled_at{};
+  Timer settle_timer;           ///< an idle replica is still to be offered to those who wait; no model's
   bool draining = false;
   std::size_t in_flight = 0;
   Timers timers;
@@ -141,6 +143,7 @@ struct Scheduler::State {
   void failed(base::RequestId id, RequestFailure failure, base::TimePoint now, Actions& out);
   void dispatch(Request& r, Instance& i, bool waited, base::TimePoint now, Actions& out);
   void dispatch_queue(Model& m, base::TimePoint now, Actions& out);
+  void offer_idle_room(base::TimePoint now);
   void release(Request& r, base::TimePoint now, Actions& out);
 
   // refusals.cpp

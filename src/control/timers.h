@@ -13,7 +13,7 @@ struct Model;
 /// When something must be looked at again. Lives inside its owner and must be disarmed before it dies.
 struct Timer {
   std::uint64_t owner = 0;                 ///< orders timers that are due at the same time; unique
-  Model* model = nullptr;                  ///< whose timer it is
+  Model* model = nullptr;                  ///< whose timer it is; null: the scheduler's own
   base::TimePoint at = base::never();      ///< never(): not armed
   std::size_t slot = 0;                    ///< its place in the heap while armed
 };

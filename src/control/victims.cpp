@@ -12,6 +12,17 @@ double total_value(const std::vector<Candidate>& set) {
   return sum;
 }
 
+/// Later members may make earlier ones unnecessary; the dearest goes first.
+void drop_superfluous(std::vector<Candidate>& set, std::uint64_t need) {
+  std::uint64_t freed = 0;
+  for (const Candidate& c : set) freed += c.bytes;
+  for (std::size_t n = set.size(); n-- > 0;) {
+    if (freed - set[n].bytes < need) continue;
+    freed -= set[n].bytes;
+    set.erase(set.begin() + static_cast<std::ptrdiff_t>(n));
+  }
+}
+
 }  // namespace
 
 std::vector<Candidate> choose_victims(std::vector<Candidate> candidates, std::uint64_t need) {
@@ -20,25 +31,20 @@ std::vector<Candidate> choose_victims(std::vector<Candidate> candidates, std::ui
     const double right = b.value * static_cast<double>(a.bytes);
     return left != right ? left < right : a.idle_since < b.idle_since;
   });
-  std::vector<Candidate> greedy;
+  // In that order, each candidate either completes the set (one solution to compare) or joins it (and is too small to).
+  std::vector<Candidate> set, best;
   std::uint64_t freed = 0;
   for (const Candidate& c : candidates) {
-    if (freed >= need) break;
-    greedy.push_back(c);
-    freed += c.bytes;
+    set.push_back(c);
+    if (freed + c.bytes < need) {
+      freed += c.bytes;
+      continue;
+    }
+    if (best.empty() || total_value(set) < total_value(best)) best = set;
+    set.pop_back();
   }
-  if (freed < need) return {};
-  for (std::size_t n = greedy.size(); n-- > 0;) {  // the dearest first
-    if (freed - greedy[n].bytes < need) continue;
-    freed -= greedy[n].bytes;
-    greedy.erase(greedy.begin() + static_cast<std::ptrdiff_t>(n));
-  }
-  const Candidate* single = nullptr;
-  for (const Candidate& c : candidates) {
-    if (c.bytes >= need && (single == nullptr || c.value < single->value)) single = &c;
-  }
-  if (single != nullptr && single->value < total_value(greedy)) return {*single};
-  return greedy;
+  drop_superfluous(best, need);
+  return best;
 }
 
 base::TimePoint enough_at(std::vector<Candidate> candidates, std::uint64_t need) {

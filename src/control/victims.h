@@ -19,8 +19,8 @@ struct Candidate {
 };
 
 /// Those of `candidates` that free at least `need` bytes for the least total value, or none if all of them do not.
-/// The exact optimum is a knapsack cover (NP-hard); this is the better of two: the cheapest single one that suffices,
-/// and greedy by value per byte without those that turn out superfluous. Never worse than twice the optimum plus one.
+/// The exact optimum is a minimum knapsack (NP-hard); this is the greedy of Csirik, Frenk, Labbé and Zhang (1991), at most
+/// twice the optimum.
 std::vector<Candidate> choose_victims(std::vector<Candidate> candidates, std::uint64_t need);
 
 /// When the candidates that are evictable by then free `need` bytes; never() if they never do.
