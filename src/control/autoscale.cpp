@@ -65,10 +65,10 @@ void Scheduler::State::scale_down(Model& m, base::TimePoint now, Actions& out) {
 }
 
 /// Demand came back before a scaled-down replica was stopped: cheaper than a new one.
-void Scheduler::State::revive_scaled_down(Model& m) {
+void Scheduler::State::revive_scaled_down(Model& m, base::TimePoint now) {
   for (Instance* i : m.instances) {
     if (desired(m) <= m.replicas()) return;
-    if (i->phase == Instance::Phase::ready && i->drain == Instance::Drain::scaled_down) revive(*i);
+    if (i->phase == Instance::Phase::ready && i->drain == Instance::Drain::scaled_down) revive(*i, now);
   }
 }
 

@@ -89,9 +89,11 @@ void Scheduler::State::stop(Instance& i, base::TimePoint now, Actions& out) {
   out.emplace_back(std::in_place_type<Stop>, i.device->node, i.id, i.reason);
 }
 
-void Scheduler::State::revive(Instance& i) {
+/// It stays after all. Its model had to wait in line meanwhile like everybody else, so a new turn begins.
+void Scheduler::State::revive(Instance& i, base::TimePoint now) {
   assert(i.phase == Instance::Phase::ready && i.drain != Instance::Drain::none);
   i.drain = Instance::Drain::none;
+  i.turn_from = now;
   i.reason.clear();
   std::vector<Instance*>& usable = i.model->usable;
   usable.insert(std::upper_bound(usable.begin(), usable.end(), &i,
@@ -108,7 +110,7 @@ void Scheduler::State::ready(const wire::InstanceReady& e, base::TimePoint now, 
   --m.starting;
   i->phase = Instance::Phase::ready;
   i->was_ready = true;
-  i->ready_at = i->idle_since = now;
+  i->ready_at = i->turn_from = i->idle_since = now;
   ++m.cold_starts;
   m.start_cost.note(now - i->begun_at);
   m.usable.insert(std::upper_bound(m.usable.begin(), m.usable.end(), i,

@@ -208,7 +208,7 @@ void Scheduler::State::revive_evicted(base::TimePoint now) {
     d->freed = false;
     for (Instance* i : d->instances) {
       if (i->phase != Instance::Phase::ready || i->drain != Instance::Drain::evicted) continue;
-      if (lasting(*d, now) + i->bytes <= d->info.budget_bytes) revive(*i);
+      if (lasting(*d, now) + i->bytes <= d->info.budget_bytes) revive(*i, now);
     }
   }
   freed = false;

@@ -50,7 +50,7 @@ void Scheduler::State::reconcile(Model& m, base::TimePoint now, Actions& out) {
   refuse_overdue(m, now, out);
   stop_idle(m, now, out);
   scale_down(m, now, out);
-  revive_scaled_down(m);
+  revive_scaled_down(m, now);
   dispatch_queue(m, now, out);  // to revived ones
   drop_surplus_claims(m, now, out);
   drop_stuck_claims(m, now, out);

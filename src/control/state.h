@@ -52,6 +52,7 @@ struct Instance {
   std::uint32_t in_flight = 0;
   std::uint64_t served = 0;
   base::TimePoint begun_at{}, ready_at{}, idle_since{}, stopped_at{};
+  base::TimePoint turn_from{};      ///< its turn began: it was ready, or was taken back while it was leaving
   std::string reason;
 
   [[nodiscard]] bool usable() const { return phase == Phase::ready && drain == Drain::none; }
@@ -156,7 +157,7 @@ struct Scheduler::State {
   void start(Device& d, const Device::Claim& claim, base::TimePoint now, Actions& out);
   void drain_instance(Instance& i, Instance::Drain why, std::string reason, base::TimePoint now, Actions& out);
   void stop(Instance& i, base::TimePoint now, Actions& out);
-  void revive(Instance& i);
+  void revive(Instance& i, base::TimePoint now);
   void leave_usable(Instance& i);
   void ready(const wire::InstanceReady& e, base::TimePoint now, Actions& out);
   void down(const wire::InstanceDown& e, base::TimePoint now, Actions& out);
@@ -173,7 +174,7 @@ struct Scheduler::State {
   std::uint32_t missing(const Model& m, base::TimePoint now) const;
   void stop_idle(Model& m, base::TimePoint now, Actions& out);
   void scale_down(Model& m, base::TimePoint now, Actions& out);
-  void revive_scaled_down(Model& m);
+  void revive_scaled_down(Model& m, base::TimePoint now);
   void drop_surplus_claims(Model& m, base::TimePoint now, Actions& out);
   base::TimePoint wake_at(Model& m, base::TimePoint now) const;
 

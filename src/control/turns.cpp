@@ -33,9 +33,9 @@ base::TimePoint Scheduler::State::evictable_at(const Instance& i, const Model& c
   const bool idle = i.in_flight == 0;
   if (!challenger.waits_entitled) return idle ? i.idle_since + policy.spare_after : base::never();
   const base::Duration hold = turn(m);
-  if (!idle) return std::max(i.ready_at, challenger.waiting_since) + hold;
+  if (!idle) return std::max(i.turn_from, challenger.waiting_since) + hold;
   const bool alternating = challenger.evicted_at && challenger.waiting_since < *challenger.evicted_at + hold * policy.alternating_turns;
-  return alternating ? std::min(i.ready_at + hold, i.idle_since + m.start_cost.value()) : i.idle_since;
+  return alternating ? std::min(i.turn_from + hold, i.idle_since + m.start_cost.value()) : i.idle_since;
 }
 
 void Scheduler::State::join_waiters(Model& m, base::TimePoint now) {

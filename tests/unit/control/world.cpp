@@ -102,6 +102,10 @@ void World::carry_out(const Actions& actions) {
 void World::broken(const std::string& what) const {
   std::string last;
   for (const std::string& line : history_) last += "\n  " + line;
+  for (const InstanceView& v : scheduler_.instances()) {
+    last += "\n  instance " + text(v.instance) + " " + v.model.str() + " " + to_string(v.state) + " on " + v.device.str() + ", " +
+            std::to_string(v.device_bytes) + " bytes, in flight " + std::to_string(v.in_flight) + ": " + v.reason;
+  }
   throw std::runtime_error("after " + base::format_duration(now_.time_since_epoch()) + ": " + what + last);
 }
 
