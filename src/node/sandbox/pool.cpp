@@ -9,8 +9,10 @@
 namespace thaw::node {
 namespace {
 
-// After a start the first request runs; its tokens come before the next sandbox.
+// After a start the first request runs; its tokens come before the next sandbox. But when models take turns, an empty pool costs the next start
+// more than this one's first tokens can lose.
 constexpr auto kQuietAfterStart = base::Millis(200);
+constexpr auto kQuietWhenEmpty = base::Millis(20);
 constexpr auto kFirstRetry = base::Seconds(1);
 constexpr auto kMaxRetry = base::Seconds(60);
 
@@ -57,7 +59,7 @@ void SandboxPool::begin_start() {
 void SandboxPool::end_start() {
   const std::lock_guard lock(mutex_);
   --starts_;
-  not_before_ = now() + kQuietAfterStart;
+  not_before_ = now() + (ready_.empty() ? kQuietWhenEmpty : kQuietAfterStart);
   changed_.notify_all();
 }
 
