@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/time.h"
+
+/// The problem: weights on their way to a device's memory gain nothing from the page cache; copying them there costs processor time and pushes
+/// out what is of use. Read straight from the disk (O_DIRECT) into memory that the caller owns, with many large reads under way at once, they
+/// come at the rate of the disk.
+namespace thaw::node {
+
+/// How a disk is read best. disk_calibration.h finds out.
+struct ReadSettings {
+  static constexpr std::uint64_t kMinChunkBytes = 4096;
+  static constexpr std::uint64_t kMaxChunkBytes = 64ULL << 20;
+  static constexpr std::uint32_t kMaxDepth = 128;
+
+  std::uint64_t chunk_bytes = 2ULL << 20;  ///< of one read; a multiple of 4096
+  std::uint32_t depth = 8;                 ///< reads under way at once
+
+  [[nodiscard]] std::uint64_t memory_bytes() const { return chunk_bytes * depth; }
+  bool operator==(const ReadSettings&) const = default;
+};
+
+/// A part of a file. `offset` must be a multiple of 4096.
+struct ReadRange {
+  std::string path;
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = UINT64_MAX;  ///< as far as the file goes
+};
+
+/// Bytes that have arrived; the memory is read into again once the sink returns.
+struct ReadChunk {
+  std::size_t range = 0;             ///< which of the ranges
+  std::uint64_t offset = 0;          ///< in its file
+  std::span<const std::byte> bytes;
+};
+
+struct ReadReport {
+  std::uint64_t bytes = 0;
+  std::uint64_t buffered_bytes = 0;  ///< of ranges that direct I/O was refused for
+  base::Duration duration{};
+  [[nodiscard]] double bytes_per_s() const;
+};
+
+/// Reads ranges of files, several at once in turns (shards lie on different disks, or not), and hands each chunk over as it arrives: in no
+/// particular order. Where direct I/O is refused (some network and stacked file systems) it reads through the page cache, and where io_uring is, by
+/// threads; either is said once in the log. One thread: the one that opened it.
+class DirectReader {
+ public:
+  static constexpr std::size_t kMaxRanges = 4096;
+  /// Takes a chunk; an error ends the read. Called on the reading thread, and what it costs is time in which no new read begins for that slot only.
+  using Sink = std::function<base::Status(const ReadChunk&)>;
+
+  /// `memory`: settings.memory_bytes() at least, page-aligned (ReadMemory is), the caller's; must outlive the reader. `with_ring`: false reads
+  /// by threads as where io_uring is refused. Errors: invalid (settings out of range).
+  static base::Result<std::unique_ptr<DirectReader>> open(const ReadSettings& settings, std::span<std::byte> memory, bool with_ring = true);
+  ~DirectReader();
+  DirectReader(const DirectReader&) = delete;
+  DirectReader& operator=(const DirectReader&) = delete;
+
+  /// Blocking. Errors: not_found, denied, io (with file and place), invalid (no regular file, unaligned, too many ranges, or a file that was cut
+  /// short meanwhile), or the sink's. On an error nothing is written to the memory any more, and some chunks may have been handed over.
+  base::Result<ReadReport> read(const std::vector<ReadRange>& ranges, const Sink& sink);
+
+ private:
+  struct Impl;
+  explicit DirectReader(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace thaw::node

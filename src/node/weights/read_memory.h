@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "base/result.h"
+
+namespace thaw::node {
+
+/// Memory that direct reads may go to: page-aligned, in huge pages where the kernel gives them, so that pinning it is cheap.
+/// Owns the mapping.
+class ReadMemory {
+ public:
+  /// Errors: io (there is no memory).
+  static base::Result<ReadMemory> allocate(std::uint64_t bytes);
+
+  ReadMemory(ReadMemory&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+  ReadMemory& operator=(ReadMemory&&) = delete;
+  ReadMemory(const ReadMemory&) = delete;
+  ReadMemory& operator=(const ReadMemory&) = delete;
+  ~ReadMemory();
+
+  [[nodiscard]] std::span<std::byte> span() const { return bytes_; }
+
+ private:
+  explicit ReadMemory(std::span<std::byte> bytes) : bytes_(bytes) {}
+
+  std::span<std::byte> bytes_;
+};
+
+}  // namespace thaw::node
