@@ -17,6 +17,7 @@
 #include <fmt/format.h>
 
 #include "node/sandbox/clock.h"
+#include "node/sandbox/fd.h"
 #include "node/sandbox/files.h"
 
 namespace thaw::node {
@@ -42,7 +43,8 @@ std::uint64_t field(const std::string& path, std::string_view name) {
   if (!text.ok()) return 0;
   std::istringstream lines(*text);
   for (std::string line; std::getline(lines, line);)
-    if (line.starts_with(name) && line.size() > name.size() && line[name.size()] == ' ') return to_number(line.substr(name.size() + 1));
+    if (line.starts_with(name) && line.size() > name.size() && line[name.size()] == ' ')
+      return to_number(line.substr(name.size() + 1));
   return 0;
 }
 
@@ -73,7 +75,8 @@ std::string Cgroup::file(const std::string& controller, const std::string& name)
 }
 
 base::Status Cgroup::create() const {
-  for (const char* controller : {"memory", "cpu", "pids"}) THAW_RETURN_IF_ERROR(make_directories(host_->mount_of(controller) + path_, 0755));
+  for (const char* controller : {"memory", "cpu", "pids"})
+    THAW_RETURN_IF_ERROR(make_directories(host_->mount_of(controller) + path_, 0755));
   return {};
 }
 
@@ -85,12 +88,15 @@ base::Status Cgroup::add(pid_t pid) const {
   return {};
 }
 
-base::Status Cgroup::limit(const CgroupLimits& limits) const { return host_->unified() ? limit_v2(limits) : limit_v1(limits); }
+base::Status Cgroup::limit(const CgroupLimits& limits) const {
+  return host_->unified() ? limit_v2(limits) : limit_v1(limits);
+}
 
 base::Status Cgroup::limit_v1(const CgroupLimits& limits) const {
   const std::string memory = std::to_string(limits.memory_bytes);
   const std::string with_swap = file("memory", "memory.memsw.limit_in_bytes");
-  // The kernel wants memory <= memory + swap at every moment: raising begins with the sum (which is refused when lowering), lowering ends with it.
+  // The kernel wants memory <= memory + swap at every moment: raising begins with the sum (which is refused when
+  // lowering), lowering ends with it.
   const bool counts_swap = ::access(with_swap.c_str(), F_OK) == 0;
   const bool raised = counts_swap && write_control_file(with_swap, memory).ok();
   THAW_RETURN_IF_ERROR(write_control_file(file("memory", "memory.limit_in_bytes"), memory));
@@ -109,12 +115,28 @@ base::Status Cgroup::limit_v2(const CgroupLimits& limits) const {
   // Absent on a kernel without swap: then nothing can be swapped either.
   if (const std::string swap = file("memory", "memory.swap.max"); ::access(swap.c_str(), F_OK) == 0)
     THAW_RETURN_IF_ERROR(write_control_file(swap, "0"));
-  // One process of the engine gone means the engine is gone: the kernel then takes the whole group, and no half-dead replica is left.
+  // One process of the engine gone means the engine is gone: the kernel then takes the whole group, and no half-dead
+  // replica is left.
   if (const std::string group = file("memory", "memory.oom.group"); ::access(group.c_str(), F_OK) == 0)
     THAW_RETURN_IF_ERROR(write_control_file(group, "1"));
   THAW_RETURN_IF_ERROR(write_control_file(file("pids", "pids.max"), std::to_string(limits.pids)));
   if (!limits.cpus) return {};
   return write_control_file(file("cpu", "cpu.max"), fmt::format("{} {}", quota_us(*limits.cpus), kCpuPeriod_us));
+}
+
+base::Status Cgroup::reclaim(std::uint64_t bytes) const {
+  if (!host_->unified()) {
+    THAW_RETURN_IF_ERROR(write_control_file(file("memory", "memory.swappiness"), "0"));
+    return write_control_file(file("memory", "memory.force_empty"), "0");
+  }
+  const std::string path = file("memory", "memory.reclaim");
+  const Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!fd && errno == ENOENT)
+    return base::Error{base::ErrorKind::not_found, path + " does not exist: this takes Linux 5.19"};
+  if (!fd) return base::errno_error("cannot open " + path, errno);
+  const std::string text = std::to_string(bytes);
+  if (::write(fd.get(), text.data(), text.size()) >= 0 || errno == EAGAIN) return {};  // EAGAIN: it found less
+  return base::errno_error("cannot reclaim " + text + " bytes with " + path, errno);
 }
 
 std::uint64_t Cgroup::memory_bytes() const {
@@ -155,7 +177,8 @@ base::Status Cgroup::remove(base::Duration timeout) const {
       if (auto removed = remove_groups(hierarchy.mount + path_); !removed.ok()) status = removed;
     if (status.ok()) return status;
     if (now() >= until)
-      return base::Error{base::ErrorKind::timeout, fmt::format("{} (processes left: {})", status.error().message, fmt::join(pids(), " "))};
+      return base::Error{base::ErrorKind::timeout,
+                         fmt::format("{} (processes left: {})", status.error().message, fmt::join(pids(), " "))};
     kill_all();
     std::this_thread::sleep_for(kRemoveRetry);
   }

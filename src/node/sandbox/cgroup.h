@@ -41,10 +41,16 @@ class Cgroup {
   [[nodiscard]] std::vector<pid_t> pids() const;     ///< of all hierarchies, each once
   [[nodiscard]] bool exists() const;                 ///< in any hierarchy
 
+  /// Makes page cache that is charged to the group leave, also pages that processes map, in this group or another. v2
+  /// stops after about `bytes`, v1 takes all that can go. Nothing is swapped. What left is for the caller to count:
+  /// less than `bytes` is no error. Errors: not_found on a kernel without the call (v2 before 5.19).
+  [[nodiscard]] base::Status reclaim(std::uint64_t bytes) const;
+
   /// SIGKILL to every process in the group.
   void kill_all() const;
 
-  /// Removes the group and those below it, retrying while processes that were killed still leave. Fails with timeout, naming who is there.
+  /// Removes the group and those below it, retrying while processes that were killed still leave. Fails with timeout,
+  /// naming who is there.
   [[nodiscard]] base::Status remove(base::Duration timeout) const;
 
  private:

@@ -105,7 +105,8 @@ TEST(CgroupHost, V2PassesTheControllersDownToOurGroup) {
   EXPECT_EQ((*host)->parent_path("ab"), "/thaw/ab");
   const auto prepared = (*host)->prepare_parent("ab");
   ASSERT_TRUE(prepared.ok()) << prepared.error().message;
-  for (const char* group : {"", "/thaw", "/thaw/ab"}) EXPECT_EQ(fake.text(std::string(group) + "/cgroup.subtree_control"), "+memory +cpu +pids") << group;
+  for (const char* group : {"", "/thaw", "/thaw/ab"})
+    EXPECT_EQ(fake.text(std::string(group) + "/cgroup.subtree_control"), "+memory +cpu +pids") << group;
 }
 
 TEST(CgroupHost, V2ControllersThatAreRefusedNameTheRemedy) {
@@ -150,7 +151,8 @@ TEST(CgroupHost, ADelegatedGroupIsOursAndWeMoveIntoALeaf) {
 TEST(Cgroup, SetsLimitsOnV2) {
   FakeHost fake;
   fake.mount_v2("", "cpu memory pids");
-  for (const char* file : {"memory.max", "memory.swap.max", "memory.oom.group", "pids.max", "cpu.max"}) fake.add(std::string("/thaw/ab/b1/") + file);
+  for (const char* file : {"memory.max", "memory.swap.max", "memory.oom.group", "pids.max", "cpu.max"})
+    fake.add(std::string("/thaw/ab/b1/") + file);
   const auto host = fake.detect();
   ASSERT_TRUE(host.ok());
   const Cgroup group(*host, "/thaw/ab/b1");
@@ -162,14 +164,15 @@ TEST(Cgroup, SetsLimitsOnV2) {
   EXPECT_EQ(fake.text("/thaw/ab/b1/pids.max"), "100");
   EXPECT_EQ(fake.text("/thaw/ab/b1/cpu.max"), "150000 100000");
   fs::remove(fake.root() + "/thaw/ab/b1/memory.max");
-  EXPECT_FALSE(group.limit({.memory_bytes = 64 * kMiB, .pids = 100, .cpus = {}}).ok()) << "a limit that cannot be set is no limit";
+  EXPECT_FALSE(group.limit({.memory_bytes = 64 * kMiB, .pids = 100, .cpus = {}}).ok())
+      << "a limit that cannot be set is no limit";
 }
 
 TEST(Cgroup, SetsLimitsOnV1) {
   FakeHost fake;
   add_v1(fake);
-  for (const char* file : {"memory/t/memory.limit_in_bytes", "memory/t/memory.swappiness", "pids/t/pids.max", "cpu,cpuacct/t/cpu.cfs_quota_us",
-                           "cpu,cpuacct/t/cpu.cfs_period_us"})
+  for (const char* file : {"memory/t/memory.limit_in_bytes", "memory/t/memory.swappiness", "pids/t/pids.max",
+                           "cpu,cpuacct/t/cpu.cfs_quota_us", "cpu,cpuacct/t/cpu.cfs_period_us"})
     fake.add(std::string("/") + file);
   const auto host = fake.detect();
   ASSERT_TRUE(host.ok());
@@ -199,6 +202,22 @@ TEST(Cgroup, ReadsUsageAndOomKillsOnBoth) {
   EXPECT_EQ(old_style.memory_bytes(), 8192U);
   EXPECT_EQ(old_style.oom_kills(), 3U);
   EXPECT_EQ(Cgroup(*v1.detect(), "/absent").oom_kills(), 0U);
+}
+
+TEST(Cgroup, ReclaimsInTheWayOfEachVersionAndNeverSwaps) {
+  FakeHost v2;
+  v2.mount_v2("", "cpu memory pids");
+  EXPECT_EQ(Cgroup(*v2.detect(), "/t").reclaim(4096).error().kind, base::ErrorKind::not_found);
+  v2.add("/t/memory.reclaim");
+  EXPECT_TRUE(Cgroup(*v2.detect(), "/t").reclaim(4096).ok());
+  EXPECT_EQ(v2.text("/t/memory.reclaim"), "4096");
+  FakeHost v1;
+  add_v1(v1);
+  v1.add("/memory/t/memory.swappiness", "60");
+  v1.add("/memory/t/memory.force_empty");
+  EXPECT_TRUE(Cgroup(*v1.detect(), "/t").reclaim(4096).ok());
+  EXPECT_EQ(v1.text("/memory/t/memory.swappiness"), "0");
+  EXPECT_EQ(v1.text("/memory/t/memory.force_empty"), "0");
 }
 
 TEST(Cgroup, KillsThroughTheKernelsOwnFileOnV2) {
