@@ -1,76 +1,64 @@
 #include "node/weights/direct_reader.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cerrno>
+#include <map>
 #include <utility>
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include "node/sandbox/clock.h"
-#include "node/sandbox/fd.h"
+#include "node/weights/direct_file.h"
 #include "node/weights/read_queue.h"
+#include "node/weights/said_once.h"
 
 namespace thaw::node {
 namespace {
 
-constexpr std::uint64_t kAlignBytes = 4096;  // O_DIRECT wants the disk's block size, which is no more than this on Linux
-constexpr unsigned kMaxRestarts = 1000;      // of reads that the kernel interrupted or had no resources for
+constexpr unsigned kMaxRestarts =
+    1000;  // of one chunk, where the kernel was interrupted, lacked something for a moment or gave nothing
 
-constexpr std::uint64_t align_down(std::uint64_t bytes) { return bytes / kAlignBytes * kAlignBytes; }
-constexpr std::uint64_t align_up(std::uint64_t bytes) { return align_down(bytes + kAlignBytes - 1); }
+constexpr std::uint64_t align_down(std::uint64_t bytes) {
+  return bytes / kDirectAlignBytes * kDirectAlignBytes;
+}
+constexpr std::uint64_t align_up(std::uint64_t bytes) {
+  return align_down(bytes + kDirectAlignBytes - 1);
+}
 
-/// One range, open.
+/// One range, with something left to begin.
 struct Source {
-  std::string path;
-  Fd fd;
-  Fd refused;  ///< the direct descriptor of a file that was reopened: reads of it may be under way
-  bool direct = true;
+  std::size_t range = 0;
+  std::size_t file = 0;
   std::uint64_t next = 0;  ///< where the next chunk begins
   std::uint64_t end = 0;
 };
 
 /// A chunk under way.
 struct Slot {
-  std::size_t source = 0;
+  std::size_t range = 0;
+  std::size_t file = 0;
   std::uint64_t offset = 0;
   std::uint64_t wanted_bytes = 0;
-  std::uint64_t got_bytes = 0;
+  std::uint64_t got_bytes = 0;  ///< of them; what direct reads continue from is aligned
+  unsigned restarts = 0;
 };
 
-base::Error file_error(const std::string& what, const std::string& path, int number) {
-  base::Error error = base::errno_error(what + " " + path, number);
-  if (number == ENOENT || number == ENOTDIR) error.kind = base::ErrorKind::not_found;
-  if (number == EACCES || number == EPERM) error.kind = base::ErrorKind::denied;
-  return error;
-}
-
-bool refuses_direct(int number) { return number == EINVAL || number == EOPNOTSUPP; }
-
-base::Result<Source> open_source(const ReadRange& range) {
-  if (range.offset % kAlignBytes != 0)
-    return base::Error{base::ErrorKind::invalid, fmt::format("cannot read {} from byte {}: direct reads begin at multiples of {}", range.path, range.offset, kAlignBytes)};
-  Source source;
-  source.path = range.path;
-  constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
-  source.fd = Fd(::open(range.path.c_str(), kFlags | O_DIRECT));
-  if (!source.fd && refuses_direct(errno)) {
-    source.direct = false;
-    source.fd = Fd(::open(range.path.c_str(), kFlags));
-  }
-  if (!source.fd) return file_error("cannot open", range.path, errno);
-  struct stat status {};
-  if (::fstat(source.fd.get(), &status) != 0 || !S_ISREG(status.st_mode))
-    return base::Error{base::ErrorKind::invalid, "cannot read " + range.path + ": it is no regular file"};
-  const auto file_bytes = static_cast<std::uint64_t>(status.st_size);
-  source.next = std::min(range.offset, file_bytes);
-  source.end = source.next + std::min(range.bytes, file_bytes - source.next);
-  return source;
+base::Error bad_settings(const ReadSettings& settings) {
+  return {
+      base::ErrorKind::invalid,
+      fmt::format(
+          "cannot read in chunks of {} bytes, {} at once: a chunk is a multiple of {} up to {}, and there are 1 to {}",
+          settings.chunk_bytes, settings.depth, kDirectAlignBytes, ReadSettings::kMaxChunkBytes,
+          ReadSettings::kMaxDepth)};
 }
 
 }  // namespace
+
+bool ReadSettings::in_range() const {
+  return chunk_bytes >= kMinChunkBytes && chunk_bytes <= kMaxChunkBytes && chunk_bytes % kDirectAlignBytes == 0 &&
+         depth >= 1 && depth <= kMaxDepth;
+}
 
 double ReadReport::bytes_per_s() const {
   const double seconds = base::to_s(duration);
@@ -81,154 +69,194 @@ struct DirectReader::Impl {
   ReadSettings settings;
   ReadSlots memory;
   std::unique_ptr<ReadQueue> queue;
-  bool told_buffered = false;
+  bool lost = false;  ///< reads are under way that nobody can wait for
 
   // Of one read().
+  std::vector<DirectFile> files;
   std::vector<Source> sources;
   std::vector<Slot> slots;
   std::size_t turn = 0;
   unsigned in_flight = 0;
-  unsigned restarts = 0;
   ReadReport report;
 
   base::Status open_sources(const std::vector<ReadRange>& ranges);
+  /// The next chunk of the next range in turn; false when all have begun.
   bool begin_next(unsigned slot);
   void begin(unsigned slot);
-  base::Status go_buffered(Source& source, const std::string& why);
+  base::Status begin_again(unsigned slot, const base::Error& reason);
+  base::Result<ReadCompletion> wait();
   /// One read has ended: begins the rest of its chunk, or hands it over and begins the next.
   base::Status take(const ReadCompletion& completion, const Sink& sink);
   base::Status take_failed(const ReadCompletion& completion);
+  base::Status take_short(unsigned slot, std::uint64_t got_bytes);
   base::Status run(const Sink& sink);
   void drain();
 };
 
 base::Status DirectReader::Impl::open_sources(const std::vector<ReadRange>& ranges) {
-  if (ranges.size() > kMaxRanges) return base::Error{base::ErrorKind::invalid, fmt::format("cannot read {} ranges at once; {} at most", ranges.size(), kMaxRanges)};
-  sources.clear();
-  for (const ReadRange& range : ranges) {
-    THAW_ASSIGN_OR_RETURN(Source source, open_source(range));
-    if (!source.direct) THAW_RETURN_IF_ERROR(go_buffered(source, "its file system refuses direct I/O"));
-    sources.push_back(std::move(source));
+  if (ranges.size() > kMaxRanges)
+    return base::Error{base::ErrorKind::invalid,
+                       fmt::format("cannot read {} ranges at once; {} at most", ranges.size(), kMaxRanges)};
+  std::map<std::string, std::size_t> opened;  // many ranges may lie in one file
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    const ReadRange& range = ranges[i];
+    if (range.offset % kDirectAlignBytes != 0)
+      return base::Error{base::ErrorKind::invalid,
+                         fmt::format("cannot read {} from byte {}: direct reads begin at multiples of {}", range.path,
+                                     range.offset, kDirectAlignBytes)};
+    const auto [found, is_new] = opened.try_emplace(range.path, files.size());
+    if (is_new) {
+      THAW_ASSIGN_OR_RETURN(DirectFile file, DirectFile::open(range.path));
+      files.push_back(std::move(file));
+    }
+    const std::uint64_t file_bytes = files[found->second].bytes();
+    const std::uint64_t begin = std::min(range.offset, file_bytes);
+    const std::uint64_t bytes = std::min(range.bytes, file_bytes - begin);
+    if (bytes > 0) sources.push_back({i, found->second, begin, begin + bytes});
   }
-  return {};
-}
-
-base::Status DirectReader::Impl::go_buffered(Source& source, const std::string& why) {
-  if (!told_buffered) spdlog::warn("{} is read through the page cache, which is slower: {}", source.path, why);
-  told_buffered = true;
-  if (source.direct) source.refused = std::exchange(source.fd, Fd());
-  if (!source.fd) source.fd = Fd(::open(source.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!source.fd) return file_error("cannot open", source.path, errno);
-  source.direct = false;
-  ::posix_fadvise(source.fd.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
   return {};
 }
 
 bool DirectReader::Impl::begin_next(unsigned slot) {
-  for (std::size_t tried = 0; tried < sources.size(); ++tried) {
-    const std::size_t index = turn++ % sources.size();
-    Source& source = sources[index];
-    if (source.next == source.end) continue;
-    slots[slot] = {index, source.next, std::min(settings.chunk_bytes, source.end - source.next), 0};
-    source.next += slots[slot].wanted_bytes;
-    begin(slot);
-    return true;
-  }
-  return false;
+  if (sources.empty()) return false;
+  turn = turn < sources.size() ? turn : 0;
+  Source& source = sources[turn];
+  slots[slot] = {
+      source.range, source.file, source.next, std::min(settings.chunk_bytes, source.end - source.next), 0, 0};
+  source.next += slots[slot].wanted_bytes;
+  if (source.next == source.end)
+    sources.erase(sources.begin() + static_cast<std::ptrdiff_t>(turn));
+  else
+    ++turn;
+  begin(slot);
+  return true;
 }
 
 void DirectReader::Impl::begin(unsigned slot) {
   const Slot& at = slots[slot];
   // Whole blocks, also where the file ends within one: the read is short then.
   const std::uint64_t bytes = align_up(at.wanted_bytes) - at.got_bytes;
-  queue->begin(slot, at.got_bytes, sources[at.source].fd.get(), at.offset + at.got_bytes, bytes);
+  queue->begin(slot, at.got_bytes, files[at.file].fd(), at.offset + at.got_bytes, bytes);
   ++in_flight;
 }
 
-base::Status DirectReader::Impl::take_failed(const ReadCompletion& completion) {
-  Source& source = sources[slots[completion.slot].source];
-  const int number = static_cast<int>(-completion.result);
-  if (refuses_direct(number) && source.direct) {
-    THAW_RETURN_IF_ERROR(go_buffered(source, "the disk refuses direct reads of this alignment"));
-  } else {
-    // Refused again: it was asked for before the file was reopened.
-    const bool passes = number == EINTR || number == EAGAIN || refuses_direct(number);
-    if (!passes || ++restarts > kMaxRestarts)
-      return file_error(fmt::format("cannot read from byte {} of", slots[completion.slot].offset), source.path, number);
-  }
-  begin(completion.slot);
+base::Status DirectReader::Impl::begin_again(unsigned slot, const base::Error& reason) {
+  if (++slots[slot].restarts > kMaxRestarts) return reason;
+  begin(slot);
   return {};
+}
+
+base::Status DirectReader::Impl::take_failed(const ReadCompletion& completion) {
+  const Slot& slot = slots[completion.slot];
+  DirectFile& file = files[slot.file];
+  const int number = static_cast<int>(-completion.result);
+  const base::Error error =
+      file_error(fmt::format("cannot read from byte {} of", slot.offset + slot.got_bytes), file.path(), number);
+  if (refuses_direct(number) && file.direct()) file.go_buffered("its disk refuses direct reads of this alignment");
+  // Refused again: it was begun before the file was no longer read directly.
+  const bool passes = number == EINTR || number == EAGAIN || refuses_direct(number);
+  return passes ? begin_again(completion.slot, error) : base::Status(error);
+}
+
+base::Status DirectReader::Impl::take_short(unsigned slot_index, std::uint64_t got_bytes) {
+  Slot& slot = slots[slot_index];
+  const DirectFile& file = files[slot.file];
+  const std::uint64_t kept_bytes = file.direct() ? align_down(got_bytes) : got_bytes;
+  const bool came_on = kept_bytes > slot.got_bytes;
+  slot.got_bytes = std::max(slot.got_bytes, kept_bytes);
+  if (came_on) {
+    begin(slot_index);
+    return {};
+  }
+  const std::uint64_t bytes_now = file.bytes_now();
+  if (bytes_now < slot.offset + slot.wanted_bytes)
+    return base::Error{base::ErrorKind::invalid,
+                       fmt::format("{} was cut short to {} bytes while it was read", file.path(), bytes_now)};
+  return begin_again(slot_index, {base::ErrorKind::io, fmt::format("cannot read from byte {} of {}: nothing comes",
+                                                                   slot.offset + got_bytes, file.path())});
 }
 
 base::Status DirectReader::Impl::take(const ReadCompletion& completion, const Sink& sink) {
   if (completion.result < 0) return take_failed(completion);
-  Slot& slot = slots[completion.slot];
-  const Source& source = sources[slot.source];
+  const Slot& slot = slots[completion.slot];
   const std::uint64_t got = slot.got_bytes + static_cast<std::uint64_t>(completion.result);
-  if (got < slot.wanted_bytes) {
-    if (align_down(got) <= slot.got_bytes)
-      return base::Error{base::ErrorKind::invalid, fmt::format("{} was cut short while it was read, at byte {}", source.path, slot.offset + got)};
-    slot.got_bytes = align_down(got);
-    begin(completion.slot);
-    return {};
-  }
+  if (got < slot.wanted_bytes) return take_short(completion.slot, got);
   report.bytes += slot.wanted_bytes;
-  if (!source.direct) report.buffered_bytes += slot.wanted_bytes;
-  THAW_RETURN_IF_ERROR(sink({slot.source, slot.offset, memory[completion.slot].first(slot.wanted_bytes)}));
+  if (!files[slot.file].direct()) report.buffered_bytes += slot.wanted_bytes;
+  THAW_RETURN_IF_ERROR(sink({slot.range, slot.offset, memory[completion.slot].first(slot.wanted_bytes)}));
   begin_next(completion.slot);
   return {};
+}
+
+base::Result<ReadCompletion> DirectReader::Impl::wait() {
+  auto completion = queue->wait();
+  if (completion.ok())
+    --in_flight;
+  else
+    lost = true;
+  return completion;
 }
 
 base::Status DirectReader::Impl::run(const Sink& sink) {
   for (unsigned slot = 0; slot < settings.depth && begin_next(slot); ++slot) {
   }
   while (in_flight > 0) {
-    THAW_ASSIGN_OR_RETURN(const ReadCompletion completion, queue->wait());
-    --in_flight;
+    THAW_ASSIGN_OR_RETURN(const ReadCompletion completion, wait());
     THAW_RETURN_IF_ERROR(take(completion, sink));
   }
   return {};
 }
 
 void DirectReader::Impl::drain() {
-  while (in_flight > 0 && queue->wait().ok()) --in_flight;
+  while (in_flight > 0 && !lost) (void)wait();
 }
 
 DirectReader::DirectReader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 DirectReader::~DirectReader() = default;
 
-base::Result<std::unique_ptr<DirectReader>> DirectReader::open(const ReadSettings& settings, std::span<std::byte> memory, bool with_ring) {
-  const bool chunk_fits = settings.chunk_bytes >= ReadSettings::kMinChunkBytes && settings.chunk_bytes <= ReadSettings::kMaxChunkBytes;
-  if (!chunk_fits || settings.chunk_bytes % kAlignBytes != 0 || settings.depth == 0 || settings.depth > ReadSettings::kMaxDepth)
-    return base::Error{base::ErrorKind::invalid, fmt::format("cannot read in chunks of {} bytes, {} at once: a chunk is a multiple of {} up to {}, and there are 1 to {}",
-                                                             settings.chunk_bytes, settings.depth, kAlignBytes, ReadSettings::kMaxChunkBytes, ReadSettings::kMaxDepth)};
-  if (memory.size() < settings.memory_bytes() || reinterpret_cast<std::uintptr_t>(memory.data()) % kAlignBytes != 0)
-    return base::Error{base::ErrorKind::invalid, fmt::format("the memory to read into must be {} page-aligned bytes", settings.memory_bytes())};
+base::Result<std::unique_ptr<DirectReader>> DirectReader::open(const ReadSettings& settings,
+                                                               std::span<std::byte> memory, bool with_ring) {
+  return open_with(settings, memory, [with_ring](const ReadSlots& slots) -> base::Result<std::unique_ptr<ReadQueue>> {
+    if (!with_ring) return make_thread_queue(slots);
+    auto ring = make_ring_queue(slots);
+    if (ring.ok()) return ring;
+    if (first_time_said("reads by threads"))
+      spdlog::warn("weights are read by threads, which is slower: {}; `thaw doctor` has the remedy",
+                   ring.error().message);
+    return make_thread_queue(slots);
+  });
+}
 
+base::Result<std::unique_ptr<DirectReader>> DirectReader::open_with(const ReadSettings& settings,
+                                                                    std::span<std::byte> memory,
+                                                                    const MakeQueue& make_queue) {
+  if (!settings.in_range()) return bad_settings(settings);
+  if (memory.size() < settings.memory_bytes() ||
+      reinterpret_cast<std::uintptr_t>(memory.data()) % kDirectAlignBytes != 0)
+    return base::Error{base::ErrorKind::invalid,
+                       fmt::format("the memory to read into must be {} page-aligned bytes", settings.memory_bytes())};
   auto impl = std::make_unique<Impl>();
   impl->settings = settings;
   impl->slots.resize(settings.depth);
-  for (std::uint32_t i = 0; i < settings.depth; ++i) impl->memory.push_back(memory.subspan(i * settings.chunk_bytes, settings.chunk_bytes));
-  if (with_ring) {
-    auto ring = make_ring_queue(impl->memory);
-    if (ring.ok())
-      impl->queue = std::move(ring).value();
-    else
-      spdlog::warn("weights are read by threads, which is slower: {}; `thaw doctor` has the remedy", ring.error().message);
-  }
-  if (!impl->queue) impl->queue = make_thread_queue(impl->memory);
+  for (std::uint32_t i = 0; i < settings.depth; ++i)
+    impl->memory.push_back(memory.subspan(i * settings.chunk_bytes, settings.chunk_bytes));
+  THAW_ASSIGN_OR_RETURN(impl->queue, make_queue(impl->memory));
   return std::unique_ptr<DirectReader>(new DirectReader(std::move(impl)));
 }
 
 base::Result<ReadReport> DirectReader::read(const std::vector<ReadRange>& ranges, const Sink& sink) {
+  if (impl_->lost)
+    return base::Error{
+        base::ErrorKind::internal,
+        "cannot read: this reader has lost track of an earlier read; open another one, with other memory"};
   const base::TimePoint begun = now();
   impl_->report = {};
   impl_->turn = 0;
-  impl_->restarts = 0;
   base::Status status = impl_->open_sources(ranges);
   if (status.ok()) status = impl_->run(sink);
   impl_->drain();  // after an error: the caller's memory is the caller's again
   impl_->sources.clear();
+  impl_->files.clear();
   if (!status.ok()) return status.error();
   impl_->report.duration = now() - begun;
   return impl_->report;

@@ -11,10 +11,12 @@
 #include "base/result.h"
 #include "base/time.h"
 
-/// The problem: weights on their way to a device's memory gain nothing from the page cache; copying them there costs processor time and pushes
-/// out what is of use. Read straight from the disk (O_DIRECT) into memory that the caller owns, with many large reads under way at once, they
-/// come at the rate of the disk.
+/// The problem: weights on their way to a device's memory gain nothing from the page cache; copying them there costs
+/// processor time and pushes out what is of use. Read straight from the disk (O_DIRECT) into memory that the caller
+/// owns, with many large reads under way at once, they come at the rate of the disk.
 namespace thaw::node {
+
+class ReadQueue;
 
 /// How a disk is read best. disk_calibration.h finds out.
 struct ReadSettings {
@@ -26,6 +28,7 @@ struct ReadSettings {
   std::uint32_t depth = 8;                 ///< reads under way at once
 
   [[nodiscard]] std::uint64_t memory_bytes() const { return chunk_bytes * depth; }
+  [[nodiscard]] bool in_range() const;
   bool operator==(const ReadSettings&) const = default;
 };
 
@@ -38,8 +41,8 @@ struct ReadRange {
 
 /// Bytes that have arrived; the memory is read into again once the sink returns.
 struct ReadChunk {
-  std::size_t range = 0;             ///< which of the ranges
-  std::uint64_t offset = 0;          ///< in its file
+  std::size_t range = 0;     ///< which of the ranges
+  std::uint64_t offset = 0;  ///< in its file
   std::span<const std::byte> bytes;
 };
 
@@ -50,24 +53,35 @@ struct ReadReport {
   [[nodiscard]] double bytes_per_s() const;
 };
 
-/// Reads ranges of files, several at once in turns (shards lie on different disks, or not), and hands each chunk over as it arrives: in no
-/// particular order. Where direct I/O is refused (some network and stacked file systems) it reads through the page cache, and where io_uring is, by
-/// threads; either is said once in the log. One thread: the one that opened it.
+/// Reads ranges of files, several at once in turns (shards lie on different disks, or not), and hands each chunk over
+/// as it arrives: in no particular order. Where direct I/O is refused (some network and stacked file systems) it reads
+/// through the page cache, and where io_uring is, by threads; either is said once in the log, not once for each load.
+/// One thread: the one that opened it.
 class DirectReader {
  public:
   static constexpr std::size_t kMaxRanges = 4096;
-  /// Takes a chunk; an error ends the read. Called on the reading thread, and what it costs is time in which no new read begins for that slot only.
+  /// Takes a chunk; an error ends the read. Called on the reading thread, and what it costs is time in which no new
+  /// read begins for that slot only.
   using Sink = std::function<base::Status(const ReadChunk&)>;
 
-  /// `memory`: settings.memory_bytes() at least, page-aligned (ReadMemory is), the caller's; must outlive the reader. `with_ring`: false reads
-  /// by threads as where io_uring is refused. Errors: invalid (settings out of range).
-  static base::Result<std::unique_ptr<DirectReader>> open(const ReadSettings& settings, std::span<std::byte> memory, bool with_ring = true);
+  /// `memory`: settings.memory_bytes() at least, page-aligned (ReadMemory is), the caller's; must outlive the reader.
+  /// `with_ring`: false reads by threads as where io_uring is refused. Errors: invalid (settings out of range).
+  static base::Result<std::unique_ptr<DirectReader>> open(const ReadSettings& settings, std::span<std::byte> memory,
+                                                          bool with_ring = true);
+  /// Makes what carries the reads out, given the memory of each slot; how tests put failures in.
+  using MakeQueue = std::function<base::Result<std::unique_ptr<ReadQueue>>(const std::vector<std::span<std::byte>>&)>;
+  static base::Result<std::unique_ptr<DirectReader>> open_with(const ReadSettings& settings,
+                                                               std::span<std::byte> memory,
+                                                               const MakeQueue& make_queue);
   ~DirectReader();
   DirectReader(const DirectReader&) = delete;
   DirectReader& operator=(const DirectReader&) = delete;
 
-  /// Blocking. Errors: not_found, denied, io (with file and place), invalid (no regular file, unaligned, too many ranges, or a file that was cut
-  /// short meanwhile), or the sink's. On an error nothing is written to the memory any more, and some chunks may have been handed over.
+  /// Blocking. Errors: not_found, denied, io (with file and place), invalid (no regular file, unaligned, too many
+  /// ranges, or a file that was cut short meanwhile), or the sink's. On an error nothing is written to the memory any
+  /// more, and some chunks may have been handed over; but where the kernel does not even say when reads end ("cannot
+  /// wait for reads"), the memory is lost to it and the reader good for nothing more. Ranges of one path share a
+  /// descriptor.
   base::Result<ReadReport> read(const std::vector<ReadRange>& ranges, const Sink& sink);
 
  private:

@@ -9,11 +9,11 @@
 
 namespace thaw::node {
 
-/// Memory that direct reads may go to: page-aligned, in huge pages where the kernel gives them, so that pinning it is cheap.
-/// Owns the mapping.
+/// Memory that direct reads may go to: aligned to huge pages, and in them where the kernel gives them, so that pinning
+/// it is cheap. Owns the mapping.
 class ReadMemory {
  public:
-  /// Errors: io (there is no memory).
+  /// Errors: io (there is no memory), invalid (0 bytes, or more than an address space has).
   static base::Result<ReadMemory> allocate(std::uint64_t bytes);
 
   ReadMemory(ReadMemory&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}

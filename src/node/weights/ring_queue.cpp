@@ -2,16 +2,21 @@
 
 #include <array>
 #include <cerrno>
+#include <thread>
 
 #include <spdlog/spdlog.h>
 
 #include "node/weights/read_queue.h"
+#include "node/weights/said_once.h"
 
 namespace thaw::node {
 namespace {
 
-// Completions are taken when this thread asks for them (6.1, 5.19), and not by interrupting it; plain where the kernel knows neither.
-constexpr std::array<unsigned, 3> kSetupFlags{IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_COOP_TASKRUN, 0U};
+// Completions are taken when this thread asks for them (6.1, 5.19), and not by interrupting it; plain where the kernel
+// knows neither.
+constexpr std::array<unsigned, 3> kSetupFlags{IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+                                              IORING_SETUP_COOP_TASKRUN, 0U};
+constexpr unsigned kMaxWithoutResources = 1000;  // times that the kernel may lack memory for a request, in a row
 
 class RingQueue : public ReadQueue {
  public:
@@ -32,7 +37,10 @@ class RingQueue : public ReadQueue {
     buffers.reserve(slots_.size());
     for (const auto& slot : slots_) buffers.push_back({slot.data(), slot.size()});
     registered_ = io_uring_register_buffers(&ring_, buffers.data(), static_cast<unsigned>(buffers.size())) == 0;
-    if (!registered_) spdlog::info("buffers for direct reads are not registered, which costs some processor time; raise the limit on locked memory (ulimit -l)");
+    if (!registered_ && first_time_said("unregistered buffers"))
+      spdlog::info(
+          "buffers for direct reads are not registered, which costs some processor time; raise the limit on locked "
+          "memory (ulimit -l)");
     return {};
   }
 
@@ -48,16 +56,20 @@ class RingQueue : public ReadQueue {
   }
 
   base::Result<ReadCompletion> wait() override {
-    int status = 0;
-    do {
-      status = io_uring_submit_and_wait(&ring_, 1);
-    } while (status == -EINTR || status == -EAGAIN);
-    io_uring_cqe* completion = nullptr;
-    if (status >= 0) status = io_uring_peek_cqe(&ring_, &completion);
-    if (status < 0) return base::errno_error("cannot wait for reads", -status);
-    const ReadCompletion ended{static_cast<unsigned>(io_uring_cqe_get_data64(completion)), completion->res};
-    io_uring_cqe_seen(&ring_, completion);
-    return ended;
+    unsigned without_resources = 0;
+    for (;;) {
+      // Interrupted, it may have submitted and say so without having waited.
+      const int status = io_uring_submit_and_wait(&ring_, 1);
+      if (status == -EAGAIN && ++without_resources <= kMaxWithoutResources)
+        std::this_thread::yield();
+      else if (status < 0 && status != -EINTR)
+        return base::errno_error("cannot wait for reads", -status);
+      io_uring_cqe* completion = nullptr;
+      if (io_uring_peek_cqe(&ring_, &completion) != 0) continue;
+      const ReadCompletion ended{static_cast<unsigned>(io_uring_cqe_get_data64(completion)), completion->res};
+      io_uring_cqe_seen(&ring_, completion);
+      return ended;
+    }
   }
 
  private:
