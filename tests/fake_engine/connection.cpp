@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include "server.h"
 
@@ -17,7 +18,7 @@ constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 void Server::serve_input(Connection& c) {
   std::size_t used = 0;
   c.serving = true;
-  while (!c.closed && !c.close_when_flushed && !c.answer) {
+  while (!c.closed && !c.close_when_flushed && !c.answer && c.late_reply.empty() && !c.hung) {
     Request request;
     const Parse parsed = parse_request(std::string_view(c.in).substr(used), request);
     if (parsed == Parse::incomplete) {
@@ -52,7 +53,11 @@ void Server::handle(Connection& c, const Request& request) {
   if (!ready_for_good_) ready_for_good_ = ready();
   if (request.target == "/fake/stats") return reply(c, 200, stats_body(), keep);
   if (!ready_for_good_) return reply(c, 503, error_body(503, "Loading model"), keep);
+  if (const auto slept = sleeper_.handle(request)) return reply_later(c, *slept, keep);
   if (request.method == "POST") {
+    if (sleeper_.asleep()) return reply(c, 503, error_body(503, "asleep"), keep);
+    if (sleeper_.lost_weights()) return reply(c, 200, R"({"choices":[{"text":"#%&!"}]})", keep);
+    model_.read();
     if (request.target == "/v1/chat/completions") return begin_answer(c, request, Endpoint::chat);
     if (request.target == "/v1/completions") return begin_answer(c, request, Endpoint::completion);
     if (request.target == "/v1/embeddings") {
@@ -65,6 +70,17 @@ void Server::handle(Connection& c, const Request& request) {
     if (request.target == "/v1/models") return reply(c, 200, models_body(options_), keep);
   }
   reply(c, 404, error_body(404, "File Not Found"), keep);
+}
+
+void Server::reply_later(Connection& c, const Sleeper::Reply& late, bool keep_alive) {
+  if (late.hang) {
+    c.hung = true;
+    return;
+  }
+  if (late.delay_ms <= 0) return reply(c, late.status, late.body, keep_alive);
+  c.late_reply = make_response(late.status, kJson, late.body, keep_alive);
+  c.keep_alive = keep_alive;
+  schedule(c, late.delay_ms);
 }
 
 void Server::begin_answer(Connection& c, const Request& request, Endpoint endpoint) {
@@ -84,6 +100,12 @@ void Server::begin_answer(Connection& c, const Request& request, Endpoint endpoi
 /// One step of an answer: an error, a whole answer, or a stream's next tokens.
 void Server::step(Connection& c) {
   if (c.hung) return;
+  if (!c.late_reply.empty()) {
+    c.out += std::exchange(c.late_reply, {});
+    c.close_when_flushed = !c.keep_alive;
+    flush(c);
+    if (c.closed) return;
+  }
   if (!c.answer) return serve_input(c);  // a pipelined request had to wait for the answer before it
   const Behaviour& behaviour = c.answer->behaviour();
   if (behaviour.when == Behaviour::When::start && meet_trouble(c)) return;

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <fstream>
 #include <unistd.h>
-#include <vector>
 
 #include "options.h"
 #include "server.h"
@@ -56,7 +55,6 @@ int run(const Options& options) {
     return 1;
   }
   if (!model_is_readable(options)) return 1;
-  std::vector<char> held(static_cast<std::size_t>(options.alloc_mib) << 20, 'x');
   Server server(options);
   if (!server.listen()) return 1;
   std::fprintf(stderr, "fake-engine: listening on %s\n", options.host.c_str());

@@ -68,6 +68,11 @@ Options parse_options(int argc, char** argv) {
     else if (flag == "--fake-exit-after-requests") options.exit_after_requests = reader.number<std::int64_t>();
     else if (flag == "--fake-ignore-sigterm") options.ignore_sigterm = true;
     else if (flag == "--fake-alloc-mib") options.alloc_mib = reader.number<std::int64_t>();
+    else if (flag == "--fake-map-model") options.map_model = true;
+    else if (flag == "--fake-sleep") {
+      options.sleep_kind = reader.text();
+      if (options.sleep_kind != "vllm" && options.sleep_kind != "sglang") refuse(flag);
+    }
     else if (flag.substr(0, 7) == "--fake-") refuse(flag);
   }
   return options;

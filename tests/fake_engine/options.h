@@ -22,6 +22,8 @@ namespace thaw::fake_engine {
 ///     --fake-exit-after-requests N exits with status 1 once N requests were answered
 ///     --fake-ignore-sigterm        SIGTERM does nothing
 ///     --fake-alloc-mib N           holds N MiB of touched memory before it is ready
+///     --fake-map-model             maps the model file as llama.cpp does, and reads all of it at the start and for every answer
+///     --fake-sleep vllm|sglang     has that engine's calls for sleeping (sleep.h), which give the memory of --fake-alloc-mib back
 struct Options {
   std::string host = "127.0.0.1";   ///< a path ending in .sock is a Unix socket
   std::uint16_t port = 8080;
@@ -44,6 +46,8 @@ struct Options {
   std::int64_t exit_after_requests = 0;
   bool ignore_sigterm = false;
   std::int64_t alloc_mib = 0;
+  bool map_model = false;
+  std::string sleep_kind;           ///< "vllm", "sglang"; empty: none
 };
 
 /// Ends the process with a message when a --fake flag has no proper value.

@@ -56,7 +56,11 @@ int listen_tcp(const std::string& host, std::uint16_t port) {
 }  // namespace
 
 Server::Server(const Options& options)
-    : options_(options), ready_at_(Clock::now() + std::chrono::milliseconds(options.start_delay_ms)), epoll_(::epoll_create1(EPOLL_CLOEXEC)) {}
+    : options_(options),
+      sleeper_(options),
+      model_(options.map_model ? options.model_path : std::string()),
+      ready_at_(Clock::now() + std::chrono::milliseconds(options.start_delay_ms)),
+      epoll_(::epoll_create1(EPOLL_CLOEXEC)) {}
 
 Server::~Server() {
   for (const auto& connection : connections_) {

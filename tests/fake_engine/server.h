@@ -10,7 +10,9 @@
 
 #include "answers.h"
 #include "http.h"
+#include "mapped_model.h"
 #include "options.h"
+#include "sleep.h"
 
 namespace thaw::fake_engine {
 
@@ -41,6 +43,7 @@ struct Connection {
   bool begun = false;                 ///< a stream's head is out
   bool hung = false;
   std::string stream_head;
+  std::string late_reply;             ///< goes out when its timer is due
   std::int64_t next_token = 0;
   std::uint64_t timer = 0;            ///< number of the timer that counts; older ones are stale
   bool queued = false;                ///< in Server::ready_
@@ -76,6 +79,7 @@ class Server {
   void serve_input(Connection& c);
   void handle(Connection& c, const Request& request);
   void reply(Connection& c, int status, std::string_view body, bool keep_alive);
+  void reply_later(Connection& c, const Sleeper::Reply& reply, bool keep_alive);
   void begin_answer(Connection& c, const Request& request, Endpoint endpoint);
   void step(Connection& c);
   bool step_stream(Connection& c);
@@ -92,6 +96,8 @@ class Server {
   };
 
   const Options& options_;
+  Sleeper sleeper_;
+  MappedModel model_;
   Clock::time_point ready_at_;
   bool ready_for_good_ = false;
   int epoll_ = -1;

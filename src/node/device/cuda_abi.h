@@ -154,10 +154,11 @@ struct nvmlMemory_t {
   unsigned long long free;
   unsigned long long used;
 };
+constexpr unsigned long long kNvmlValueNotAvailable = ~0ULL;
 /// nvmlProcessInfo_v2_t, which nvmlDeviceGetComputeRunningProcesses_v3 fills.
 struct nvmlProcessInfo_t {
   unsigned int pid;
-  unsigned long long usedGpuMemory;
+  unsigned long long usedGpuMemory;  ///< kNvmlValueNotAvailable where the driver does not say
   unsigned int gpuInstanceId;
   unsigned int computeInstanceId;
 };

@@ -39,11 +39,14 @@ class Nvml {
   base::Result<std::vector<GpuInfo>> devices() const;
   base::Result<std::uint32_t> minor_of(std::uint32_t index) const;
   base::Result<bool> has_compute_process(std::uint32_t index, pid_t pid) const;
+  /// Device memory of these processes together. Fails with unavailable where NVML does not say (in some containers and virtual machines).
+  base::Result<std::uint64_t> process_bytes(std::uint32_t index, const std::vector<pid_t>& pids) const;
   [[nodiscard]] std::string driver_version() const;  ///< "550.54.15", empty when NVML does not say
 
  private:
   explicit Nvml(SharedLibrary library) : library_(std::move(library)) {}
   base::Result<cuda_abi::nvmlDevice_t> handle(std::uint32_t index) const;
+  base::Result<std::vector<cuda_abi::nvmlProcessInfo_t>> compute_processes(std::uint32_t index) const;
   [[nodiscard]] base::Error failure(const std::string& call, cuda_abi::nvmlReturn_t code) const;
 
   SharedLibrary library_;

@@ -25,16 +25,6 @@ wire::DeviceInfo cpu_device(const AgentConfig& config) {
   return device;
 }
 
-/// N of "cudaN".
-std::optional<std::uint32_t> cuda_index(const base::DeviceId& device) {
-  const std::string& id = device.str();
-  if (!id.starts_with("cuda")) return std::nullopt;
-  std::uint32_t index = 0;
-  const auto [end, error] = std::from_chars(id.data() + 4, id.data() + id.size(), index);
-  if (error != std::errc() || end != id.data() + id.size()) return std::nullopt;
-  return index;
-}
-
 }  // namespace
 
 std::vector<wire::DeviceInfo> find_devices(const AgentConfig& config, const CudaLibraries& libraries) {
@@ -50,6 +40,15 @@ std::vector<wire::DeviceInfo> find_devices(const AgentConfig& config, const Cuda
     devices.push_back(std::move(device));
   }
   return devices;
+}
+
+std::optional<std::uint32_t> cuda_index(const base::DeviceId& device) {
+  const std::string& id = device.str();
+  if (!id.starts_with("cuda")) return std::nullopt;
+  std::uint32_t index = 0;
+  const auto [end, error] = std::from_chars(id.data() + 4, id.data() + id.size(), index);
+  if (error != std::errc() || end != id.data() + id.size()) return std::nullopt;
+  return index;
 }
 
 std::vector<std::string> device_nodes(const base::DeviceId& device, const CudaLibraries& libraries) {

@@ -2,6 +2,8 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +20,9 @@ namespace thaw::node {
 /// cpu0's budget: AgentConfig::cpu_memory_bytes, else 80% of the memory that thaw may use (the host's, or its own cgroup's limit).
 /// A CUDA device's budget: its memory minus AgentConfig::cuda_reserve_bytes.
 std::vector<wire::DeviceInfo> find_devices(const AgentConfig& config, const CudaLibraries& libraries = {});
+
+/// N of "cudaN"; nothing for other devices.
+std::optional<std::uint32_t> cuda_index(const base::DeviceId& device);
 
 /// Device files that a sandbox needs for this device, those of them that exist. Empty for a CPU.
 std::vector<std::string> device_nodes(const base::DeviceId& device, const CudaLibraries& libraries = {});

@@ -73,7 +73,7 @@ base::Result<std::uint32_t> Nvml::minor_of(std::uint32_t index) const {
   return minor;
 }
 
-base::Result<bool> Nvml::has_compute_process(std::uint32_t index, pid_t pid) const {
+base::Result<std::vector<nvmlProcessInfo_t>> Nvml::compute_processes(std::uint32_t index) const {
   THAW_ASSIGN_OR_RETURN(const auto get, library_.find<nvmlDeviceGetComputeRunningProcesses_v3_t>(
                                              "nvmlDeviceGetComputeRunningProcesses_v3"));
   THAW_ASSIGN_OR_RETURN(const nvmlDevice_t device, handle(index));
@@ -87,9 +87,26 @@ base::Result<bool> Nvml::has_compute_process(std::uint32_t index, pid_t pid) con
     }
     if (code != kNvmlSuccess) return failure("nvmlDeviceGetComputeRunningProcesses", code);
     processes.resize(std::min<std::size_t>(count, processes.size()));
-    return std::any_of(processes.begin(), processes.end(),
-                       [pid](const nvmlProcessInfo_t& process) { return process.pid == static_cast<unsigned int>(pid); });
+    return processes;
   }
+}
+
+base::Result<bool> Nvml::has_compute_process(std::uint32_t index, pid_t pid) const {
+  THAW_ASSIGN_OR_RETURN(const auto processes, compute_processes(index));
+  return std::any_of(processes.begin(), processes.end(),
+                     [pid](const nvmlProcessInfo_t& process) { return process.pid == static_cast<unsigned int>(pid); });
+}
+
+base::Result<std::uint64_t> Nvml::process_bytes(std::uint32_t index, const std::vector<pid_t>& pids) const {
+  THAW_ASSIGN_OR_RETURN(const auto processes, compute_processes(index));
+  std::uint64_t bytes = 0;
+  for (const nvmlProcessInfo_t& process : processes) {
+    if (std::find(pids.begin(), pids.end(), static_cast<pid_t>(process.pid)) == pids.end()) continue;
+    if (process.usedGpuMemory == kNvmlValueNotAvailable)
+      return Error{ErrorKind::unavailable, fmt::format("NVML does not say how much device memory process {} holds", process.pid)};
+    bytes += process.usedGpuMemory;
+  }
+  return bytes;
 }
 
 std::string Nvml::driver_version() const {

@@ -48,6 +48,12 @@ std::uint64_t field(const std::string& path, std::string_view name) {
   return 0;
 }
 
+std::uint64_t fields(const std::string& path, std::initializer_list<std::string_view> names) {
+  std::uint64_t sum = 0;
+  for (const std::string_view name : names) sum += field(path, name);
+  return sum;
+}
+
 /// Deepest first: a group can be removed only when it has none below.
 base::Status remove_groups(const std::string& directory) {
   std::error_code error;
@@ -144,6 +150,18 @@ std::uint64_t Cgroup::memory_bytes() const {
   return text.ok() ? to_number(*text) : 0;
 }
 
+std::uint64_t Cgroup::held_bytes() const {
+  const std::string stat = file("memory", "memory.stat");
+  if (!host_->unified())
+    return fields(stat, {"total_rss", "total_shmem"}) + to_number(read_small_file(file("memory", "memory.kmem.usage_in_bytes")).value_or(""));
+  // "kernel" is the sum of the others since Linux 5.18. Slabs that can be reclaimed are: the group's end is not needed for it.
+  const std::uint64_t kernel = field(stat, "kernel");
+  const std::uint64_t reclaimable = field(stat, "slab_reclaimable");
+  return fields(stat, {"anon", "shmem"}) +
+         (kernel > 0 ? kernel - std::min(kernel, reclaimable)
+                     : fields(stat, {"kernel_stack", "pagetables", "percpu", "sock", "vmalloc", "slab_unreclaimable"}));
+}
+
 std::uint64_t Cgroup::oom_kills() const {
   return field(file("memory", host_->unified() ? "memory.events" : "memory.oom_control"), "oom_kill");
 }
@@ -167,6 +185,8 @@ void Cgroup::kill_all() const {
     if (::access(kill_file.c_str(), F_OK) == 0 && write_control_file(kill_file, "1").ok()) return;
   }
   for (const pid_t pid : pids()) ::kill(pid, SIGKILL);
+  // Only now: not one instruction more for a process that was frozen.
+  if (const Freezer own = freezer(); own.kind() == Freezer::Kind::v1) (void)own.thaw(now());
 }
 
 base::Status Cgroup::remove(base::Duration timeout) const {

@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "node/sandbox/cgroup_host.h"
+#include "node/sandbox/freezer.h"
 
 namespace thaw::node {
 
@@ -37,6 +38,8 @@ class Cgroup {
   [[nodiscard]] base::Status limit(const CgroupLimits& limits) const;
 
   [[nodiscard]] std::uint64_t memory_bytes() const;  ///< 0 when unknown
+  /// Of it, what the kernel cannot take back while the processes live: anonymous and shared memory, and the kernel's own on their behalf. 0 when unknown.
+  [[nodiscard]] std::uint64_t held_bytes() const;
   [[nodiscard]] std::uint64_t oom_kills() const;     ///< processes of the group killed by its memory limit
   [[nodiscard]] std::vector<pid_t> pids() const;     ///< of all hierarchies, each once
   [[nodiscard]] bool exists() const;                 ///< in any hierarchy
@@ -46,7 +49,10 @@ class Cgroup {
   /// less than `bytes` is no error. Errors: not_found on a kernel without the call (v2 before 5.19).
   [[nodiscard]] base::Status reclaim(std::uint64_t bytes) const;
 
-  /// SIGKILL to every process in the group.
+  [[nodiscard]] base::Status join_freezer(pid_t pid) const { return Freezer::join(*host_, path_, pid); }
+  [[nodiscard]] Freezer freezer() const { return Freezer::of(*host_, path_); }
+
+  /// SIGKILL to every process in the group, frozen or not.
   void kill_all() const;
 
   /// Removes the group and those below it, retrying while processes that were killed still leave. Fails with timeout,

@@ -1,6 +1,7 @@
 #include "node/sandbox/plain.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include "node/sandbox/contents.h"
 #include "node/sandbox/files.h"
@@ -62,6 +63,7 @@ base::Result<std::unique_ptr<Sandbox>> PlainMaker::make_in(const std::string& na
   THAW_RETURN_IF_ERROR(cgroup.create());
   sandbox->adopt(cgroup);
   THAW_RETURN_IF_ERROR(cgroup.add(pid));
+  if (auto joined = cgroup.join_freezer(pid); !joined.ok()) spdlog::debug("sandbox {}: {}", name, joined.error().message);
   return sandbox;
 }
 

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include "node/sandbox/bundle.h"
 #include "node/sandbox/contents.h"
@@ -129,6 +130,8 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_named(const std::string& 
 
   THAW_ASSIGN_OR_RETURN(const pid_t pid, read_pid(pid_file));
   THAW_ASSIGN_OR_RETURN(Fd pidfd, open_pidfd(pid));
+  // The engine, its child, will be born there. Without a freezer it cannot rest, and serves all the same.
+  if (auto joined = cgroup.join_freezer(pid); !joined.ok()) spdlog::debug("sandbox {}: {}", name, joined.error().message);
   return std::make_unique<Sandbox>(Sandbox::Parts{.name = name,
                                                   .directory = directory,
                                                   .socket_path = run_dir_of(directory) + "/" + kSocketName,

@@ -61,6 +61,7 @@ class Sandbox {
   [[nodiscard]] const std::string& socket_path() const { return parts_.socket_path; }
   /// The engine's output; the caller's from now on.
   [[nodiscard]] Fd take_output() { return std::move(parts_.output); }
+  [[nodiscard]] const std::optional<Cgroup>& cgroup() const { return parts_.cgroup; }
   [[nodiscard]] bool ended() const { return wait_ended(pidfd(), base::Duration::zero()); }
 
   /// From now on the sandbox is limited by this group, and removes it.

@@ -8,10 +8,13 @@
 
 namespace thaw::node {
 
-base::Duration TierCall::left() const { return std::max<base::Duration>(deadline - now(), base::Duration::zero()); }
+base::Duration TierCall::left() const {
+  return std::max<base::Duration>(deadline - now(), base::Duration::zero());
+}
 
 base::Status TierCall::go_on() const {
-  if (stop.stop_requested()) return base::Error{base::ErrorKind::unavailable, "the transition was cut short: the instance is to end"};
+  if (stop.stop_requested())
+    return base::Error{base::ErrorKind::unavailable, "the transition was cut short: the instance is to end"};
   if (now() >= deadline) return base::Error{base::ErrorKind::timeout, "the transition did not end by its deadline"};
   return {};
 }
@@ -26,9 +29,12 @@ base::Status TierCall::pause(base::Duration duration) const {
 
 const char* to_string(Rests rests) {
   switch (rests) {
-    case Rests::ready: return "ready";
-    case Rests::standby: return "standby";
-    case Rests::lost: return "lost";
+    case Rests::ready:
+      return "ready";
+    case Rests::standby:
+      return "standby";
+    case Rests::lost:
+      return "lost";
   }
   return "?";
 }
