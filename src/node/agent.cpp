@@ -115,7 +115,10 @@ base::Result<wire::NodeHello> Agent::open() {
   THAW_RETURN_IF_ERROR(adopt_orphans());
   THAW_RETURN_IF_ERROR(impl_->prepare_maker());
   THAW_ASSIGN_OR_RETURN(impl_->supervisor, Supervisor::start(impl_->config, *impl_->maker, *impl_->pool, impl_->sink));
-  return wire::NodeHello{impl_->config.node, find_devices(impl_->config)};
+  wire::NodeHello hello;
+  hello.node = impl_->config.node;
+  hello.devices = find_devices(impl_->config);
+  return hello;
 }
 
 void Agent::submit(wire::NodeCommand command) { impl_->supervisor->submit(std::move(command)); }

@@ -98,8 +98,26 @@ Supervisor::~Supervisor() {
 void Supervisor::submit(wire::NodeCommand command) {
   if (auto* start = std::get_if<wire::StartInstance>(&command))
     submit_start(std::move(*start));
+  else if (const auto* stop = std::get_if<wire::StopInstance>(&command))
+    submit_stop(*stop);
   else
-    submit_stop(std::get<wire::StopInstance>(command));
+    refuse(command);
+}
+
+/// No driver is offered in the node's hello, so nobody should ask for one.
+void Supervisor::refuse(const wire::NodeCommand& command) {
+  const char* why = "this node has no driver for it";
+  if (const auto* freeze = std::get_if<wire::FreezeInstance>(&command)) {
+    events_.push(wire::FreezeFailed{freeze->instance, why, true});
+  } else if (const auto* wake = std::get_if<wire::WakeInstance>(&command)) {
+    events_.push(wire::InstanceDown{wake->instance, wire::DownReason::wake_failed, why, ""});
+    events_.push(wire::InstanceGone{wake->instance});
+  } else if (const auto* take = std::get_if<wire::TakeSnapshot>(&command)) {
+    events_.push(wire::SnapshotFailed{take->instance, take->image, take->model.name, why});
+    events_.push(wire::InstanceGone{take->instance});
+  } else if (const auto* drop = std::get_if<wire::DropImage>(&command)) {
+    events_.push(wire::ImageGone{drop->image, 0, why});
+  }
 }
 
 void Supervisor::submit_start(wire::StartInstance command) {
@@ -239,7 +257,9 @@ void Supervisor::finish_start(const InstancePtr& instance, base::Result<std::vec
   if (!instance->stop_asked && !instance->exit && outcome.ok()) {
     instance->stage = Stage::ready;
     (void)instance->sandbox->engine_pid();  // remembered while it can be seen
-    events_.push(wire::InstanceReady{instance->command.instance, instance->sandbox->socket_path(), std::move(outcome).value()});
+    wire::InstanceReady ready{instance->command.instance, instance->sandbox->socket_path(), std::move(outcome).value()};
+    if (!instance->command.image.empty()) ready.fell_back = "this node has no driver for images";
+    events_.push(std::move(ready));
     return;
   }
   if (!instance->stop_asked) {

@@ -62,6 +62,7 @@ class Supervisor {
 
   void submit_start(wire::StartInstance command);
   void submit_stop(const wire::StopInstance& command);
+  void refuse(const wire::NodeCommand& command);
   void stop_locked(const InstancePtr& instance, base::Duration grace);
   void on_ended(base::InstanceId id, Exit exit);
   void on_overdue(base::InstanceId id);

@@ -51,6 +51,15 @@ void ObjectReader::natural(const char* key, std::uint64_t& into) {
     fail(key, "must be a whole number from 0 to 2^64 - 1");
 }
 
+void ObjectReader::flag(const char* key, bool& into) {
+  const auto* value = take(key);
+  if (value == nullptr) return;
+  if (const auto* flag = value->if_bool())
+    into = *flag;
+  else
+    fail(key, "must be true or false");
+}
+
 void ObjectReader::duration_ns(const char* key, base::Duration& into) {
   std::uint64_t value = 0;
   natural(key, value);

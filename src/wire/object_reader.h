@@ -25,6 +25,7 @@ class ObjectReader {
 
   void text(const char* key, std::string& into, std::size_t max_bytes = kMaxText);
   void natural(const char* key, std::uint64_t& into);
+  void flag(const char* key, bool& into);
   void duration_ns(const char* key, base::Duration& into);  ///< a whole number, not negative
 
   template <typename Tag>
@@ -66,6 +67,16 @@ class ObjectReader {
       read(element, into.emplace_back());
       if (auto status = element.finish(); !status) status_ = std::move(status);
     }
+  }
+
+  /// Calls read(ObjectReader&) for an object inside.
+  template <typename Read>
+  void object(const char* key, const Read& read) {
+    const auto* value = take(key);
+    if (value == nullptr) return;
+    ObjectReader inner(*value, path_ + "." + key);
+    read(inner);
+    if (auto status = inner.finish(); !status) status_ = std::move(status);
   }
 
   /// The value itself, for others to read; null when it is missing.

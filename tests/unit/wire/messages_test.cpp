@@ -7,11 +7,29 @@
 namespace thaw::wire {
 namespace {
 
+ImageInfo image() {
+  return {base::ImageId("m-17"), base::ModelName("m"), DriverKind::runsc, 1'600'000, 1ULL << 30, 1'700'000'000};
+}
+
+void expect_same(const ImageInfo& a, const ImageInfo& b) {
+  EXPECT_EQ(a.image, b.image);
+  EXPECT_EQ(a.model, b.model);
+  EXPECT_EQ(a.driver, b.driver);
+  EXPECT_EQ(a.bytes, b.bytes);
+  EXPECT_EQ(a.device_bytes, b.device_bytes);
+  EXPECT_EQ(a.created_unix_s, b.created_unix_s);
+}
+
 NodeHello hello() {
   NodeHello hello;
   hello.node = base::NodeName("node-1");
   hello.devices = {{base::DeviceId("cpu0"), spec::DeviceKind::cpu, "AMD EPYC \"x\"", "", 1ULL << 40, 1ULL << 39},
                    {base::DeviceId("cuda0"), spec::DeviceKind::cuda, "A100", "GPU-1234", ~0ULL, 5}};
+  hello.drivers = {{DriverKind::freezer, spec::DeviceKind::cpu, true, false, ""},
+                   {DriverKind::criu, spec::DeviceKind::cuda, false, false, "not installed; apt install criu"}};
+  hello.host_budget_bytes = 1ULL << 33;
+  hello.image_budget_bytes = 1ULL << 34;
+  hello.images = {image()};
   return hello;
 }
 
@@ -31,7 +49,11 @@ StartInstance start() {
 InstanceReady ready() {
   return {base::InstanceId(7),
           "/run/thaw/7/engine.sock",
-          {{"sandbox", base::Duration(0), base::Millis(3)}, {"load", base::Millis(3), base::Duration(1)}}};
+          {{"sandbox", base::Duration(0), base::Millis(3)}, {"load", base::Millis(3), base::Duration(1)}},
+          Way::start,
+          "image m-17: digest of pages.img differs",
+          12'345,
+          true};
 }
 
 InstanceDown down() {
@@ -49,6 +71,16 @@ TEST(Messages, HelloComesBack) {
   EXPECT_EQ(back->devices[1].uuid, "GPU-1234");
   EXPECT_EQ(back->devices[1].total_bytes, ~0ULL);
   EXPECT_EQ(back->devices[1].budget_bytes, 5U);
+  ASSERT_EQ(back->drivers.size(), 2U);
+  EXPECT_EQ(back->drivers[0].driver, DriverKind::freezer);
+  EXPECT_TRUE(back->drivers[0].standby);
+  EXPECT_FALSE(back->drivers[0].snapshot);
+  EXPECT_EQ(back->drivers[1].device, spec::DeviceKind::cuda);
+  EXPECT_EQ(back->drivers[1].why_not, "not installed; apt install criu");
+  EXPECT_EQ(back->host_budget_bytes, 1ULL << 33);
+  EXPECT_EQ(back->image_budget_bytes, 1ULL << 34);
+  ASSERT_EQ(back->images.size(), 1U);
+  expect_same(back->images[0], image());
   EXPECT_EQ(to_json(*back), to_json(hello()));
 }
 
@@ -67,6 +99,83 @@ TEST(Messages, CommandsComeBack) {
   EXPECT_EQ(std::get<StopInstance>(*stopped).grace, base::Seconds(5));
 }
 
+TEST(Messages, CommandsForStandbyAndImagesComeBack) {
+  StartInstance restore = start();
+  restore.image = base::ImageId("m-17");
+  EXPECT_EQ(std::get<StartInstance>(*parse_command(to_json(NodeCommand(restore)))).image.str(), "m-17");
+  EXPECT_TRUE(std::get<StartInstance>(*parse_command(to_json(NodeCommand(start())))).image.empty());
+
+  const auto freeze = parse_command(to_json(NodeCommand(FreezeInstance{base::InstanceId(4), base::Seconds(2)})));
+  ASSERT_TRUE(freeze.ok()) << freeze.error().message;
+  EXPECT_EQ(std::get<FreezeInstance>(*freeze).instance.value(), 4U);
+  EXPECT_EQ(std::get<FreezeInstance>(*freeze).deadline, base::Seconds(2));
+
+  const auto wake = parse_command(to_json(NodeCommand(WakeInstance{base::InstanceId(5), base::Seconds(3)})));
+  ASSERT_TRUE(wake.ok()) << wake.error().message;
+  EXPECT_EQ(std::get<WakeInstance>(*wake).instance.value(), 5U);
+  EXPECT_EQ(std::get<WakeInstance>(*wake).deadline, base::Seconds(3));
+
+  const auto drop = parse_command(to_json(NodeCommand(DropImage{base::ImageId("m-17")})));
+  ASSERT_TRUE(drop.ok()) << drop.error().message;
+  EXPECT_EQ(std::get<DropImage>(*drop).image.str(), "m-17");
+
+  const TakeSnapshot take{base::ImageId("m-18"),  base::InstanceId(18), start().model,
+                          base::DeviceId("cpu0"), base::Seconds(60),    1ULL << 31};
+  const auto back = parse_command(to_json(NodeCommand(take)));
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  const auto& message = std::get<TakeSnapshot>(*back);
+  EXPECT_EQ(message.image, take.image);
+  EXPECT_EQ(message.instance, take.instance);
+  EXPECT_EQ(message.device, take.device);
+  EXPECT_EQ(message.deadline, take.deadline);
+  EXPECT_EQ(message.max_bytes, take.max_bytes);
+  EXPECT_EQ(spec::to_json(message.model), spec::to_json(take.model));
+}
+
+TEST(Messages, EventsOfStandbyAndImagesComeBack) {
+  for (const DriverKind driver :
+       {DriverKind::freezer, DriverKind::runsc, DriverKind::cuda, DriverKind::engine, DriverKind::criu}) {
+    const InstanceStandby sent{base::InstanceId(4), driver, 1, 2, {{"page_out", base::Duration(0), base::Millis(7)}}};
+    const auto received = parse_event(to_json(NodeEvent(sent)));
+    ASSERT_TRUE(received.ok()) << received.error().message;
+    const auto& standby = std::get<InstanceStandby>(*received);
+    EXPECT_EQ(standby.instance.value(), 4U);
+    EXPECT_EQ(standby.driver, driver);
+    EXPECT_EQ(standby.held_host_bytes, 1U);
+    EXPECT_EQ(standby.held_device_bytes, 2U);
+    ASSERT_EQ(standby.phases.size(), 1U);
+    EXPECT_EQ(standby.phases[0].name, "page_out");
+  }
+  for (const bool still_ready : {false, true}) {
+    const auto failed =
+        parse_event(to_json(NodeEvent(FreezeFailed{base::InstanceId(5), "bad \xff luck", still_ready})));
+    ASSERT_TRUE(failed.ok()) << failed.error().message;
+    EXPECT_EQ(std::get<FreezeFailed>(*failed).instance.value(), 5U);
+    EXPECT_EQ(std::get<FreezeFailed>(*failed).reason, "bad ? luck");
+    EXPECT_EQ(std::get<FreezeFailed>(*failed).still_ready, still_ready);
+  }
+  const auto taken = parse_event(to_json(
+      NodeEvent(SnapshotTaken{base::InstanceId(6), image(), {{"checkpoint", base::Duration(1), base::Duration(2)}}})));
+  ASSERT_TRUE(taken.ok()) << taken.error().message;
+  EXPECT_EQ(std::get<SnapshotTaken>(*taken).instance.value(), 6U);
+  expect_same(std::get<SnapshotTaken>(*taken).image, image());
+  EXPECT_EQ(std::get<SnapshotTaken>(*taken).phases.at(0).duration, base::Duration(2));
+
+  const auto failed = parse_event(
+      to_json(NodeEvent(SnapshotFailed{base::InstanceId(6), base::ImageId("m-6"), base::ModelName("m"), "disk full"})));
+  ASSERT_TRUE(failed.ok()) << failed.error().message;
+  EXPECT_EQ(std::get<SnapshotFailed>(*failed).instance.value(), 6U);
+  EXPECT_EQ(std::get<SnapshotFailed>(*failed).image.str(), "m-6");
+  EXPECT_EQ(std::get<SnapshotFailed>(*failed).model.str(), "m");
+  EXPECT_EQ(std::get<SnapshotFailed>(*failed).reason, "disk full");
+
+  const auto gone = parse_event(to_json(NodeEvent(ImageGone{base::ImageId("m-6"), 99, "dropped"})));
+  ASSERT_TRUE(gone.ok()) << gone.error().message;
+  EXPECT_EQ(std::get<ImageGone>(*gone).image.str(), "m-6");
+  EXPECT_EQ(std::get<ImageGone>(*gone).freed_bytes, 99U);
+  EXPECT_EQ(std::get<ImageGone>(*gone).reason, "dropped");
+}
+
 TEST(Messages, EventsComeBack) {
   const auto back = parse_event(to_json(NodeEvent(ready())));
   ASSERT_TRUE(back.ok()) << back.error().message;
@@ -77,9 +186,19 @@ TEST(Messages, EventsComeBack) {
   EXPECT_EQ(message.phases[1].name, "load");
   EXPECT_EQ(message.phases[1].start, base::Millis(3));
   EXPECT_EQ(message.phases[1].duration, base::Duration(1));
+  EXPECT_EQ(message.way, Way::start);
+  EXPECT_EQ(message.fell_back, ready().fell_back);
+  EXPECT_EQ(message.held_host_bytes, 12'345U);
+  EXPECT_TRUE(message.can_freeze);
+  for (const Way way : {Way::wake, Way::restore, Way::start}) {
+    InstanceReady sent = ready();
+    sent.way = way;
+    EXPECT_EQ(std::get<InstanceReady>(*parse_event(to_json(NodeEvent(sent)))).way, way);
+  }
 
-  for (const DownReason reason : {DownReason::stopped, DownReason::start_failed, DownReason::start_timeout,
-                                  DownReason::crashed, DownReason::out_of_memory}) {
+  for (const DownReason reason :
+       {DownReason::stopped, DownReason::start_failed, DownReason::start_timeout, DownReason::crashed,
+        DownReason::out_of_memory, DownReason::freeze_failed, DownReason::wake_failed}) {
     InstanceDown sent = down();
     sent.reason = reason;
     const auto received = parse_event(to_json(NodeEvent(sent)));
@@ -155,6 +274,21 @@ TEST(MessageErrors, NameTheFieldAndTheProblem) {
       "hello.devices[0].budget_bytes: is more than total_bytes");
 }
 
+TEST(MessageErrors, AnImageIdIsAPlainFileName) {
+  for (const char* id : {"", ".", "..", ".a", "a/b", "../a", "A", "a b", "a\\u0000"})
+    EXPECT_EQ(command_error(R"({"type":"drop_image","image":")" + std::string(id) + "\"}"),
+              "drop_image.image: must be 1 to 96 of [a-z0-9._-] and not begin with a dot");
+  EXPECT_EQ(command_error(R"({"type":"drop_image","image":")" + std::string(97, 'a') + "\"}"),
+            "drop_image.image: must be 1 to 96 of [a-z0-9._-] and not begin with a dot");
+  EXPECT_EQ(command_error(R"({"type":"drop_image","image":")" + std::string(96, 'a') + "\"}"), "(no error)");
+  EXPECT_EQ(event_error(R"({"type":"freeze_failed","instance":1,"reason":"","still_ready":1})"),
+            "freeze_failed.still_ready: must be true or false");
+  EXPECT_EQ(event_error(R"({"type":"snapshot_taken","instance":1,"image":{"image":"a"},"phases":[]})"),
+            "snapshot_taken.image.model: is missing");
+  EXPECT_EQ(event_error(R"({"type":"snapshot_taken","instance":1,"image":"a","phases":[]})"),
+            "snapshot_taken.image: must be an object");
+}
+
 TEST(MessageErrors, ChecksTheSpecInside) {
   StartInstance without_memory = start();
   without_memory.model.resources.device_memory_bytes.reset();
@@ -181,7 +315,8 @@ TEST(MessageErrors, BoundWhatIsRead) {
 // Every cut and every changed byte of every message is refused or read; the sanitisers watch.
 TEST(MessageErrors, SurviveDamagedText) {
   for (const std::string& text :
-       {to_json(hello()), to_json(NodeCommand(start())), to_json(NodeEvent(ready())), to_json(NodeEvent(down()))}) {
+       {to_json(hello()), to_json(NodeCommand(start())), to_json(NodeEvent(ready())), to_json(NodeEvent(down())),
+        to_json(NodeEvent(SnapshotTaken{base::InstanceId(6), image(), {}}))}) {
     for (std::size_t i = 0; i < text.size(); ++i) {
       const std::string_view cut = std::string_view(text).substr(0, i);
       EXPECT_FALSE(parse_hello(cut).ok() || parse_command(cut).ok() || parse_event(cut).ok()) << cut;

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstddef>
+
+/// The JSON form that writer and reader agree on; private to src/wire.
+namespace thaw::wire {
+
+// Every message is one object whose "type" says which.
+constexpr const char* kHello = "hello";
+constexpr const char* kStart = "start_instance";
+constexpr const char* kStop = "stop_instance";
+constexpr const char* kFreeze = "freeze_instance";
+constexpr const char* kWake = "wake_instance";
+constexpr const char* kSnapshot = "take_snapshot";
+constexpr const char* kDrop = "drop_image";
+constexpr const char* kReady = "instance_ready";
+constexpr const char* kDown = "instance_down";
+constexpr const char* kGone = "instance_gone";
+constexpr const char* kStandby = "instance_standby";
+constexpr const char* kFreezeFailed = "freeze_failed";
+constexpr const char* kSnapshotTaken = "snapshot_taken";
+constexpr const char* kSnapshotFailed = "snapshot_failed";
+constexpr const char* kImageGone = "image_gone";
+
+// Bounds of what is read; a writer keeps to them where the contents are not its own.
+constexpr std::size_t kMaxDevices = 1'024;
+constexpr std::size_t kMaxDrivers = 64;
+constexpr std::size_t kMaxImages = 4'096;
+constexpr std::size_t kMaxImageId = 96;
+constexpr std::size_t kMaxPhases = 64;
+constexpr std::size_t kMaxLogTail = 2'048;
+
+}  // namespace thaw::wire

@@ -1,0 +1,254 @@
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
+
+#include "spec/parse.h"
+#include "spec/problems.h"
+#include "wire/message_form.h"
+#include "wire/messages.h"
+#include "wire/object_reader.h"
+
+namespace thaw::wire {
+namespace {
+
+namespace json = boost::json;
+
+void read(ObjectReader& from, DeviceInfo& device) {
+  from.name("id", device.id);
+  from.choice("kind", {spec::DeviceKind::cpu, spec::DeviceKind::cuda}, device.kind);
+  from.text("name", device.name);
+  from.text("uuid", device.uuid);
+  from.natural("total_bytes", device.total_bytes);
+  from.natural("budget_bytes", device.budget_bytes);
+  if (from.ok() && device.budget_bytes > device.total_bytes) from.fail("budget_bytes", "is more than total_bytes");
+}
+
+const std::vector<DriverKind> kDrivers = {DriverKind::freezer, DriverKind::runsc, DriverKind::cuda, DriverKind::engine,
+                                          DriverKind::criu};
+
+void read(ObjectReader& from, DriverInfo& driver) {
+  from.choice("driver", kDrivers, driver.driver);
+  from.choice("device", {spec::DeviceKind::cpu, spec::DeviceKind::cuda}, driver.device);
+  from.flag("standby", driver.standby);
+  from.flag("snapshot", driver.snapshot);
+  from.text("why_not", driver.why_not);
+}
+
+/// It becomes a directory's name on the node.
+bool is_image_id(const std::string& id) {
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  };
+  return !id.empty() && id.size() <= kMaxImageId && id[0] != '.' && std::all_of(id.begin(), id.end(), allowed);
+}
+
+/// Whether an image has to be named, or "" may stand for none.
+enum class ImageField { named, may_be_none };
+
+void read_image_id(ObjectReader& from, const char* key, base::ImageId& into, ImageField field = ImageField::named) {
+  std::string id;
+  from.text(key, id);
+  if (from.ok() && !is_image_id(id) && !(id.empty() && field == ImageField::may_be_none))
+    from.fail(key, fmt::format("must be 1 to {} of [a-z0-9._-] and not begin with a dot", kMaxImageId));
+  into = base::ImageId(std::move(id));
+}
+
+void read(ObjectReader& from, ImageInfo& image) {
+  read_image_id(from, "image", image.image);
+  from.name("model", image.model);
+  from.choice("driver", kDrivers, image.driver);
+  from.natural("bytes", image.bytes);
+  from.natural("device_bytes", image.device_bytes);
+  from.natural("created_unix_s", image.created_unix_s);
+}
+
+void read(ObjectReader& from, Phase& phase) {
+  from.text("name", phase.name);
+  from.duration_ns("start_ns", phase.start);
+  from.duration_ns("duration_ns", phase.duration);
+}
+
+void read(ObjectReader& from, NodeHello& hello) {
+  from.name("node", hello.node);
+  from.list("devices", kMaxDevices, hello.devices,
+            [](ObjectReader& element, DeviceInfo& device) { read(element, device); });
+  from.list("drivers", kMaxDrivers, hello.drivers,
+            [](ObjectReader& element, DriverInfo& driver) { read(element, driver); });
+  from.natural("host_budget_bytes", hello.host_budget_bytes);
+  from.natural("image_budget_bytes", hello.image_budget_bytes);
+  from.list("images", kMaxImages, hello.images, [](ObjectReader& element, ImageInfo& image) { read(element, image); });
+}
+
+void read_model(ObjectReader& from, spec::ModelSpec& into) {
+  const json::value* model = from.any("model");
+  if (model == nullptr) return;
+  auto parsed = spec::parse_model(json::serialize(*model), "", "");
+  if (!parsed) return from.fail("model", parsed.error().message);
+  into = *std::move(parsed);
+  if (!into.resources.device_memory_bytes)
+    from.fail("model", "spec.resources.deviceMemory: missing; a controller always sets it");
+}
+
+void read(ObjectReader& from, StartInstance& start) {
+  from.id("instance", start.instance);
+  from.name("device", start.device);
+  from.duration_ns("deadline_ns", start.deadline);
+  read_image_id(from, "image", start.image, ImageField::may_be_none);
+  read_model(from, start.model);
+}
+
+void read(ObjectReader& from, StopInstance& stop) {
+  from.id("instance", stop.instance);
+  from.duration_ns("grace_ns", stop.grace);
+}
+
+void read(ObjectReader& from, FreezeInstance& freeze) {
+  from.id("instance", freeze.instance);
+  from.duration_ns("deadline_ns", freeze.deadline);
+}
+
+void read(ObjectReader& from, WakeInstance& wake) {
+  from.id("instance", wake.instance);
+  from.duration_ns("deadline_ns", wake.deadline);
+}
+
+void read(ObjectReader& from, TakeSnapshot& take) {
+  read_image_id(from, "image", take.image);
+  from.id("instance", take.instance);
+  from.name("device", take.device);
+  from.duration_ns("deadline_ns", take.deadline);
+  from.natural("max_bytes", take.max_bytes);
+  read_model(from, take.model);
+}
+
+void read(ObjectReader& from, DropImage& drop) {
+  read_image_id(from, "image", drop.image);
+}
+
+void read_phases(ObjectReader& from, std::vector<Phase>& into) {
+  from.list("phases", kMaxPhases, into, [](ObjectReader& element, Phase& phase) { read(element, phase); });
+}
+
+void read(ObjectReader& from, InstanceReady& ready) {
+  from.id("instance", ready.instance);
+  from.text("socket_path", ready.socket_path);
+  read_phases(from, ready.phases);
+  from.choice("way", {Way::wake, Way::restore, Way::start}, ready.way);
+  from.text("fell_back", ready.fell_back);
+  from.natural("held_host_bytes", ready.held_host_bytes);
+  from.flag("can_freeze", ready.can_freeze);
+}
+
+void read(ObjectReader& from, InstanceDown& down) {
+  from.id("instance", down.instance);
+  from.choice("reason",
+              {DownReason::stopped, DownReason::start_failed, DownReason::start_timeout, DownReason::crashed,
+               DownReason::out_of_memory, DownReason::freeze_failed, DownReason::wake_failed},
+              down.reason);
+  from.text("detail", down.detail);
+  from.text("log_tail", down.log_tail, kMaxLogTail);
+}
+
+void read(ObjectReader& from, InstanceGone& gone) {
+  from.id("instance", gone.instance);
+}
+
+void read(ObjectReader& from, InstanceStandby& standby) {
+  from.id("instance", standby.instance);
+  from.choice("driver", kDrivers, standby.driver);
+  from.natural("held_host_bytes", standby.held_host_bytes);
+  from.natural("held_device_bytes", standby.held_device_bytes);
+  read_phases(from, standby.phases);
+}
+
+void read(ObjectReader& from, FreezeFailed& failed) {
+  from.id("instance", failed.instance);
+  from.text("reason", failed.reason);
+  from.flag("still_ready", failed.still_ready);
+}
+
+void read(ObjectReader& from, SnapshotTaken& taken) {
+  from.id("instance", taken.instance);
+  from.object("image", [&taken](ObjectReader& image) { read(image, taken.image); });
+  read_phases(from, taken.phases);
+}
+
+void read(ObjectReader& from, SnapshotFailed& failed) {
+  from.id("instance", failed.instance);
+  read_image_id(from, "image", failed.image);
+  from.name("model", failed.model);
+  from.text("reason", failed.reason);
+}
+
+void read(ObjectReader& from, ImageGone& gone) {
+  read_image_id(from, "image", gone.image);
+  from.natural("freed_bytes", gone.freed_bytes);
+  from.text("reason", gone.reason);
+}
+
+template <typename Message>
+base::Result<Message> read_as(const char* type, const json::value& value) {
+  ObjectReader from(value, type);
+  std::string given;
+  from.text("type", given);
+  if (from.ok() && given != type) from.fail("type", fmt::format("is \"{}\"", spec::printable(given)));
+  Message message;
+  read(from, message);
+  THAW_RETURN_IF_ERROR(from.finish());
+  return message;
+}
+
+template <typename Variant>
+base::Result<Variant> unknown_type(const json::value& value, const std::string& what) {
+  ObjectReader from(value, what);
+  std::string type;
+  from.text("type", type);
+  if (from.ok()) from.fail("type", fmt::format("\"{}\" is unknown", spec::printable(type)));
+  return from.finish().error();
+}
+
+bool has_type(const json::value& value, const char* type) {
+  const auto* object = value.if_object();
+  const auto* given = object == nullptr ? nullptr : object->if_contains("type");
+  return given != nullptr && given->is_string() && given->get_string() == type;
+}
+
+/// Reads the value as a Message if its type says so. True: `result` is it, or why it is refused.
+template <typename Message, typename Variant>
+bool try_read(const char* type, const json::value& value, base::Result<Variant>& result) {
+  if (!has_type(value, type)) return false;
+  auto message = read_as<Message>(type, value);
+  result = message ? base::Result<Variant>(*std::move(message)) : base::Result<Variant>(message.error());
+  return true;
+}
+
+}  // namespace
+
+base::Result<NodeHello> parse_hello(std::string_view text) {
+  THAW_ASSIGN_OR_RETURN(const json::value value, parse_json(text, "hello"));
+  return read_as<NodeHello>(kHello, value);
+}
+
+base::Result<NodeCommand> parse_command(std::string_view text) {
+  THAW_ASSIGN_OR_RETURN(const json::value value, parse_json(text, "command"));
+  auto result = unknown_type<NodeCommand>(value, "command");
+  (void)(try_read<StartInstance>(kStart, value, result) || try_read<StopInstance>(kStop, value, result) ||
+         try_read<FreezeInstance>(kFreeze, value, result) || try_read<WakeInstance>(kWake, value, result) ||
+         try_read<TakeSnapshot>(kSnapshot, value, result) || try_read<DropImage>(kDrop, value, result));
+  return result;
+}
+
+base::Result<NodeEvent> parse_event(std::string_view text) {
+  THAW_ASSIGN_OR_RETURN(const json::value value, parse_json(text, "event"));
+  auto result = unknown_type<NodeEvent>(value, "event");
+  (void)(try_read<InstanceReady>(kReady, value, result) || try_read<InstanceDown>(kDown, value, result) ||
+         try_read<InstanceGone>(kGone, value, result) || try_read<InstanceStandby>(kStandby, value, result) ||
+         try_read<FreezeFailed>(kFreezeFailed, value, result) ||
+         try_read<SnapshotTaken>(kSnapshotTaken, value, result) ||
+         try_read<SnapshotFailed>(kSnapshotFailed, value, result) || try_read<ImageGone>(kImageGone, value, result));
+  return result;
+}
+
+}  // namespace thaw::wire
