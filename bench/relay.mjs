@@ -64,12 +64,12 @@ async function eventStreams(targets) {
   say(`${streams} event streams, ${plan.streamRounds} rounds of ${plan.streamSeconds} s`);
   const of = await interleave(plan.streamRounds, targets, async (target) => {
     const before = cpuSeconds(target.pid, target);
-    const { events, seconds } = JSON.parse(await run([...sse(target, asFastAsItCan), '--seconds', String(plan.streamSeconds)]));
-    return { rate: events / seconds, perCpu: events / (cpuSeconds(target.pid, target) - before) };
+    const { events, seconds, begun } = JSON.parse(await run([...sse(target, asFastAsItCan), '--seconds', String(plan.streamSeconds)]));
+    return { rate: events / seconds, perCpu: events / (cpuSeconds(target.pid, target) - before), begun };
   });
   console.log(`Events of ${streams} streams, the upstream as fast as it can: medians of ${plan.streamRounds} rounds of ${plan.streamSeconds} s\n`);
-  const rows = targets.map(({ name }) => [name, thousands(of(name, (r) => r.rate)), thousands(of(name, (r) => r.perCpu))]);
-  table(['', 'events/s', 'events per CPU second'], rows);
+  const rows = targets.map(({ name }) => [name, thousands(of(name, (r) => r.rate)), thousands(of(name, (r) => r.perCpu)), of(name, (r) => r.begun)]);
+  table(['', 'events/s', 'events per CPU second', 'streams that had an event within 10 s'], rows);
   return of;
 }
 

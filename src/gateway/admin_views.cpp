@@ -118,7 +118,7 @@ net::Task<void> show_request(Server& server, Exchange& exchange) {
     co_return;
   }
   json::array phases;
-  for (const auto& phase : record->phases)
+  for (const auto& phase : record->timeline())
     phases.push_back(json::object{{"name", phase.name}, {"start_ms", exact_ms(phase.start)}, {"duration_ms", exact_ms(phase.duration)}});
   const json::value failure = record->failure.empty() ? json::value(nullptr) : json::value(record->failure);
   const std::string body = json::serialize(json::object{{"id", std::string(exchange.parameter())},

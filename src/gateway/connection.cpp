@@ -89,7 +89,7 @@ net::Task<Connection::Got> Connection::read_head(net::Head& head, net::HeadError
 }
 
 net::Task<void> Connection::refuse_head(net::Head& head, const net::HeadError& error) {
-  head = net::Head{};
+  head.reset();
   head.keep_alive = false;
   consumed_ = in_.size();
   Exchange exchange(*this, server_.loop(), *socket_, head);

@@ -17,25 +17,16 @@ std::uint32_t to_ms32(base::Duration duration) {
   return static_cast<std::uint32_t>(base::duration_cast<base::Millis>(duration).count());
 }
 
-/// The phases of a cold request, counted from its arrival: the wait, the start's own parts, and the way to the first byte.
-std::vector<wire::Phase> timeline(const Exchange& exchange, const Relay::Outcome& outcome, base::TimePoint end) {
-  std::vector<wire::Phase> phases;
-  const base::TimePoint arrived = exchange.arrived();
-  phases.push_back({"queue", base::Duration::zero(), outcome.queued});
-  base::TimePoint granted = arrived + outcome.queued;
-  if (outcome.cold && outcome.replica) {
-    for (wire::Phase phase : outcome.replica->phases()) {
-      phase.start += outcome.replica->started() - arrived;
-      phases.push_back(std::move(phase));
-    }
-  }
-  const base::TimePoint first = outcome.first_byte == base::TimePoint{} ? end : outcome.first_byte;
-  if (first > granted) phases.push_back({"first token", granted - arrived, first - granted});
-  if (end > first) phases.push_back({"answer", first - arrived, end - first});
+/// The parts of the start that the request waited for, counted from its arrival.
+std::vector<wire::Phase> start_phases(const Exchange& exchange, const Relay::Outcome& outcome) {
+  if (!outcome.cold || !outcome.replica) return {};
+  std::vector<wire::Phase> phases = outcome.replica->phases();
+  for (wire::Phase& phase : phases) phase.start += outcome.replica->started() - exchange.arrived();
   return phases;
 }
 
-void account(Server& server, const Exchange& exchange, const controller::ModelEntry& model, const Relay::Outcome& outcome) {
+void account(Server& server, const Exchange& exchange, const controller::ModelEntry& model,
+             const Relay::Outcome& outcome) {
   const base::TimePoint end = net::Loop::clock();
   const base::TimePoint arrived = exchange.arrived();
   const bool first_sent = outcome.first_byte != base::TimePoint{};
@@ -52,21 +43,26 @@ void account(Server& server, const Exchange& exchange, const controller::ModelEn
   record.prompt_tokens = outcome.tokens.prompt;
   record.completion_tokens = outcome.tokens.completion;
   record.failure = outcome.failure;
-  record.phases = timeline(exchange, outcome, end);
+  record.start_phases = start_phases(exchange, outcome);
 
   Services& services = server.services();
-  services.metrics.request_finished(model.spec.name.str(), *model.probe,
-                                    {outcome.status, outcome.cold, outcome.queued, record.first_byte, record.total, record.prompt_tokens,
-                                     record.completion_tokens});
+  observe::Metrics::request_finished(*model.probe, {outcome.status, outcome.cold, outcome.queued, record.first_byte,
+                                                    record.total, record.prompt_tokens, record.completion_tokens});
   if (outcome.attempts > 1) services.metrics.request_retried(model.spec.name.str());
   if (outcome.status == 499) services.metrics.client_left();
-  const auto unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-  services.usage.add({unix_ms, exchange.caller().key, model.usage_ref, record.prompt_tokens, record.completion_tokens, to_ms32(record.queued),
-                      to_ms32(record.total), static_cast<std::uint16_t>(outcome.status), outcome.cold});
+  const auto unix_ms =
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+          .count();
+  services.usage.add({unix_ms, exchange.caller().key, model.usage_ref, record.prompt_tokens, record.completion_tokens,
+                      to_ms32(record.queued), to_ms32(record.total), static_cast<std::uint16_t>(outcome.status),
+                      outcome.cold});
 }
 
 boost::json::object describe(const controller::ModelEntry& model) {
-  return {{"id", model.spec.name.str()}, {"object", "model"}, {"created", model.created_unix_ms / 1000}, {"owned_by", "thaw"}};
+  return {{"id", model.spec.name.str()},
+          {"object", "model"},
+          {"created", model.created_unix_ms / 1000},
+          {"owned_by", "thaw"}};
 }
 
 }  // namespace

@@ -18,8 +18,8 @@ constexpr int kClientLeft = 499;                                ///< nginx's sta
 
 }  // namespace
 
-Relay::Relay(Exchange& exchange, controller::Controller& controller, std::shared_ptr<controller::ModelEntry> model, bool streaming,
-             base::Duration stream_hold)
+Relay::Relay(Exchange& exchange, controller::Controller& controller, std::shared_ptr<controller::ModelEntry> model,
+             bool streaming, base::Duration stream_hold)
     : exchange_(exchange),
       controller_(controller),
       model_(std::move(model)),
@@ -32,7 +32,9 @@ Relay::Relay(Exchange& exchange, controller::Controller& controller, std::shared
   });
 }
 
-Relay::~Relay() { exchange_.when_gone(nullptr); }
+Relay::~Relay() {
+  exchange_.when_gone(nullptr);
+}
 
 net::Task<void> Relay::run() {
   controller_.arrived(ticket_, model_->spec.name, exchange_.caller().tenant);
@@ -163,15 +165,24 @@ net::Task<std::optional<Relay::Attempt>> Relay::send_request() {
   const std::string_view body = exchange_.body();
   if (upstream_head_.empty()) {
     upstream_head_.reserve(256);
-    upstream_head_.append("POST ").append(exchange_.head().path()).append(" HTTP/1.1\r\nHost: thaw\r\nContent-Type: application/json\r\nContent-Length: ");
-    upstream_head_.append(std::to_string(body.size())).append("\r\nx-request-id: ").append(exchange_.id_text()).append("\r\n\r\n");
+    upstream_head_.append("POST ")
+        .append(exchange_.head().path())
+        .append(" HTTP/1.1\r\nHost: thaw\r\nContent-Type: application/json\r\nContent-Length: ");
+    upstream_head_.append(std::to_string(body.size()))
+        .append("\r\nx-request-id: ")
+        .append(exchange_.id_text())
+        .append("\r\n\r\n");
   }
-  const std::array<iovec, 2> parts{iovec{upstream_head_.data(), upstream_head_.size()}, iovec{const_cast<char*>(body.data()), body.size()}};
+  co_await exchange_.loop().batch_end();
+  if (exchange_.gone()) co_return Attempt::client_left;
+  const std::array<iovec, 2> parts{iovec{upstream_head_.data(), upstream_head_.size()},
+                                   iovec{const_cast<char*>(body.data()), body.size()}};
   ssize_t sent = upstream_.socket->try_write(parts);
   if (sent == -EAGAIN) sent = 0;
   int error = sent < 0 ? static_cast<int>(sent) : 0;
   const auto done = static_cast<std::size_t>(std::max<ssize_t>(sent, 0));
-  if (error == 0 && done < upstream_head_.size()) error = co_await upstream_.socket->write_all(std::string_view(upstream_head_).substr(done));
+  if (error == 0 && done < upstream_head_.size())
+    error = co_await upstream_.socket->write_all(std::string_view(upstream_head_).substr(done));
   const std::size_t body_done = done > upstream_head_.size() ? done - upstream_head_.size() : 0;
   if (error == 0 && body_done < body.size()) error = co_await upstream_.socket->write_all(body.substr(body_done));
   if (exchange_.gone()) co_return Attempt::client_left;
@@ -198,16 +209,19 @@ net::Task<ssize_t> Relay::read_first() {
   }
 }
 
-/// Leaves `rest` pointing at the first body bytes, in the scratch buffer or in gathered_: use them before the next suspension.
+/// Leaves `rest` pointing at the first body bytes, in the scratch buffer or in gathered_: use them before the next
+/// suspension.
 net::Task<std::optional<Relay::Attempt>> Relay::read_head(net::Head& head, std::string_view& rest) {
   gathered_.clear();
   while (true) {
     const ssize_t count = co_await read_first();
     if (count == -ECANCELED) co_return Attempt::client_left;
     if (count == -ETIMEDOUT)
-      co_return fail(Failure::stalled, "the engine did not answer within " + base::format_duration(model_->spec.request_timeout));
+      co_return fail(Failure::stalled,
+                     "the engine did not answer within " + base::format_duration(model_->spec.request_timeout));
     if (count <= 0) {
-      if (!upstream_.reused || !gathered_.empty()) co_return fail(Failure::connect, "the engine closed the connection without an answer");
+      if (!upstream_.reused || !gathered_.empty())
+        co_return fail(Failure::connect, "the engine closed the connection without an answer");
       // An idle connection that the engine closed just as it was used: no verdict on the replica.
       if (auto ended = co_await open_connection(true)) co_return ended;
       continue;
@@ -216,7 +230,8 @@ net::Task<std::optional<Relay::Attempt>> Relay::read_head(net::Head& head, std::
     if (!gathered_.empty()) data = gathered_.append(data);
     net::HeadError error;
     const net::Parse parsed = net::parse_response(data, false, head, error);
-    if (parsed == net::Parse::bad) co_return fail(Failure::connect, fmt::format("the engine's answer is no HTTP: {}", error.message));
+    if (parsed == net::Parse::bad)
+      co_return fail(Failure::connect, fmt::format("the engine's answer is no HTTP: {}", error.message));
     if (parsed == net::Parse::more) {
       if (gathered_.empty()) gathered_.assign(data);
       continue;
@@ -226,9 +241,11 @@ net::Task<std::optional<Relay::Attempt>> Relay::read_head(net::Head& head, std::
   }
 }
 
-/// A small answer: nothing goes out before all of it is here, so that a replica that fails in the middle can still be replaced.
+/// A small answer: nothing goes out before all of it is here, so that a replica that fails in the middle can still be
+/// replaced.
 net::Task<Relay::Attempt> Relay::relay_buffered(net::Head& head, std::string_view rest) {
-  const std::size_t size = head.body.kind == net::BodyLength::Kind::sized ? static_cast<std::size_t>(head.body.bytes) : 0;
+  const std::size_t size =
+      head.body.kind == net::BodyLength::Kind::sized ? static_cast<std::size_t>(head.body.bytes) : 0;
   const int status = head.status;
   std::string type(head.find("content-type").value_or("application/json"));
   std::string body;
@@ -240,9 +257,13 @@ net::Task<Relay::Attempt> Relay::relay_buffered(net::Head& head, std::string_vie
       const std::size_t have = body.size();
       body.resize(size);
       ssize_t count = co_await upstream_.socket->read({body.data() + have, size - have});
-      if (count == -EAGAIN) count = 0;
-      else if (exchange_.gone()) co_return Attempt::client_left;
-      else if (count <= 0) co_return fail(count == -ETIMEDOUT ? Failure::stalled : Failure::cut, "the engine broke off in the middle of its answer");
+      if (count == -EAGAIN)
+        count = 0;
+      else if (exchange_.gone())
+        co_return Attempt::client_left;
+      else if (count <= 0)
+        co_return fail(count == -ETIMEDOUT ? Failure::stalled : Failure::cut,
+                       "the engine broke off in the middle of its answer");
       body.resize(have + static_cast<std::size_t>(count));
     }
     rest = body;
@@ -255,6 +276,10 @@ net::Task<Relay::Attempt> Relay::relay_buffered(net::Head& head, std::string_vie
   std::string extra;
   append_thaw_headers(extra);
   exchange_.write_head(out, status, type, size, extra);
+  if (const auto kept = exchange_.loop().keep(rest)) {
+    rest = *kept;
+    co_await exchange_.loop().batch_end();
+  }
   const bool sent = exchange_.send_now(out, rest);
   answering();
   give_back();
@@ -265,7 +290,8 @@ net::Task<Relay::Attempt> Relay::relay_buffered(net::Head& head, std::string_vie
 /// The client was promised a stream already, but the engine answers something else: its error becomes an event.
 net::Task<Relay::Attempt> Relay::forward_error(const net::Head& head, std::string_view rest) {
   const int status = head.status;
-  const auto size = head.body.kind == net::BodyLength::Kind::sized ? static_cast<std::size_t>(head.body.bytes) : rest.size();
+  const auto size =
+      head.body.kind == net::BodyLength::Kind::sized ? static_cast<std::size_t>(head.body.bytes) : rest.size();
   std::string body(rest);
   while (body.size() < size && body.size() < net::Loop::kScratchBytes) {
     char more[4096];
@@ -301,8 +327,8 @@ net::Task<Relay::Attempt> Relay::relay_stream(net::Head& head, std::string_view 
   co_return co_await stream_on(body, rest, std::move(out));
 }
 
-/// Accounts for body bytes that came; cuts off what is behind the end. `recoded`, if given, gets the content in the client's own framing.
-/// Returns whether the body is complete.
+/// Accounts for body bytes that came; cuts off what is behind the end. `recoded`, if given, gets the content in the
+/// client's own framing. Returns whether the body is complete.
 bool Relay::take(std::string_view& data, net::BodyLength& body, net::ChunkScanner& scanner, std::string* recoded) {
   const auto recode = [&](std::string_view run) {
     if (exchange_.chunked()) recoded->append(fmt::format("{:x}\r\n", run.size()));
@@ -329,9 +355,12 @@ bool Relay::take(std::string_view& data, net::BodyLength& body, net::ChunkScanne
     case net::BodyLength::Kind::until_close:
       if (used > 0) content(data);
       break;
-    case net::BodyLength::Kind::none: complete = true; break;
+    case net::BodyLength::Kind::none:
+      complete = true;
+      break;
   }
-  if (used < data.size()) upstream_keep_alive_ = false;  // it sent more than its answer: do not use this connection again
+  if (used < data.size())
+    upstream_keep_alive_ = false;  // it sent more than its answer: do not use this connection again
   data = data.substr(0, used);
   if (complete && held_ && recoded != nullptr) recode(last_comment());
   if (complete && recoded != nullptr && exchange_.chunked()) recoded->append("0\r\n\r\n");
@@ -352,15 +381,21 @@ net::Task<ssize_t> Relay::read_more() {
 /// Bytes go out as they come. The head waits for the first of them: until then another replica may be tried.
 net::Task<Relay::Attempt> Relay::stream_on(net::BodyLength body, std::string_view rest, std::string head) {
   net::ChunkScanner scanner;
-  const bool as_it_is =
-      !held_ && (body.kind == net::BodyLength::Kind::sized || (body.kind == net::BodyLength::Kind::chunked && exchange_.chunked()));
+  const bool as_it_is = !held_ && (body.kind == net::BodyLength::Kind::sized ||
+                                   (body.kind == net::BodyLength::Kind::chunked && exchange_.chunked()));
   std::string recoded;
   while (true) {
     recoded.clear();
     const bool complete = take(rest, body, scanner, as_it_is ? nullptr : &recoded);
     if (scanner.bad()) co_return co_await break_off(scanner, Failure::cut, "the engine's answer has malformed chunks");
-    const std::string_view data = as_it_is ? rest : std::string_view(recoded);
+    std::string_view data = as_it_is ? rest : std::string_view(recoded);
     if (!data.empty() || complete) {
+      if (!as_it_is) {
+        co_await exchange_.loop().batch_end();
+      } else if (const auto kept = exchange_.loop().keep(data)) {
+        data = *kept;
+        co_await exchange_.loop().batch_end();
+      }
       const bool sent = head.empty() ? exchange_.send_now(data) : exchange_.send_now(head, data);
       if (!answering_) {
         answering();
@@ -383,7 +418,8 @@ net::Task<Relay::Attempt> Relay::stream_on(net::BodyLength body, std::string_vie
     } else if (count <= 0) {
       // No co_await inside ?: here. g++ 12 evaluates both: two error events, and a stream that ends twice.
       const bool silent = count == -ETIMEDOUT;
-      const char* const what = silent ? "the engine fell silent in the middle of its answer" : "the engine broke off in the middle of its answer";
+      const char* const what = silent ? "the engine fell silent in the middle of its answer"
+                                      : "the engine broke off in the middle of its answer";
       co_return co_await break_off(scanner, silent ? Failure::stalled : Failure::cut, what);
     } else {
       rest = std::string_view(exchange_.loop().scratch(), static_cast<std::size_t>(count));
@@ -391,8 +427,8 @@ net::Task<Relay::Attempt> Relay::stream_on(net::BodyLength body, std::string_vie
   }
 }
 
-/// The replica failed in the middle. If part of the answer went out, the client is told: by an error event, or by a reset where
-/// the answer has no place for one. Never a silent end.
+/// The replica failed in the middle. If part of the answer went out, the client is told: by an error event, or by a
+/// reset where the answer has no place for one. Never a silent end.
 net::Task<Relay::Attempt> Relay::break_off(const net::ChunkScanner& scanner, Failure failure, std::string what) {
   const Attempt result = fail(failure, what);
   if (!answering_) co_return result;

@@ -5,6 +5,15 @@
 
 namespace thaw::gateway {
 
+std::vector<wire::Phase> RequestRecord::timeline() const {
+  std::vector<wire::Phase> phases{{"queue", base::Duration::zero(), queued}};
+  phases.insert(phases.end(), start_phases.begin(), start_phases.end());
+  const base::Duration first = first_byte > base::Duration::zero() ? first_byte : total;
+  if (first > queued) phases.push_back({"first token", queued, first - queued});
+  if (total > first) phases.push_back({"answer", first, total - first});
+  return phases;
+}
+
 void RequestLog::format(base::RequestId id, char (&text)[32]) const {
   static constexpr char kDigits[] = "0123456789abcdef";
   char* at = text;

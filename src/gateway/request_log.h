@@ -23,8 +23,12 @@ struct RequestRecord {
   std::uint32_t attempts = 0;
   base::Duration queued{}, first_byte{}, total{};
   std::uint32_t prompt_tokens = 0, completion_tokens = 0;
-  std::string failure;                ///< empty: none
-  std::vector<wire::Phase> phases;    ///< of a cold request, counted from its arrival
+  std::string failure;  ///< empty: none
+  std::vector<wire::Phase>
+      start_phases;  ///< of the start that a cold request waited for, counted from the request's arrival
+
+  /// All of it, counted from the arrival: the wait, the start's own parts, the way to the first byte, the answer.
+  [[nodiscard]] std::vector<wire::Phase> timeline() const;
 };
 
 /// The last kCapacity requests, in memory. Loop thread only.

@@ -169,7 +169,7 @@ std::optional<std::string_view> Head::find(std::string_view name) const {
 }
 
 Parse parse_request(std::string_view data, Head& head, HeadError& error) {
-  head = Head{};
+  head.reset();
   if (const Parse found = find_end(data, head, error); found != Parse::done) return found;
   std::string_view rest = data.substr(0, head.bytes);
   std::string_view line;
@@ -196,7 +196,7 @@ Parse parse_request(std::string_view data, Head& head, HeadError& error) {
 }
 
 Parse parse_response(std::string_view data, bool to_head, Head& head, HeadError& error) {
-  head = Head{};
+  head.reset();
   if (const Parse found = find_end(data, head, error); found != Parse::done) return found;
   std::string_view rest = data.substr(0, head.bytes);
   std::string_view line;

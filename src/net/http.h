@@ -43,6 +43,18 @@ struct Head {
   bool expects_continue = false;
   std::size_t bytes = 0;  ///< of the head, with its empty line
 
+  /// Ready for the next message. The headers of the last stay behind header_count: 2 KiB that need not be written anew for each.
+  void reset() {
+    method = target = {};
+    status = 0;
+    minor_version = 1;
+    header_count = 0;
+    body = {};
+    keep_alive = true;
+    expects_continue = false;
+    bytes = 0;
+  }
+
   /// Value of the first header of that name (given in lower case); nullopt if absent.
   [[nodiscard]] std::optional<std::string_view> find(std::string_view lower_case_name) const;
   [[nodiscard]] std::string_view path() const { return target.substr(0, target.find('?')); }

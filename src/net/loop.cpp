@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <limits>
 #include <utility>
 
@@ -33,7 +34,11 @@ base::Result<std::unique_ptr<Loop>> Loop::create() {
 }
 
 Loop::Loop(int epoll_fd, int wake_fd)
-    : epoll_fd_(epoll_fd), wake_fd_(wake_fd), now_(clock()), scratch_(new char[kScratchBytes]) {}
+    : epoll_fd_(epoll_fd),
+      wake_fd_(wake_fd),
+      now_(clock()),
+      scratch_(new char[kScratchBytes]),
+      kept_(new char[kKeptBytes]) {}
 
 Loop::~Loop() {
   close(wake_fd_);
@@ -55,6 +60,7 @@ void Loop::run() {
     for (std::size_t i = 0; i < batch_size_; ++i) {
       auto* owner = static_cast<Pollable*>(events_[i].data.ptr);
       const std::uint32_t events = events_[i].events;
+      batch_left_ = batch_size_ - i - 1;
       if (owner != nullptr) {
         owner->on_events(events);
         run_deferred();
@@ -62,6 +68,7 @@ void Loop::run() {
         woken = true;
       }
     }
+    run_late();
     batch_size_ = 0;
     if (woken) run_posted();
     run_timers();
@@ -110,6 +117,24 @@ void Loop::run_deferred() {
   deferred_.clear();
 }
 
+void Loop::run_late() {
+  // batch_left_ is 0: who is resumed here waits no second time.
+  for (std::size_t i = 0; i < late_.size(); ++i) {
+    late_[i].resume();
+    run_deferred();
+  }
+  late_.clear();
+  kept_bytes_ = 0;
+}
+
+std::optional<std::string_view> Loop::keep(std::string_view data) {
+  if (data.size() > kKeptBytes - kept_bytes_) return std::nullopt;
+  char* const copy = kept_.get() + kept_bytes_;
+  std::memcpy(copy, data.data(), data.size());
+  if (batch_left_ > 0) kept_bytes_ += data.size();  // else nobody waits, and the next one may have the same place
+  return std::string_view(copy, data.size());
+}
+
 void Loop::run_timers() {
   while (!timers_.empty() && timers_.begin()->first <= now_) {
     Timer* timer = timers_.begin()->second;
@@ -138,7 +163,8 @@ base::Status Loop::watch(int fd, std::uint32_t events, Pollable* owner) {
   epoll_event event{};
   event.events = events;
   event.data.ptr = owner;
-  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) < 0) return base::errno_error("cannot watch a file descriptor", errno);
+  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) < 0)
+    return base::errno_error("cannot watch a file descriptor", errno);
   return {};
 }
 

@@ -10,6 +10,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -29,8 +31,8 @@ class Pollable {
   ~Pollable() = default;
 };
 
-/// One thread's event loop over epoll: the gateway's run loop, without locks. Everything but post() and stop() belongs to the loop's thread.
-/// With nothing to do it sleeps in epoll_wait without a timeout: an idle server costs no CPU.
+/// One thread's event loop over epoll: the gateway's run loop, without locks. Everything but post() and stop() belongs
+/// to the loop's thread. With nothing to do it sleeps in epoll_wait without a timeout: an idle server costs no CPU.
 class Loop {
  public:
   static base::Result<std::unique_ptr<Loop>> create();
@@ -59,14 +61,31 @@ class Loop {
   static constexpr std::size_t kScratchBytes = 64 * 1024;
   char* scratch() { return scratch_.get(); }
 
+  /// co_await batch_end(): goes on once the handlers of all other events of this turn have run; at once when there are
+  /// none left. Sending then wakes a peer that sleeps once a turn instead of once a message, and what it finds is all
+  /// there.
+  auto batch_end() { return BatchEnd{*this}; }
+  /// A copy of `data` that stays until batch_end() has resumed everybody; nothing when this turn's room for such copies
+  /// is used up.
+  std::optional<std::string_view> keep(std::string_view data);
+
  private:
   friend class Timer;
   static constexpr std::size_t kMaxEvents = 512;
+  static constexpr std::size_t kKeptBytes = 512 * 1024;  ///< of keep(), a turn; not resident before it is used
+
+  struct BatchEnd {
+    Loop& loop;
+    bool await_ready() const noexcept { return loop.batch_left_ == 0; }
+    void await_suspend(std::coroutine_handle<> handle) { loop.late_.push_back(handle); }
+    void await_resume() const noexcept {}
+  };
 
   Loop(int epoll_fd, int wake_fd);
   void wake() const;
   void run_posted();
   void run_deferred();
+  void run_late();
   void run_timers();
   [[nodiscard]] int wait_ms() const;
 
@@ -76,15 +95,19 @@ class Loop {
   std::atomic<bool> stopping_{false};
   std::array<epoll_event, kMaxEvents> events_{};
   std::size_t batch_size_ = 0;
+  std::size_t batch_left_ = 0;  ///< events of this turn whose handlers have not been called
   std::vector<std::coroutine_handle<>> deferred_;
+  std::vector<std::coroutine_handle<>> late_;  ///< resumed when batch_left_ is 0
   std::multimap<base::TimePoint, Timer*> timers_;
   std::unique_ptr<char[]> scratch_;
+  std::unique_ptr<char[]> kept_;
+  std::size_t kept_bytes_ = 0;
   std::mutex posted_mutex_;
   std::vector<std::function<void()>> posted_;
 };
 
-/// A deadline that can be moved cheaply: moving it later (the usual case: once a request) only writes a number; the loop looks again when the
-/// old time comes. Belongs to the loop's thread; disarmed by its destructor.
+/// A deadline that can be moved cheaply: moving it later (the usual case: once a request) only writes a number; the
+/// loop looks again when the old time comes. Belongs to the loop's thread; disarmed by its destructor.
 class Timer {
  public:
   Timer(Loop& loop, std::function<void()> fired) : loop_(loop), fired_(std::move(fired)) {}

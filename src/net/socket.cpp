@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -18,6 +19,15 @@ constexpr std::uint32_t kInputEvents = EPOLLIN | EPOLLRDHUP | EPOLLET;
 constexpr int kBacklog = 4096;
 constexpr int kAcceptsPerTurn = 64;  // others get their turn between two bursts
 constexpr base::Duration kAcceptRetry = base::Millis(50);
+
+// recv() and sendmsg() are cancellation points, which in a process with threads costs two atomic changes of state a
+// call. No thread is ever cancelled here, and there are four such calls a request.
+ssize_t receive(int fd, std::span<char> buffer) {
+  return syscall(SYS_recvfrom, fd, buffer.data(), buffer.size(), 0, nullptr, nullptr);
+}
+ssize_t send_message(int fd, const msghdr& message) {
+  return syscall(SYS_sendmsg, fd, &message, MSG_NOSIGNAL);
+}
 
 }  // namespace
 
@@ -57,7 +67,9 @@ void Socket::timed_out() {
   if (error_ == ECANCELED) error_ = ETIMEDOUT;
 }
 
-int Socket::take_error() { return -std::exchange(error_, 0); }
+int Socket::take_error() {
+  return -std::exchange(error_, 0);
+}
 
 void Socket::reset_on_close() {
   const linger abort{1, 0};
@@ -67,7 +79,7 @@ void Socket::reset_on_close() {
 ssize_t Socket::try_read(std::span<char> buffer) {
   if (!may_read_) return -EAGAIN;
   while (true) {
-    const ssize_t count = recv(fd_, buffer.data(), buffer.size(), 0);
+    const ssize_t count = receive(fd_, buffer);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) {
       if (errno == EAGAIN) may_read_ = false;
@@ -87,7 +99,8 @@ bool Socket::ReadAwaiter::await_ready() {
 ssize_t Socket::ReadAwaiter::await_resume() {
   if (result != -EAGAIN) return result;
   if (const int error = socket.take_error(); error != 0) return error;
-  return socket.try_read(buffer);  // woken because there is something; -EAGAIN is left to the caller as a spurious wake-up
+  return socket.try_read(
+      buffer);  // woken because there is something; -EAGAIN is left to the caller as a spurious wake-up
 }
 
 ssize_t Socket::try_write(std::span<const iovec> parts) {
@@ -95,7 +108,7 @@ ssize_t Socket::try_write(std::span<const iovec> parts) {
   message.msg_iov = const_cast<iovec*>(parts.data());  // sendmsg does not change it
   message.msg_iovlen = parts.size();
   while (true) {
-    const ssize_t count = sendmsg(fd_, &message, MSG_NOSIGNAL);
+    const ssize_t count = send_message(fd_, message);
     if (count < 0 && errno == EINTR) continue;
     return count < 0 ? -errno : count;
   }
@@ -133,7 +146,8 @@ base::Result<std::unique_ptr<Socket>> connect_unix(Loop& loop, const std::string
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path)
-    return base::Error{base::ErrorKind::invalid, "cannot connect to " + path + ": the path is longer than a Unix socket's may be"};
+    return base::Error{base::ErrorKind::invalid,
+                       "cannot connect to " + path + ": the path is longer than a Unix socket's may be"};
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return base::errno_error("cannot create a socket", errno);
@@ -145,12 +159,14 @@ base::Result<std::unique_ptr<Socket>> connect_unix(Loop& loop, const std::string
   return Socket::adopt(loop, fd);
 }
 
-base::Result<std::unique_ptr<Listener>> Listener::open(Loop& loop, const std::string& host, std::uint16_t port, Accepted accepted) {
+base::Result<std::unique_ptr<Listener>> Listener::open(Loop& loop, const std::string& host, std::uint16_t port,
+                                                       Accepted accepted) {
   addrinfo hints{};
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  const std::string where = (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" + std::to_string(port);
+  const std::string where =
+      (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" + std::to_string(port);
   if (const int error = getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found); error != 0)
     return base::Error{base::ErrorKind::invalid, "cannot listen on " + where + ": " + gai_strerror(error)};
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, freeaddrinfo);
@@ -168,8 +184,9 @@ base::Result<std::unique_ptr<Listener>> Listener::open(Loop& loop, const std::st
   sockaddr_storage bound{};
   socklen_t size = sizeof bound;
   getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size);
-  const std::uint16_t bound_port = ntohs(bound.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&bound)->sin6_port
-                                                                     : reinterpret_cast<sockaddr_in*>(&bound)->sin_port);
+  const std::uint16_t bound_port =
+      ntohs(bound.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&bound)->sin6_port
+                                        : reinterpret_cast<sockaddr_in*>(&bound)->sin_port);
   std::unique_ptr<Listener> listener(new Listener(loop, fd, bound_port, std::move(accepted)));
   THAW_RETURN_IF_ERROR(loop.watch(fd, EPOLLIN, listener.get()));
   return listener;
@@ -203,6 +220,8 @@ void Listener::on_events(std::uint32_t /*events*/) {
   }
 }
 
-void Listener::resume_accepting() { loop_.change(fd_, EPOLLIN, this); }
+void Listener::resume_accepting() {
+  loop_.change(fd_, EPOLLIN, this);
+}
 
 }  // namespace thaw::net

@@ -5,11 +5,14 @@
 #include <optional>
 #include <utility>
 
+#include "net/frame_pool.h"
+
 namespace thaw::net {
 
-/// A piece of work that can wait without holding a thread. Lazy: runs when awaited, on the thread that awaits it, and resumes its awaiter
-/// directly when done. A Task owns its coroutine: destroying it before it ended destroys everything in it, so whoever it
-/// waits on must be told first (Socket::cancel, Ticket::cancel). Exceptions do not cross it: one that escapes ends the program.
+/// A piece of work that can wait without holding a thread. Lazy: runs when awaited, on the thread that awaits it, and
+/// resumes its awaiter directly when done. A Task owns its coroutine: destroying it before it ended destroys everything
+/// in it, so whoever it waits on must be told first (Socket::cancel, Ticket::cancel). Exceptions do not cross it: one
+/// that escapes ends the program.
 template <typename T>
 class [[nodiscard]] Task;
 
@@ -25,6 +28,9 @@ struct FinalAwaiter {
 };
 
 struct PromiseBase {
+  static void* operator new(std::size_t bytes) { return FramePool::take(bytes); }
+  static void operator delete(void* frame, std::size_t bytes) noexcept { FramePool::give(frame, bytes); }
+
   std::coroutine_handle<> continuation_ = std::noop_coroutine();
   std::suspend_always initial_suspend() const noexcept { return {}; }
   FinalAwaiter final_suspend() const noexcept { return {}; }
@@ -97,8 +103,8 @@ struct Detached {
 
 }  // namespace detail
 
-/// Runs `task` to its end without anybody waiting for it. Only for work that ends by itself before its loop is destroyed (connections do: they
-/// are cancelled at shutdown and counted).
+/// Runs `task` to its end without anybody waiting for it. Only for work that ends by itself before its loop is
+/// destroyed (connections do: they are cancelled at shutdown and counted).
 inline void spawn(Task<void> task) {
   [](Task<void> owned) -> detail::Detached { co_await owned; }(std::move(task));
 }

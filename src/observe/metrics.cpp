@@ -7,10 +7,12 @@
 #include <prometheus/text_serializer.h>
 
 #include <array>
+#include <limits>
 #include <mutex>
 #include <sstream>
 #include <unordered_map>
 
+#include "observe/model_probe.h"
 #include "wire/messages.h"
 
 namespace thaw::observe {
@@ -24,42 +26,117 @@ using prometheus::Family;
 using prometheus::Gauge;
 using prometheus::Histogram;
 
-/// From a warm token to a slow start of a big model.
 Histogram::BucketBoundaries latency_buckets() {
-  return {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300};
+  return {kLatencyBuckets_s.begin(), kLatencyBuckets_s.end()};
 }
 
-constexpr std::array<const char*, 6> kClasses{"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+ClientMetric labelled(std::vector<ClientMetric::Label> labels) {
+  ClientMetric metric;
+  metric.label = std::move(labels);
+  return metric;
+}
+
+void add_counter(MetricFamily& family, std::vector<ClientMetric::Label> labels, const Tally& tally) {
+  ClientMetric metric = labelled(std::move(labels));
+  metric.counter.value = static_cast<double>(tally.value());
+  family.metric.push_back(std::move(metric));
+}
+
+void add_histogram(MetricFamily& family, std::vector<ClientMetric::Label> labels, const LatencyTally& tally) {
+  ClientMetric metric = labelled(std::move(labels));
+  std::uint64_t cumulative = 0;
+  for (std::size_t i = 0; i <= kLatencyBuckets_s.size(); ++i) {
+    cumulative += tally.count(i);
+    const double bound = i < kLatencyBuckets_s.size() ? kLatencyBuckets_s[i] : std::numeric_limits<double>::infinity();
+    metric.histogram.bucket.push_back({cumulative, bound});
+  }
+  metric.histogram.sample_count = cumulative;
+  metric.histogram.sample_sum = tally.sum_s();
+  family.metric.push_back(std::move(metric));
+}
+
+/// What every request adds to, for all models that were asked.
+std::vector<MetricFamily> request_families(const std::unordered_map<std::string, std::unique_ptr<ModelProbe>>& probes) {
+  MetricFamily requests{
+      "thaw_requests_total", "Requests answered, by model and status class.", MetricType::Counter, {}};
+  MetricFamily prompt{
+      "thaw_prompt_tokens_total", "Prompt tokens, as the engine counted them.", MetricType::Counter, {}};
+  MetricFamily completion{
+      "thaw_generation_tokens_total", "Generated tokens, as the engine counted them.", MetricType::Counter, {}};
+  MetricFamily queue{"thaw_request_queue_time_seconds", "Wait for a replica.", MetricType::Histogram, {}};
+  MetricFamily ttft{"thaw_time_to_first_token_seconds",
+                    "Arrival to the first byte of the answer, cold or warm.",
+                    MetricType::Histogram,
+                    {}};
+  MetricFamily duration{
+      "thaw_request_duration_seconds", "Arrival to the end of the answer.", MetricType::Histogram, {}};
+  for (const auto& [name, probe] : probes) {
+    if (!probe->used()) continue;
+    for (std::size_t i = 0; i < kStatusClasses.size(); ++i)
+      add_counter(requests, {{"class", kStatusClasses[i]}, {"model", name}}, probe->by_class[i]);
+    add_counter(prompt, {{"model", name}}, probe->prompt_tokens);
+    add_counter(completion, {{"model", name}}, probe->completion_tokens);
+    add_histogram(queue, {{"model", name}}, probe->queue);
+    add_histogram(ttft, {{"model", name}, {"start", "warm"}}, probe->first_byte[0]);
+    add_histogram(ttft, {{"model", name}, {"start", "cold"}}, probe->first_byte[1]);
+    add_histogram(duration, {{"model", name}}, probe->duration);
+  }
+  std::vector<MetricFamily> families;
+  for (MetricFamily* family : {&requests, &prompt, &completion, &queue, &ttft, &duration}) {
+    if (!family->metric.empty()) families.push_back(std::move(*family));
+  }
+  return families;
+}
 
 }  // namespace
 
 struct Metrics::Impl {
   prometheus::Registry registry;
-  Family<Counter>& requests = BuildCounter().Name("thaw_requests_total").Help("Requests answered, by model and status class.").Register(registry);
-  Family<Counter>& prompt_tokens = BuildCounter().Name("thaw_prompt_tokens_total").Help("Prompt tokens, as the engine counted them.").Register(registry);
-  Family<Counter>& completion_tokens =
-      BuildCounter().Name("thaw_generation_tokens_total").Help("Generated tokens, as the engine counted them.").Register(registry);
-  Family<Histogram>& queue = BuildHistogram().Name("thaw_request_queue_time_seconds").Help("Wait for a replica.").Register(registry);
-  Family<Histogram>& ttft =
-      BuildHistogram().Name("thaw_time_to_first_token_seconds").Help("Arrival to the first byte of the answer, cold or warm.").Register(registry);
-  Family<Histogram>& duration = BuildHistogram().Name("thaw_request_duration_seconds").Help("Arrival to the end of the answer.").Register(registry);
-  Family<Histogram>& cold = BuildHistogram().Name("thaw_cold_start_seconds").Help("Start ordered to instance ready.").Register(registry);
-  Family<Histogram>& phase = BuildHistogram().Name("thaw_cold_start_phase_seconds").Help("Parts of a cold start; they may overlap.").Register(registry);
-  Family<Counter>& down = BuildCounter().Name("thaw_instance_failures_total").Help("Instances that ended unasked, by reason.").Register(registry);
-  Family<Counter>& stopped = BuildCounter().Name("thaw_instance_stops_total").Help("Instances stopped by decision.").Register(registry);
-  Family<Counter>& refusals = BuildCounter().Name("thaw_refusals_total").Help("Requests refused, by cause.").Register(registry);
-  Family<Counter>& retries = BuildCounter().Name("thaw_request_retries_total").Help("Requests tried on another replica.").Register(registry);
-  Counter& clients_left =
-      BuildCounter().Name("thaw_client_disconnects_total").Help("Clients that left before their answer was complete.").Register(registry).Add({});
-  Family<Gauge>& in_flight = BuildGauge().Name("thaw_num_requests_running").Help("Requests on a replica.").Register(registry);
-  Family<Gauge>& queued = BuildGauge().Name("thaw_num_requests_waiting").Help("Requests waiting for a replica.").Register(registry);
-  Family<Gauge>& instances = BuildGauge().Name("thaw_instances").Help("Instances by model and state.").Register(registry);
-  Family<Gauge>& reserved = BuildGauge().Name("thaw_device_reserved_bytes").Help("Device memory held by instances.").Register(registry);
-  Family<Gauge>& budget = BuildGauge().Name("thaw_device_budget_bytes").Help("Device memory that instances may hold.").Register(registry);
+  Family<Histogram>& cold =
+      BuildHistogram().Name("thaw_cold_start_seconds").Help("Start ordered to instance ready.").Register(registry);
+  Family<Histogram>& phase = BuildHistogram()
+                                 .Name("thaw_cold_start_phase_seconds")
+                                 .Help("Parts of a cold start; they may overlap.")
+                                 .Register(registry);
+  Family<Counter>& down = BuildCounter()
+                              .Name("thaw_instance_failures_total")
+                              .Help("Instances that ended unasked, by reason.")
+                              .Register(registry);
+  Family<Counter>& stopped =
+      BuildCounter().Name("thaw_instance_stops_total").Help("Instances stopped by decision.").Register(registry);
+  Family<Counter>& refusals =
+      BuildCounter().Name("thaw_refusals_total").Help("Requests refused, by cause.").Register(registry);
+  Family<Counter>& retries =
+      BuildCounter().Name("thaw_request_retries_total").Help("Requests tried on another replica.").Register(registry);
+  Counter& clients_left = BuildCounter()
+                              .Name("thaw_client_disconnects_total")
+                              .Help("Clients that left before their answer was complete.")
+                              .Register(registry)
+                              .Add({});
+  Family<Gauge>& in_flight =
+      BuildGauge().Name("thaw_num_requests_running").Help("Requests on a replica.").Register(registry);
+  Family<Gauge>& queued =
+      BuildGauge().Name("thaw_num_requests_waiting").Help("Requests waiting for a replica.").Register(registry);
+  Family<Gauge>& instances =
+      BuildGauge().Name("thaw_instances").Help("Instances by model and state.").Register(registry);
+  Family<Gauge>& reserved =
+      BuildGauge().Name("thaw_device_reserved_bytes").Help("Device memory held by instances.").Register(registry);
+  Family<Gauge>& budget =
+      BuildGauge().Name("thaw_device_budget_bytes").Help("Device memory that instances may hold.").Register(registry);
   Gauge& deployed = BuildGauge().Name("thaw_models").Help("Models deployed, asleep or not.").Register(registry).Add({});
-  Gauge& connections = BuildGauge().Name("thaw_connections").Help("Open client connections.").Register(registry).Add({});
-  Gauge& buffered = BuildGauge().Name("thaw_buffered_request_bytes").Help("Request bodies held.").Register(registry).Add({});
-  Gauge& dropped = BuildGauge().Name("thaw_usage_rows_dropped").Help("Usage rows lost because the disk could not keep up.").Register(registry).Add({});
+  Gauge& connections =
+      BuildGauge().Name("thaw_connections").Help("Open client connections.").Register(registry).Add({});
+  Gauge& buffered =
+      BuildGauge().Name("thaw_buffered_request_bytes").Help("Request bodies held.").Register(registry).Add({});
+  Gauge& dropped = BuildGauge()
+                       .Name("thaw_usage_rows_dropped")
+                       .Help("Usage rows lost because the disk could not keep up.")
+                       .Register(registry)
+                       .Add({});
 
   std::mutex mutex;
   std::unordered_map<std::string, std::unique_ptr<ModelProbe>> probes;
@@ -73,35 +150,18 @@ ModelProbe* Metrics::model(const std::string& name) {
   const std::lock_guard lock(impl_->mutex);
   std::unique_ptr<ModelProbe>& probe = impl_->probes[name];
   if (probe) return probe.get();
-  // The series themselves are made when the first request ends: a thousand sleeping models cost nothing.
   probe = std::make_unique<ModelProbe>();
   return probe.get();
 }
 
-namespace {
-/// The label sets of one model's probe, filled at its first request.
-void fill(ModelProbe& probe, const std::string& name, Family<Counter>& requests, Family<Counter>& prompt, Family<Counter>& completion,
-          Family<Histogram>& queue, Family<Histogram>& ttft, Family<Histogram>& duration) {
-  for (std::size_t i = 0; i < kClasses.size(); ++i) probe.by_class[i] = &requests.Add({{"model", name}, {"class", kClasses[i]}});
-  probe.prompt_tokens = &prompt.Add({{"model", name}});
-  probe.completion_tokens = &completion.Add({{"model", name}});
-  probe.queue_seconds = &queue.Add({{"model", name}}, latency_buckets());
-  probe.ttft_seconds[0] = &ttft.Add({{"model", name}, {"start", "warm"}}, latency_buckets());
-  probe.ttft_seconds[1] = &ttft.Add({{"model", name}, {"start", "cold"}}, latency_buckets());
-  probe.duration_seconds = &duration.Add({{"model", name}}, latency_buckets());
-}
-}  // namespace
-
-void Metrics::request_finished(const std::string& name, ModelProbe& probe, const RequestNumbers& numbers) {
-  if (probe.queue_seconds == nullptr)
-    fill(probe, name, impl_->requests, impl_->prompt_tokens, impl_->completion_tokens, impl_->queue, impl_->ttft, impl_->duration);
+void Metrics::request_finished(ModelProbe& probe, const RequestNumbers& numbers) {
   const int status_class = numbers.status / 100;
-  probe.by_class[status_class >= 1 && status_class <= 5 ? status_class : 0]->Increment();
-  if (numbers.prompt_tokens > 0) probe.prompt_tokens->Increment(static_cast<double>(numbers.prompt_tokens));
-  if (numbers.completion_tokens > 0) probe.completion_tokens->Increment(static_cast<double>(numbers.completion_tokens));
-  probe.queue_seconds->Observe(base::to_s(numbers.queued));
-  if (numbers.first_byte.count() > 0) probe.ttft_seconds[numbers.cold ? 1 : 0]->Observe(base::to_s(numbers.first_byte));
-  probe.duration_seconds->Observe(base::to_s(numbers.total));
+  probe.by_class[static_cast<std::size_t>(status_class >= 1 && status_class <= 5 ? status_class : 0)].add(1);
+  probe.prompt_tokens.add(numbers.prompt_tokens);
+  probe.completion_tokens.add(numbers.completion_tokens);
+  probe.queue.observe(numbers.queued);
+  if (numbers.first_byte.count() > 0) probe.first_byte[numbers.cold ? 1 : 0].observe(numbers.first_byte);
+  probe.duration.observe(numbers.total);
 }
 
 void Metrics::cold_start(const std::string& model, base::Duration took, const std::vector<wire::Phase>& phases) {
@@ -113,10 +173,18 @@ void Metrics::cold_start(const std::string& model, base::Duration took, const st
 void Metrics::instance_down(const std::string& model, const std::string& reason) {
   impl_->down.Add({{"model", model}, {"reason", reason}}).Increment();
 }
-void Metrics::instance_stopped(const std::string& model) { impl_->stopped.Add({{"model", model}}).Increment(); }
-void Metrics::refused(const std::string& cause) { impl_->refusals.Add({{"cause", cause}}).Increment(); }
-void Metrics::request_retried(const std::string& model) { impl_->retries.Add({{"model", model}}).Increment(); }
-void Metrics::client_left() { impl_->clients_left.Increment(); }
+void Metrics::instance_stopped(const std::string& model) {
+  impl_->stopped.Add({{"model", model}}).Increment();
+}
+void Metrics::refused(const std::string& cause) {
+  impl_->refusals.Add({{"cause", cause}}).Increment();
+}
+void Metrics::request_retried(const std::string& model) {
+  impl_->retries.Add({{"model", model}}).Increment();
+}
+void Metrics::client_left() {
+  impl_->clients_left.Increment();
+}
 
 std::string Metrics::scrape(const Levels& levels) {
   const std::lock_guard lock(impl_->mutex);
@@ -142,7 +210,9 @@ std::string Metrics::scrape(const Levels& levels) {
   impl_->buffered.Set(levels.buffered_bytes);
   impl_->dropped.Set(levels.usage_rows_dropped);
   std::ostringstream out;
-  prometheus::TextSerializer().Serialize(out, impl_->registry.Collect());
+  std::vector<prometheus::MetricFamily> families = request_families(impl_->probes);
+  for (auto& family : impl_->registry.Collect()) families.push_back(std::move(family));
+  prometheus::TextSerializer().Serialize(out, families);
   return out.str();
 }
 

@@ -41,6 +41,16 @@ std::string Row::bytes(int column) const {
   return data == nullptr ? std::string() : std::string(static_cast<const char*>(data), size);
 }
 
+base::Status Statement::run_list(std::span<const std::int64_t> values) {
+  int index = 0;
+  int code = SQLITE_OK;
+  for (const std::int64_t value : values) {
+    if (code == SQLITE_OK) code = sqlite3_bind_int64(statement_.get(), ++index, value);
+  }
+  if (code == SQLITE_OK) code = sqlite3_step(statement_.get());
+  return finish(code);
+}
+
 base::Status Statement::finish(int code) {
   sqlite3* connection = sqlite3_db_handle(statement_.get());
   base::Status status;

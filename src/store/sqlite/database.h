@@ -3,6 +3,7 @@
 #include <concepts>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -42,6 +43,9 @@ class Statement {
   base::Status run(const Values&... values) {
     return each([](const Row&) {}, values...);
   }
+
+  /// The same with a list of integers, for statements of many rows.
+  base::Status run_list(std::span<const std::int64_t> values);
 
   /// The same, with `on_row(const Row&)` for every row.
   template <typename OnRow, typename... Values>

@@ -68,8 +68,9 @@ TEST_F(KeyRingTest, WithoutAKeyNobodyComesIn) {
 TEST_F(KeyRingTest, AWrongAnUnknownAndAMalformedKeyGetOneAnswer) {
   const std::string key = store::format_key(base::KeyId(1), kSecret);
   for (const std::string& wrong :
-       {store::format_key(base::KeyId(1), kOther), store::format_key(base::KeyId(2), kSecret), store::format_key(base::KeyId(40), kSecret),
-        key.substr(0, key.size() - 1), key + "x", kSecret, std::string("thaw_1_"), std::string("thaw_0_") + kSecret, std::string("x"), std::string(4000, 'x')}) {
+       {store::format_key(base::KeyId(1), kOther), store::format_key(base::KeyId(2), kSecret),
+        store::format_key(base::KeyId(40), kSecret), key.substr(0, key.size() - 1), key + "x", kSecret,
+        std::string("thaw_1_"), std::string("thaw_0_") + kSecret, std::string("x"), std::string(4000, 'x')}) {
     EXPECT_EQ(identify(bearer(wrong)), "invalid_api_key") << wrong;
   }
 }
@@ -80,6 +81,18 @@ TEST_F(KeyRingTest, AnEmptyRingLetsNobodyIn) {
   EXPECT_EQ(identify(bearer("thaw_1_x")), "invalid_api_key");
 }
 
+TEST_F(KeyRingTest, AKeyThatWasSeenBeforeIsKnownUntilTheKeysChange) {
+  const std::string key = bearer(store::format_key(base::KeyId(1), kSecret));
+  const std::string first = identify(key);
+  EXPECT_EQ(identify(key), first);
+  KeyRing moved = std::move(ring_);
+  ring_ = std::move(moved);
+  EXPECT_EQ(identify(key), first);
+  ring_.set({});
+  EXPECT_EQ(identify(key), "invalid_api_key");
+  EXPECT_EQ(identify(key), "invalid_api_key") << "a key that was refused is not known";
+}
+
 TEST_F(KeyRingTest, KeysCanBeExchanged) {
   ring_.set({stored(1, kOther, "third")});
   EXPECT_EQ(identify(bearer(store::format_key(base::KeyId(1), kSecret))), "invalid_api_key");
@@ -87,8 +100,7 @@ TEST_F(KeyRingTest, KeysCanBeExchanged) {
 }
 
 TEST_F(KeyRingTest, AnOpenRingAsksNobody) {
-  KeyRing open(true);
-  ring_ = open;
+  ring_ = KeyRing(true);
   EXPECT_EQ(identify(""), "default");
   EXPECT_EQ(caller_.key, base::KeyId());
   EXPECT_EQ(identify(bearer("wrong")), "default");

@@ -1,4 +1,5 @@
 #include "observe/metrics.h"
+#include "observe/model_probe.h"
 
 #include <gtest/gtest.h>
 
@@ -74,16 +75,17 @@ TEST(Metrics, AModelThatFellAsleepIsNotListedAnyMore) {
   EXPECT_EQ(lines_with(after, "awake"), 0U);
   EXPECT_EQ(value_of(after, R"(thaw_num_requests_running{model="other"})"), "1");
   EXPECT_EQ(value_of(after, R"(thaw_instances{model="other",state="starting"})"), "0");
-  EXPECT_EQ(lines_with(metrics.scrape(levels), R"(thaw_num_requests_running{model="other"})"), 1U) << "scraping twice changes nothing";
+  EXPECT_EQ(lines_with(metrics.scrape(levels), R"(thaw_num_requests_running{model="other"})"), 1U)
+      << "scraping twice changes nothing";
 }
 
 TEST(Metrics, AFinishedRequestIsCounted) {
   Metrics metrics;
   ModelProbe* probe = metrics.model("m");
-  metrics.request_finished("m", *probe, {200, true, Millis(100), Millis(300), Millis(900), 12, 34});
-  metrics.request_finished("m", *probe, {200, false, Millis(0), Millis(3), Millis(9), 1, 2});
-  metrics.request_finished("m", *probe, {499, false, Millis(5), base::Duration(0), Millis(5), 0, 0});
-  metrics.request_finished("m", *probe, {0, false, Millis(5), base::Duration(0), Millis(5), 0, 0});
+  Metrics::request_finished(*probe, {200, true, Millis(100), Millis(300), Millis(900), 12, 34});
+  Metrics::request_finished(*probe, {200, false, Millis(0), Millis(3), Millis(9), 1, 2});
+  Metrics::request_finished(*probe, {499, false, Millis(5), base::Duration(0), Millis(5), 0, 0});
+  Metrics::request_finished(*probe, {0, false, Millis(5), base::Duration(0), Millis(5), 0, 0});
   const std::string text = metrics.scrape({});
   EXPECT_EQ(value_of(text, R"(thaw_requests_total{class="2xx",model="m"})"), "2");
   EXPECT_EQ(value_of(text, R"(thaw_requests_total{class="4xx",model="m"})"), "1");
@@ -91,7 +93,8 @@ TEST(Metrics, AFinishedRequestIsCounted) {
   EXPECT_EQ(value_of(text, R"(thaw_prompt_tokens_total{model="m"})"), "13");
   EXPECT_EQ(value_of(text, R"(thaw_generation_tokens_total{model="m"})"), "36");
   EXPECT_EQ(value_of(text, R"(thaw_time_to_first_token_seconds_count{model="m",start="cold"})"), "1");
-  EXPECT_EQ(value_of(text, R"(thaw_time_to_first_token_seconds_count{model="m",start="warm"})"), "1") << "no first byte is no time to it";
+  EXPECT_EQ(value_of(text, R"(thaw_time_to_first_token_seconds_count{model="m",start="warm"})"), "1")
+      << "no first byte is no time to it";
   EXPECT_EQ(value_of(text, R"(thaw_time_to_first_token_seconds_bucket{model="m",start="cold",le="0.25"})"), "0");
   EXPECT_EQ(value_of(text, R"(thaw_time_to_first_token_seconds_bucket{model="m",start="cold",le="0.5"})"), "1");
   EXPECT_EQ(value_of(text, R"(thaw_request_duration_seconds_count{model="m"})"), "4");
@@ -101,9 +104,9 @@ TEST(Metrics, AFinishedRequestIsCounted) {
 TEST(Metrics, CountersOutliveADeployment) {
   Metrics metrics;
   ModelProbe* probe = metrics.model("m");
-  metrics.request_finished("m", *probe, {200, false, {}, Millis(1), Millis(1), 1, 1});
+  Metrics::request_finished(*probe, {200, false, {}, Millis(1), Millis(1), 1, 1});
   EXPECT_EQ(metrics.model("m"), probe) << "deployed again";
-  metrics.request_finished("m", *metrics.model("m"), {200, false, {}, Millis(1), Millis(1), 1, 1});
+  Metrics::request_finished(*metrics.model("m"), {200, false, {}, Millis(1), Millis(1), 1, 1});
   EXPECT_EQ(value_of(metrics.scrape({}), R"(thaw_requests_total{class="2xx",model="m"})"), "2");
 }
 
@@ -137,7 +140,7 @@ TEST(Metrics, WhatGoesWrongIsCountedByCause) {
 /// Prometheus's text format: each family has one HELP and one TYPE line, in front of its samples.
 TEST(Metrics, TheTextIsWellFormed) {
   Metrics metrics;
-  metrics.request_finished("m", *metrics.model("m"), {200, true, Millis(1), Millis(2), Millis(3), 4, 5});
+  Metrics::request_finished(*metrics.model("m"), {200, true, Millis(1), Millis(2), Millis(3), 4, 5});
   Levels levels;
   levels.models = {{"m", 1, 1, 1, 1}};
   std::set<std::string> helped;
