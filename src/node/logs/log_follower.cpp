@@ -81,15 +81,16 @@ void LogFollower::read_open_file(std::string& text) {
 /// Opens the file that follows the one just read. False when that is not there (yet).
 bool LogFollower::open_next() {
   const ino_t older = inode_of(path_ + ".1");
-  // The usual case: what was read is PATH.1 now, and PATH is its successor. Otherwise it is gone, and PATH.1 is the oldest there is.
-  const bool one_rotation = inode_ == 0 || older == inode_;
+  // The usual case: what was read is PATH.1 now, and PATH is its successor (there was no log at all: no PATH.1 either). Otherwise PATH.1 is the
+  // oldest there is, and what was read is gone.
+  const bool one_rotation = older == inode_;
   const Opened next = open_log(one_rotation ? path_ : path_ + ".1");
   if (next.fd < 0) return false;
-  if (one_rotation && inode_ != 0 && inode_of(path_ + ".1") != inode_) {  // rotated again between the two looks
+  if (one_rotation && inode_of(path_ + ".1") != inode_) {  // rotated again between the two looks
     ::close(next.fd);
     return false;
   }
-  if (!one_rotation) pending_ = kGap;
+  if (!one_rotation && inode_ != 0) pending_ = kGap;
   if (fd_ >= 0) ::close(fd_);
   fd_ = next.fd;
   inode_ = next.inode;

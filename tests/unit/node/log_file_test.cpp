@@ -107,6 +107,21 @@ TEST(LogFollower, SaysWhereLinesAreMissing) {
   EXPECT_TRUE(seen.ends_with(line(4999)));
 }
 
+TEST(LogFollower, ALogThatWasRotatedBeforeTheFirstLookIsReadFromItsBeginning) {
+  const TemporaryDirectory directory;
+  LogFollower follower(directory / "a.log", 0);
+  auto log = LogFile::open(directory / "a.log", 8192);
+  std::string expected;
+  for (int i = 0; i < 500; ++i) {
+    log->append(line(i));
+    expected += line(i);
+  }
+  ASSERT_TRUE(std::filesystem::exists(directory / "a.log.1"));
+  std::string seen;
+  for (std::string more = follower.read_more(); !more.empty(); more = follower.read_more()) seen += more;
+  EXPECT_EQ(seen, expected);
+}
+
 TEST(LogFollower, LosesNothingBesideAWriter) {
   const TemporaryDirectory directory;
   const std::string path = directory / "a.log";
