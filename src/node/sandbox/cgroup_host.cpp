@@ -18,8 +18,8 @@ namespace {
 
 constexpr std::array<const char*, 3> kNeeded{"memory", "cpu", "pids"};
 constexpr const char* kOurs = "/thaw";
-constexpr const char* kServerLeaf = "/server";         // in a delegated group: this process
-constexpr const char* kSandboxBranch = "/sandboxes";   // in a delegated group: everything it starts
+constexpr const char* kServerLeaf = "/server";        // in a delegated group: this process
+constexpr const char* kSandboxBranch = "/sandboxes";  // in a delegated group: everything it starts
 
 std::vector<std::string> split(const std::string& text, char separator) {
   std::vector<std::string> parts;
@@ -84,20 +84,35 @@ std::size_t next_slash(const std::string& path, std::size_t end) {
 base::Status enable_controllers(const std::string& directory) {
   auto status = write_control_file(directory + "/cgroup.subtree_control", "+memory +cpu +pids");
   if (status.ok()) return status;
-  return base::Error{status.error().kind, status.error().message +
-                                              "; sandbox limits need these controllers: run thaw in a systemd unit with Delegate=yes, or "
-                                              "with the host's cgroup namespace"};
+  return base::Error{status.error().kind,
+                     status.error().message +
+                         "; sandbox limits need these controllers: run thaw in a systemd unit with Delegate=yes, or "
+                         "with the host's cgroup namespace"};
+}
+
+constexpr int kMakeAttempts = 100;
+
+/// Another server that ends removes "/thaw" when it is empty, perhaps between our making it and what is to be in it.
+base::Status make_group(const std::string& directory) {
+  base::Status made;
+  for (int attempt = 0; attempt < kMakeAttempts; ++attempt) {
+    made = make_directories(directory, 0755);
+    if (made.ok()) break;
+  }
+  return made;
 }
 
 }  // namespace
 
-base::Result<std::shared_ptr<const CgroupHost>> CgroupHost::detect(const std::string& mountinfo, const std::string& self_cgroup) {
+base::Result<std::shared_ptr<const CgroupHost>> CgroupHost::detect(const std::string& mountinfo,
+                                                                   const std::string& self_cgroup) {
   THAW_ASSIGN_OR_RETURN(const std::string table, read_small_file(mountinfo));
   auto host = std::make_shared<CgroupHost>();
   std::set<std::string> seen;
   for (const std::string& line : split(table, '\n')) {
     Hierarchy hierarchy;
-    if (parse_mount(line, hierarchy) && seen.insert(hierarchy.mount).second) host->hierarchies_.push_back(std::move(hierarchy));
+    if (parse_mount(line, hierarchy) && seen.insert(hierarchy.mount).second)
+      host->hierarchies_.push_back(std::move(hierarchy));
   }
   for (const Hierarchy& hierarchy : host->hierarchies_) {
     if (!hierarchy.v2) continue;
@@ -105,13 +120,15 @@ base::Result<std::shared_ptr<const CgroupHost>> CgroupHost::detect(const std::st
     if (offered.ok() && offered->find("memory") != std::string::npos) host->unified_ = true;
     if (!host->unified_) continue;
     std::string own = own_v2_group(self_cgroup);
-    if (own.ends_with(kServerLeaf)) own.resize(own.size() - std::string_view(kServerLeaf).size());  // an earlier agent of this process moved us
+    if (own.ends_with(kServerLeaf))
+      own.resize(own.size() - std::string_view(kServerLeaf).size());  // an earlier agent of this process moved us
     if (own.size() > 1 && is_delegated(hierarchy.mount + own)) host->delegated_ = own;
   }
   for (const char* controller : kNeeded)
     if (!host->has(controller))
-      return base::Error{base::ErrorKind::unavailable, std::string("cannot limit sandboxes: this host mounts no cgroup controller \"") +
-                                                           controller + "\"; mount cgroup v2 at /sys/fs/cgroup, or start with --sandbox=none"};
+      return base::Error{base::ErrorKind::unavailable,
+                         std::string("cannot limit sandboxes: this host mounts no cgroup controller \"") + controller +
+                             "\"; mount cgroup v2 at /sys/fs/cgroup, or start with --sandbox=none"};
   return std::shared_ptr<const CgroupHost>(std::move(host));
 }
 
@@ -128,7 +145,8 @@ bool CgroupHost::has(const std::string& controller) const {
 std::string CgroupHost::mount_of(const std::string& controller) const {
   for (const Hierarchy& hierarchy : hierarchies_) {
     if (unified_ ? hierarchy.v2
-                 : std::find(hierarchy.controllers.begin(), hierarchy.controllers.end(), controller) != hierarchy.controllers.end())
+                 : std::find(hierarchy.controllers.begin(), hierarchy.controllers.end(), controller) !=
+                       hierarchy.controllers.end())
       return hierarchy.mount;
   }
   return {};
@@ -139,18 +157,31 @@ std::string CgroupHost::parent_path(const std::string& label) const {
 }
 
 base::Status CgroupHost::prepare_parent(const std::string& label) const {
-  if (!unified_) return {};
+  if (!unified_) {
+    // Made now and kept while the server lives: made by the first sandbox, another server on this host that ends could
+    // take "/thaw" away under its feet.
+    base::Status needed;
+    for (const Hierarchy& hierarchy : hierarchies_) {
+      if (hierarchy.v2) continue;
+      base::Status made = make_group(hierarchy.mount + parent_path(label));
+      const bool matters = std::any_of(std::begin(kNeeded), std::end(kNeeded),
+                                       [&](const char* c) { return mount_of(c) == hierarchy.mount; });
+      if (!made.ok() && matters) needed = std::move(made);
+    }
+    return needed;
+  }
   const std::string mount = mount_of("memory");
   if (!delegated_.empty()) {
     const std::string leaf = mount + delegated_ + kServerLeaf;
     THAW_RETURN_IF_ERROR(make_directories(leaf, 0755));
     THAW_ASSIGN_OR_RETURN(const std::string pids, read_small_file(mount + delegated_ + "/cgroup.procs"));
-    for (const std::string& pid : split(pids, '\n')) THAW_RETURN_IF_ERROR(write_control_file(leaf + "/cgroup.procs", pid));
+    for (const std::string& pid : split(pids, '\n'))
+      THAW_RETURN_IF_ERROR(write_control_file(leaf + "/cgroup.procs", pid));
   }
   // From the outermost group that is ours to change down to the parent: each must pass the controllers on to the next.
   const std::string path = parent_path(label);
   for (std::size_t end = delegated_.size(); end != std::string::npos; end = next_slash(path, end)) {
-    THAW_RETURN_IF_ERROR(make_directories(mount + path.substr(0, end), 0755));
+    THAW_RETURN_IF_ERROR(make_group(mount + path.substr(0, end)));
     THAW_RETURN_IF_ERROR(enable_controllers(mount + path.substr(0, end)));
   }
   return {};
