@@ -8,20 +8,23 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 
 #include <fmt/format.h>
 
 #include "node/weights/buffered_file.h"
+#include "spec/problems.h"
 
 namespace thaw::node {
 namespace {
 
 using base::Error;
 using base::ErrorKind;
+using spec::printable;
 
 static_assert(std::endian::native == std::endian::little, "GGUF values are read as they lie in the file");
 
-constexpr std::uint64_t kMaxNameBytes = 65'535;  // the format's bound on keys; tensor names are shorter still
+constexpr std::uint64_t kMaxKeyBytes = 65'535;  // the format's bound
 constexpr std::uint64_t kDefaultAlignment = 32;
 constexpr std::uint64_t kMaxAlignment = 1ULL << 20;
 
@@ -56,6 +59,7 @@ class HeaderReader {
     return value;
   }
   base::Result<std::string> text(std::uint64_t max_bytes, const char* what);
+  base::Status keep(std::uint64_t bytes);
   base::Result<GgufValue> value(std::uint32_t type, const std::string& key);
   base::Result<GgufValue> scalar_value(std::uint32_t type);
   base::Result<GgufValue> string_value();
@@ -68,7 +72,15 @@ class HeaderReader {
 
   BufferedFile& file_;
   GgufHeader& header_;
+  std::uint64_t kept_bytes_ = 0;
 };
+
+/// Counts what the metadata takes in memory: a file of one-byte numbers grows eightfold there.
+base::Status HeaderReader::keep(std::uint64_t bytes) {
+  kept_bytes_ += bytes;
+  if (kept_bytes_ <= kMaxGgufKeptBytes) return {};
+  return invalid(fmt::format("the metadata takes more than {} bytes", kMaxGgufKeptBytes));
+}
 
 base::Result<std::string> HeaderReader::text(std::uint64_t max_bytes, const char* what) {
   THAW_ASSIGN_OR_RETURN(const auto length, scalar<std::uint64_t>());
@@ -108,6 +120,7 @@ base::Result<GgufValue> HeaderReader::string_value() {
     THAW_RETURN_IF_ERROR(file_.skip(length));
     return GgufValue{std::string()};
   }
+  THAW_RETURN_IF_ERROR(keep(length));
   std::string result(length, '\0');
   THAW_RETURN_IF_ERROR(file_.read(result.data(), length));
   return GgufValue{std::move(result)};
@@ -127,9 +140,9 @@ base::Result<GgufValue> HeaderReader::array_value(const std::string& key) {
   THAW_ASSIGN_OR_RETURN(result.count, scalar<std::uint64_t>());
   // A string takes 8 bytes at least: a count that cannot fit the file is refused before anything is done with it.
   const std::uint64_t element_bytes = type == string ? 8 : scalar_bytes(type);
-  if (element_bytes == 0) return invalid(fmt::format("array {} of unsupported type {}", key, type));
+  if (element_bytes == 0) return invalid(fmt::format("array {} of unsupported type {}", printable(key), type));
   if (result.count > file_.remaining() / element_bytes) {
-    return invalid(fmt::format("array {} of {} elements, more than the file can hold", key, result.count));
+    return invalid(fmt::format("array {} of {} elements, more than the file can hold", printable(key), result.count));
   }
   if (type == string) {
     THAW_RETURN_IF_ERROR(skip_strings(result.count));
@@ -139,6 +152,7 @@ base::Result<GgufValue> HeaderReader::array_value(const std::string& key) {
     THAW_RETURN_IF_ERROR(file_.skip(result.count * element_bytes));
     return GgufValue{std::move(result)};
   }
+  THAW_RETURN_IF_ERROR(keep(result.count * sizeof(double)));
   for (std::uint64_t i = 0; i < result.count; ++i) {
     THAW_ASSIGN_OR_RETURN(const auto element, scalar_value(type));
     result.numbers.push_back(std::visit(
@@ -159,31 +173,36 @@ base::Result<GgufValue> HeaderReader::value(std::uint32_t type, const std::strin
 
 base::Status HeaderReader::metadata(std::uint64_t count) {
   for (std::uint64_t i = 0; i < count; ++i) {
-    THAW_ASSIGN_OR_RETURN(auto key, text(kMaxNameBytes, "a key"));
+    THAW_ASSIGN_OR_RETURN(auto key, text(kMaxKeyBytes, "a key"));
+    if (key.empty()) return invalid(fmt::format("key {} is empty", i));
+    THAW_RETURN_IF_ERROR(keep(key.size() + sizeof(GgufValue)));
     THAW_ASSIGN_OR_RETURN(const auto type, scalar<std::uint32_t>());
     THAW_ASSIGN_OR_RETURN(auto read_value, value(type, key));
-    if (!header_.metadata.emplace(key, std::move(read_value)).second) return invalid("key " + key + " a second time");
+    if (!header_.metadata.emplace(key, std::move(read_value)).second) return invalid("key " + printable(key) + " a second time");
   }
   return {};
 }
 
 base::Result<GgufTensor> HeaderReader::tensor_info() {
   GgufTensor tensor;
-  THAW_ASSIGN_OR_RETURN(tensor.name, text(kMaxNameBytes, "a tensor's name"));
+  THAW_ASSIGN_OR_RETURN(tensor.name, text(kMaxGgufTensorNameBytes, "a tensor's name"));
   THAW_ASSIGN_OR_RETURN(const auto dimensions, scalar<std::uint32_t>());
-  if (dimensions > tensor.shape.size()) return invalid(fmt::format("tensor {} of {} dimensions", tensor.name, dimensions));
-  std::uint64_t elements = 1;
+  if (dimensions > tensor.shape.size()) return invalid(fmt::format("tensor {} of {} dimensions", printable(tensor.name), dimensions));
+  std::uint64_t extent = 1;  // of the dimensions that are not 0: whoever multiplies some of them must not meet an overflow either
+  bool empty = false;
   for (std::uint32_t d = 0; d < dimensions; ++d) {
     THAW_ASSIGN_OR_RETURN(tensor.shape.at(d), scalar<std::uint64_t>());
-    if (__builtin_mul_overflow(elements, tensor.shape.at(d), &elements) || elements > INT64_MAX) {
-      return invalid("the shape of tensor " + tensor.name + " overflows");
+    empty = empty || tensor.shape.at(d) == 0;
+    if (__builtin_mul_overflow(extent, std::max<std::uint64_t>(1, tensor.shape.at(d)), &extent) || extent > INT64_MAX) {
+      return invalid("the shape of tensor " + printable(tensor.name) + " overflows");
     }
   }
+  const std::uint64_t elements = empty ? 0 : extent;
   THAW_ASSIGN_OR_RETURN(tensor.type, scalar<std::uint32_t>());
   THAW_ASSIGN_OR_RETURN(tensor.offset, scalar<std::uint64_t>());
   const auto bytes = gguf_type_bytes(tensor.type, elements);
-  if (!bytes) {
-    return invalid(fmt::format("tensor {} of {} ({} elements), which thaw does not know; convert the model to a common type", tensor.name,
+  if (!bytes || !gguf_type_bytes(tensor.type, tensor.shape.front())) {  // a row is a whole number of blocks too
+    return invalid(fmt::format("tensor {} of {} ({} elements), which thaw does not know; convert the model to a common type", printable(tensor.name),
                                gguf_type_name(tensor.type), elements));
   }
   tensor.bytes = *bytes;
@@ -195,27 +214,41 @@ base::Status HeaderReader::tensor_infos(std::uint64_t count) {
     THAW_ASSIGN_OR_RETURN(auto tensor, tensor_info());
     header_.tensors.push_back(std::move(tensor));
   }
+  std::vector<std::string_view> names;
+  names.reserve(header_.tensors.size());
+  for (const GgufTensor& tensor : header_.tensors) names.emplace_back(tensor.name);
+  std::sort(names.begin(), names.end());
+  const auto twice = std::adjacent_find(names.begin(), names.end());
+  if (twice != names.end()) return Error{ErrorKind::invalid, fmt::format("tensor {} is there twice", printable(*twice))};
   return {};
 }
 
-/// Turns offsets within the data section into offsets within the file, and checks that each tensor lies in it.
+/// Turns offsets within the data section into offsets within the file, and checks that each tensor lies in it, just behind the one before: llama.cpp
+/// loads no other files, and tensors that overlap would make sums of their sizes meaningless.
 base::Status HeaderReader::place_tensors() {
-  const std::uint64_t alignment = header_.number("general.alignment").value_or(kDefaultAlignment);
+  const bool given = header_.metadata.contains("general.alignment");
+  const std::uint64_t alignment = header_.number("general.alignment").value_or(given ? 0 : kDefaultAlignment);
   if (!std::has_single_bit(alignment) || alignment > kMaxAlignment) {
     return Error{ErrorKind::invalid, fmt::format("general.alignment is {}, no power of two up to {}", alignment, kMaxAlignment)};
   }
   header_.data_offset = (file_.position() + alignment - 1) / alignment * alignment;
+  std::uint64_t expected = header_.data_offset;
   for (GgufTensor& tensor : header_.tensors) {
-    if (tensor.offset % alignment != 0) return Error{ErrorKind::invalid, "tensor " + tensor.name + " is not aligned"};
+    if (tensor.offset % alignment != 0) return Error{ErrorKind::invalid, "tensor " + printable(tensor.name) + " is not aligned"};
     std::uint64_t end = 0;
     if (__builtin_add_overflow(tensor.offset, header_.data_offset, &tensor.offset) ||
         __builtin_add_overflow(tensor.offset, tensor.bytes, &end)) {
-      return Error{ErrorKind::invalid, "the offset of tensor " + tensor.name + " overflows"};
+      return Error{ErrorKind::invalid, "the offset of tensor " + printable(tensor.name) + " overflows"};
     }
     if (end > header_.file_bytes) {
-      return Error{ErrorKind::invalid, fmt::format("tensor {} ends at byte {}, the file at {}: it is incomplete; fetch it again", tensor.name,
-                                                   end, header_.file_bytes)};
+      return Error{ErrorKind::invalid, fmt::format("tensor {} ends at byte {}, the file at {}: it is incomplete; fetch it again",
+                                                   printable(tensor.name), end, header_.file_bytes)};
     }
+    if (tensor.offset != expected) {
+      return Error{ErrorKind::invalid, fmt::format("tensor {} begins at byte {}, where the one before it ends at {}: tensors may neither overlap nor "
+                                                   "leave gaps; convert the model again", printable(tensor.name), tensor.offset, expected)};
+    }
+    expected = (end + alignment - 1) / alignment * alignment;
   }
   return {};
 }
@@ -244,6 +277,27 @@ std::optional<std::string> part_path(const std::string& path, std::uint64_t curr
   const std::string suffix = fmt::format("-{:05}-of-{:05}.gguf", current, count);
   if (path.size() < suffix.size() || path.compare(path.size() - suffix.size(), suffix.size(), suffix) != 0) return std::nullopt;
   return path.substr(0, path.size() - suffix.size()) + fmt::format("-{:05}-of-{:05}.gguf", part, count);
+}
+
+/// That the parts hold what the first says they do, each tensor once.
+base::Status check_parts(const GgufModel& model) {
+  std::vector<std::pair<std::string_view, const GgufHeader*>> tensors;
+  for (const GgufHeader& part : model.parts) {
+    for (const GgufTensor& tensor : part.tensors) tensors.emplace_back(tensor.name, &part);
+  }
+  std::sort(tensors.begin(), tensors.end());
+  const auto twice =
+      std::adjacent_find(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.first == b.first; });
+  if (twice != tensors.end()) {
+    return Error{ErrorKind::invalid, fmt::format("tensor {} is in {} and in {}; the parts were mixed up", printable(twice->first),
+                                                 twice->second->path, std::next(twice)->second->path)};
+  }
+  const auto said = model.head().number("split.tensors.count");
+  if (said && *said != tensors.size()) {
+    return Error{ErrorKind::invalid, fmt::format("{} says that the parts hold {} tensors, but they hold {}; the parts were mixed up",
+                                                 model.head().path, *said, tensors.size())};
+  }
+  return {};
 }
 
 }  // namespace
@@ -315,6 +369,7 @@ base::Result<GgufModel> open_gguf_model(const std::string& path) {
   model.parts.push_back(std::move(head));
   if (count <= 1) return model;
   if (count > kMaxGgufParts) return Error{ErrorKind::invalid, fmt::format("{} is split into {} files, more than {}", path, count, kMaxGgufParts)};
+  if (number >= count) return Error{ErrorKind::invalid, fmt::format("{} says that it is part {} of {}; fetch it again", path, number, count)};
 
   const auto first = part_path(path, number + 1, 1, count);
   if (!first) {
@@ -324,11 +379,12 @@ base::Result<GgufModel> open_gguf_model(const std::string& path) {
   if (number != 0) return Error{ErrorKind::invalid, fmt::format("{} is part {} of {}; name the first: {}", path, number + 1, count, *first)};
   for (std::uint64_t part = 2; part <= count; ++part) {
     THAW_ASSIGN_OR_RETURN(auto header, read_gguf_header(*part_path(path, 1, part, count)));
-    if (header.number("split.no").value_or(0) != part - 1) {
-      return Error{ErrorKind::invalid, fmt::format("{} does not say that it is part {}; the parts were mixed up", header.path, part)};
+    if (header.number("split.no").value_or(0) != part - 1 || header.number("split.count").value_or(0) != count) {
+      return Error{ErrorKind::invalid, fmt::format("{} does not say that it is part {} of {}; the parts were mixed up", header.path, part, count)};
     }
     model.parts.push_back(std::move(header));
   }
+  THAW_RETURN_IF_ERROR(check_parts(model));
   return model;
 }
 

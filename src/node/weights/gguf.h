@@ -15,10 +15,12 @@
 /// Stateless; any thread; blocking (reads the header only: some MB for a big vocabulary, and skips over what nobody asks for).
 namespace thaw::node {
 
-/// What a reader accepts at most. llama.cpp's own bounds are wider; no real model comes near these.
+/// What a reader accepts at most. llama.cpp's own bounds are wider, but for the names of tensors; no real model comes near these.
 constexpr std::uint64_t kMaxGgufHeaderBytes = 256ULL << 20;
+constexpr std::uint64_t kMaxGgufKeptBytes = 64ULL << 20;    ///< of keys, strings and numbers, as they lie in memory
 constexpr std::uint64_t kMaxGgufKeys = 65'536;
 constexpr std::uint64_t kMaxGgufTensors = 262'144;
+constexpr std::uint64_t kMaxGgufTensorNameBytes = 63;       ///< GGML_MAX_NAME - 1 in ggml/include/ggml.h
 constexpr std::uint64_t kMaxGgufParts = 1'000;
 
 /// An array in the metadata: its numbers are kept only when it is short (per-layer values); of the vocabulary only the size is.
@@ -48,7 +50,7 @@ struct GgufHeader {
   std::uint64_t file_bytes = 0;
   std::uint64_t data_offset = 0;           ///< where the first tensor's bytes may lie
   std::map<std::string, GgufValue> metadata;
-  std::vector<GgufTensor> tensors;         ///< in the file's order
+  std::vector<GgufTensor> tensors;         ///< in the file's order, one behind the other without overlap; no name twice
 
   /// Any integer (or bool) that is not negative; nothing when the key is absent or of another kind.
   [[nodiscard]] std::optional<std::uint64_t> number(const std::string& key) const;
@@ -78,7 +80,8 @@ struct GgufModel {
   [[nodiscard]] std::vector<std::string> files() const;
 };
 
-/// `path`: the file, or the first part of a split model; the other parts lie beside it.
+/// `path`: the file, or the first part of a split model; the other parts lie beside it. Refuses parts that do not belong together: another count,
+/// another number, a tensor in two of them, or fewer tensors in all than the first part says.
 base::Result<GgufModel> open_gguf_model(const std::string& path);
 
 }  // namespace thaw::node

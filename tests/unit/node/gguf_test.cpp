@@ -127,7 +127,37 @@ TEST_F(GgufTest, HostileTensorsAreRefused) {
   expect_mentions(refusal(with({32}, 0, 1ULL << 40)), "incomplete");
   expect_mentions(refusal(GgufBuilder().number("general.alignment", 24).header()), "power of two");
   expect_mentions(refusal(GgufBuilder().number("general.alignment", 0).header()), "power of two");
+  expect_mentions(refusal(GgufBuilder().value("general.alignment", 8, GgufBuilder::raw_string("32")).header()), "power of two");
   expect_mentions(refusal(GgufBuilder().number("k", 1).number("k", 2).header()), "second time");
+  expect_mentions(refusal(GgufBuilder().number("", 1).header()), "is empty");
+  expect_mentions(refusal(with({16, 2}, 2, 0)), "Q4_0");  // blocks do not go over the ends of rows
+  expect_mentions(refusal(with({0, 1ULL << 40, 1ULL << 40}, 0, 0)), "overflows");
+  expect_mentions(refusal(GgufBuilder().tensor_raw(std::string(64, 'n'), {1}, 0, 0).header()), "longer than 63");
+}
+
+TEST_F(GgufTest, TensorsLieOneBehindTheOther) {
+  const auto pair = [this](std::uint64_t first, std::uint64_t second, const char* name = "b") {
+    return refusal(GgufBuilder().tensor_raw("a", {16}, 0, first).tensor_raw(name, {16}, 0, second).header() + std::string(1024, '\0'));
+  };
+  EXPECT_EQ(pair(0, 64), "");
+  expect_mentions(pair(0, 0), "overlap");
+  expect_mentions(pair(0, 32), "overlap");
+  expect_mentions(pair(64, 0), "overlap");
+  expect_mentions(pair(0, 96), "gaps");
+  expect_mentions(pair(0, 64, "a"), "there twice");
+  EXPECT_EQ(refusal(GgufBuilder().tensor_raw("empty", {0, 16}, 0, 0).tensor_raw("b", {16}, 0, 0).header() + std::string(64, '\0')), "");
+}
+
+TEST_F(GgufTest, MetadataTakesABoundedPartOfTheMemory) {
+  GgufBuilder builder;  // each number of one byte takes eight in memory
+  const std::string bytes =
+      GgufBuilder::raw<std::uint32_t>(0) + GgufBuilder::raw(GgufArray::kMaxKeptNumbers) + std::string(GgufArray::kMaxKeptNumbers, '\1');
+  for (std::uint64_t kept = 0; kept <= kMaxGgufKeptBytes; kept += GgufArray::kMaxKeptNumbers * 8) builder.value("k" + std::to_string(kept), 9, bytes);
+  expect_mentions(refusal(builder.header()), "the metadata takes more than");
+}
+
+TEST_F(GgufTest, NamesFromAFileAreMadeFitForMessages) {
+  expect_mentions(refusal(GgufBuilder().tensor_raw("a\x1b[2Jb\n", {32}, 200, 0).header()), "a\\x1b[2Jb\\x0a");
 }
 
 TEST_F(GgufTest, DamagedBytesNeverCrash) {
@@ -165,6 +195,20 @@ TEST_F(GgufTest, FindsThePartsOfASplitModel) {
   EXPECT_EQ(open_gguf_model(directory_ / "m-00001-of-00003.gguf").error().kind, base::ErrorKind::not_found);
   std::filesystem::copy(directory_ / "m-00002-of-00003.gguf", directory_ / "m-00003-of-00003.gguf");
   expect_mentions(open_gguf_model(directory_ / "m-00001-of-00003.gguf").error().message, "mixed up");
+  const auto third = [this](std::uint32_t count, const std::string& tensor) {
+    GgufBuilder builder;
+    builder.number("split.no", 2).number("split.count", count).tensor(tensor, 8, 64).write(directory_ / "m-00003-of-00003.gguf");
+    const auto mixed = open_gguf_model(directory_ / "m-00001-of-00003.gguf");
+    return mixed.ok() ? std::string() : mixed.error().message;
+  };
+  EXPECT_EQ(third(3, "part2"), "");
+  expect_mentions(third(4, "part2"), "part 3 of 3; the parts were mixed up");
+  expect_mentions(third(3, "part1"), "tensor part1 is in ");
+  llama_model().number("split.no", 0).number("split.count", 3).number("split.tensors.count", 4).write(directory_ / "m-00001-of-00003.gguf");
+  expect_mentions(third(3, "part2"), "hold 4 tensors, but they hold 3");
+  llama_model().number("split.no", 3).number("split.count", 3).write(directory_ / "m-00001-of-00003.gguf");
+  expect_mentions(third(3, "part2"), "part 3 of 3; fetch it again");
+  GgufBuilder().number("split.no", 0).number("split.count", 3).write(directory_ / "m-00001-of-00003.gguf");
   std::filesystem::rename(directory_ / "m-00001-of-00003.gguf", directory_ / "other.gguf");
   expect_mentions(open_gguf_model(directory_ / "other.gguf").error().message, "give it back its name");
 }
