@@ -43,18 +43,23 @@ net::Task<void> model_logs(Server& server, Exchange& exchange) {
     co_return;
   }
   node::LogFollower follower(node::log_path(server.config().data_dir, name), lines * kBytesPerLine);
-  std::string text = co_await services.files_worker.run([&follower] { return follower.read_more(); });
+  // All of what was asked for before anything of it goes out: lines that are written meanwhile push older ones out of the last N.
+  std::string text = co_await services.files_worker.run([&follower, lines] {
+    std::string all;
+    for (std::string more = follower.read_more(); !more.empty() && all.size() <= lines * kBytesPerLine; more = follower.read_more()) all += more;
+    return all;
+  });
   std::string head;
   exchange.begin_stream(head, 200, "text/plain; charset=utf-8", "Cache-Control: no-cache\r\n");
   co_await exchange.send(head);
   co_await exchange.send_chunk(last_lines(text, lines));
-  while (!exchange.gone()) {
+  while (follow && !exchange.gone()) {
     text = co_await services.files_worker.run([&follower] { return follower.read_more(); });
     if (!text.empty()) {
       co_await exchange.send_chunk(text);
       continue;
     }
-    if (!follow || server.draining()) break;
+    if (server.draining()) break;
     co_await net::SleepUntil(server.loop(), server.loop().now() + kLookInterval);
   }
   co_await exchange.end_stream();
