@@ -1,6 +1,5 @@
 #include "node/weights/page_fill.h"
 
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -18,6 +17,7 @@
 #include "node/sandbox/clock.h"
 #include "node/sandbox/fd.h"
 #include "node/sandbox/files.h"
+#include "node/weights/page_cache_read.h"
 #include "node/weights/residency.h"
 
 namespace thaw::node {
@@ -42,18 +42,6 @@ struct Chunk {
   std::uint64_t bytes = 0;
   std::uint64_t missing_bytes = 0;  ///< when the fill began
 };
-
-/// Brings [offset, offset + bytes) into the page cache. False with errno when it cannot; a file that has become shorter is no failure.
-bool read_into_page_cache(int fd, int null_fd, std::uint64_t offset, std::uint64_t bytes) {
-  auto at = static_cast<off_t>(offset);
-  const auto end = static_cast<off_t>(offset + bytes);
-  while (at < end) {
-    const ssize_t moved = ::sendfile(null_fd, fd, &at, static_cast<std::size_t>(end - at));
-    if (moved == 0) return true;
-    if (moved < 0 && errno != EINTR) return false;
-  }
-  return true;
-}
 
 }  // namespace
 
@@ -196,7 +184,7 @@ struct PageFiller::Impl {
   std::deque<std::shared_ptr<Job>> turns;
   bool ending = false;
   AvailableMemory available;
-  Fd null_fd;
+  PageCacheReader reader;
   std::vector<std::thread> workers;
 
   void work(std::size_t worker);
@@ -207,8 +195,7 @@ unsigned PageFiller::default_workers() { return std::clamp(std::thread::hardware
 
 PageFiller::PageFiller(unsigned workers, AvailableMemory available) : impl_(std::make_unique<Impl>()) {
   impl_->available = std::move(available);
-  impl_->null_fd = Fd(::open("/dev/null", O_WRONLY | O_CLOEXEC));
-  if (!impl_->null_fd) {
+  if (!impl_->reader.usable()) {
     spdlog::warn("weights are not read ahead of engines: cannot open /dev/null: {}", std::generic_category().message(errno));
     return;
   }
@@ -279,11 +266,8 @@ void PageFiller::Impl::work(std::size_t worker) {
 bool PageFiller::Impl::fill_chunk(Job& job, std::size_t worker, const Chunk& chunk) const {
   const std::string& path = job.files[chunk.file].path;
   WorkerFile& slot = job.slots[worker];
-  if (slot.index != chunk.file) {
-    slot = {chunk.file, Fd(::open(path.c_str(), kOpenFlags))};
-    if (slot.fd) ::posix_fadvise(slot.fd.get(), 0, 0, POSIX_FADV_SEQUENTIAL);  // doubles the kernel's readahead, which is small on most machines
-  }
-  if (slot.fd && read_into_page_cache(slot.fd.get(), null_fd.get(), chunk.offset, chunk.bytes)) return true;
+  if (slot.index != chunk.file) slot = {chunk.file, Fd(::open(path.c_str(), kOpenFlags))};
+  if (slot.fd && reader.bring_in(slot.fd.get(), chunk.offset, chunk.bytes)) return true;
   spdlog::warn("{} is left to its engine to read: {}", path, std::generic_category().message(errno));
   return false;
 }

@@ -56,14 +56,13 @@ class FillHandle {
 /// Reads files into the page cache. A few worker threads take turns: the next kChunkBytes of each fill in turn, so that a small model is not
 /// stuck behind a huge one. A fill goes through its files in their order and from front to back, as llama.cpp does (its tensors lie in the
 /// file in the order in which they are loaded).
-/// Bytes go nowhere but into the page cache: sendfile() to /dev/null moves references to pages and copies nothing, so a worker needs neither a
-/// buffer nor much CPU time (docs/weights.md has the figures of the ways that were tried).
+/// Bytes go nowhere but into the page cache (page_cache_read.h): a worker needs neither a buffer nor much processor time.
 /// First it asks the kernel what is there already, one call a file where that is all or nothing, and reads only chunks that lack something.
 /// Bounds: never more than the memory that is available when a fill begins (what does not fit would push out what has just come in);
 /// kMaxFills at once, more are left to their engines. Thread-safe.
 class PageFiller {
  public:
-  static constexpr std::uint64_t kChunkBytes = 2ULL << 20;
+  static constexpr std::uint64_t kChunkBytes = 2ULL << 20;  ///< a huge page
   static constexpr std::size_t kMaxFills = 1'000;
 
   /// 2 on small machines, 4 on others: that many keep a disk busy, and the engine's own start needs the processors too.
