@@ -1,4 +1,5 @@
-/// Compiled where CUDA's headers are installed: thaw's own declarations of the driver API (and of NVML, where nvml.h is there too) must agree with them.
+/// Compiled where CUDA's headers are installed: thaw's own declarations of the driver API (and of NVML, where nvml.h is
+/// there too) must agree with them.
 #include <cuda.h>
 
 #include <cstddef>
@@ -14,54 +15,94 @@ namespace abi = thaw::node::cuda_abi;
 
 /// The same calling convention: enums and ints are passed alike, and so are pointers to structures of one layout.
 template <typename T>
-struct Plain { using type = T; };
+struct Plain {
+  using type = T;
+};
 template <typename T>
-  requires std::is_enum_v<T>
-struct Plain<T> { using type = int; };
+requires std::is_enum_v<T>
+struct Plain<T> {
+  using type = int;
+};
 template <typename T>
-  requires std::is_enum_v<T>
-struct Plain<T*> { using type = int*; };
+requires std::is_enum_v<T>
+struct Plain<T*> {
+  using type = int*;
+};
 template <>
-struct Plain<CUuuid*> { using type = abi::CUuuid*; };
+struct Plain<CUuuid*> {
+  using type = abi::CUuuid*;
+};
 template <>
-struct Plain<CUcontext> { using type = abi::CUcontext; };
+struct Plain<CUcontext> {
+  using type = abi::CUcontext;
+};
 template <>
-struct Plain<CUcontext*> { using type = abi::CUcontext*; };
+struct Plain<CUcontext*> {
+  using type = abi::CUcontext*;
+};
 template <>
-struct Plain<CUstream> { using type = abi::CUstream; };
+struct Plain<CUstream> {
+  using type = abi::CUstream;
+};
 template <>
-struct Plain<CUstream*> { using type = abi::CUstream*; };
+struct Plain<CUstream*> {
+  using type = abi::CUstream*;
+};
 template <>
-struct Plain<CUevent> { using type = abi::CUevent; };
+struct Plain<CUevent> {
+  using type = abi::CUevent;
+};
 template <>
-struct Plain<CUevent*> { using type = abi::CUevent*; };
+struct Plain<CUevent*> {
+  using type = abi::CUevent*;
+};
 template <>
-struct Plain<const CUDA_MEMCPY2D*> { using type = const abi::CUDA_MEMCPY2D*; };
+struct Plain<const CUDA_MEMCPY2D*> {
+  using type = const abi::CUDA_MEMCPY2D*;
+};
 #if CUDA_VERSION >= 13000
 template <>
-struct Plain<CUcheckpointLockArgs*> { using type = abi::CUcheckpointLockArgs*; };
+struct Plain<CUcheckpointLockArgs*> {
+  using type = abi::CUcheckpointLockArgs*;
+};
 template <>
-struct Plain<CUcheckpointCheckpointArgs*> { using type = abi::CUcheckpointCheckpointArgs*; };
+struct Plain<CUcheckpointCheckpointArgs*> {
+  using type = abi::CUcheckpointCheckpointArgs*;
+};
 template <>
-struct Plain<CUcheckpointRestoreArgs*> { using type = abi::CUcheckpointRestoreArgs*; };
+struct Plain<CUcheckpointRestoreArgs*> {
+  using type = abi::CUcheckpointRestoreArgs*;
+};
 template <>
-struct Plain<CUcheckpointUnlockArgs*> { using type = abi::CUcheckpointUnlockArgs*; };
+struct Plain<CUcheckpointUnlockArgs*> {
+  using type = abi::CUcheckpointUnlockArgs*;
+};
 #endif
 #ifdef THAW_HAS_NVML_H
 template <>
-struct Plain<nvmlDevice_t> { using type = abi::nvmlDevice_t; };
+struct Plain<nvmlDevice_t> {
+  using type = abi::nvmlDevice_t;
+};
 template <>
-struct Plain<nvmlDevice_t*> { using type = abi::nvmlDevice_t*; };
+struct Plain<nvmlDevice_t*> {
+  using type = abi::nvmlDevice_t*;
+};
 template <>
-struct Plain<nvmlMemory_t*> { using type = abi::nvmlMemory_t*; };
+struct Plain<nvmlMemory_t*> {
+  using type = abi::nvmlMemory_t*;
+};
 template <>
-struct Plain<nvmlProcessInfo_t*> { using type = abi::nvmlProcessInfo_t*; };
+struct Plain<nvmlProcessInfo_t*> {
+  using type = abi::nvmlProcessInfo_t*;
+};
 #endif
 
 template <typename Function>
 struct Signature;
 template <typename Return, typename... Args>
-struct Signature<Return(Args...)> { using type = typename Plain<Return>::type(typename Plain<Args>::type...); };
+struct Signature<Return(Args...)> {
+  using type = typename Plain<Return>::type(typename Plain<Args>::type...);
+};
 
 template <typename Ours, typename Theirs>
 constexpr bool same = std::is_same_v<Ours, typename Signature<Theirs>::type>;
@@ -69,7 +110,9 @@ constexpr bool same = std::is_same_v<Ours, typename Signature<Theirs>::type>;
 // Many names are macros there that name the function's present version. Ours are of the names that the driver exports.
 #define THAW_TEXT_(name) #name
 #define THAW_TEXT(name) THAW_TEXT_(name)
-constexpr bool equal(const char* a, const char* b) { return *a == *b && (*a == '\0' || equal(a + 1, b + 1)); }
+constexpr bool equal(const char* a, const char* b) {
+  return *a == *b && (*a == '\0' || equal(a + 1, b + 1));
+}
 static_assert(equal(THAW_TEXT(cuDeviceTotalMem), "cuDeviceTotalMem_v2"));
 static_assert(equal(THAW_TEXT(cuDevicePrimaryCtxRelease), "cuDevicePrimaryCtxRelease_v2"));
 static_assert(equal(THAW_TEXT(cuMemAlloc), "cuMemAlloc_v2"));
@@ -164,8 +207,10 @@ THAW_SAME_PLACE(CUcheckpointRestoreArgs, reserved);
 THAW_SAME_PLACE(CUcheckpointRestoreArgs, reserved1);
 static_assert(sizeof(abi::CUcheckpointUnlockArgs) == sizeof(CUcheckpointUnlockArgs));
 THAW_SAME_PLACE(CUcheckpointUnlockArgs, reserved);
-static_assert(abi::kCudaProcessRunning == CU_PROCESS_STATE_RUNNING && abi::kCudaProcessLocked == CU_PROCESS_STATE_LOCKED);
-static_assert(abi::kCudaProcessCheckpointed == CU_PROCESS_STATE_CHECKPOINTED && abi::kCudaProcessFailed == CU_PROCESS_STATE_FAILED);
+static_assert(abi::kCudaProcessRunning == CU_PROCESS_STATE_RUNNING &&
+              abi::kCudaProcessLocked == CU_PROCESS_STATE_LOCKED);
+static_assert(abi::kCudaProcessCheckpointed == CU_PROCESS_STATE_CHECKPOINTED &&
+              abi::kCudaProcessFailed == CU_PROCESS_STATE_FAILED);
 #endif
 
 static_assert(abi::kCudaSuccess == CUDA_SUCCESS);
@@ -183,9 +228,11 @@ static_assert(abi::kCudaErrorHostMemoryAlreadyRegistered == CUDA_ERROR_HOST_MEMO
 static_assert(abi::kCudaErrorHostMemoryNotRegistered == CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
 static_assert(abi::kCudaErrorNotPermitted == CUDA_ERROR_NOT_PERMITTED);
 static_assert(abi::kCudaErrorNotSupported == CUDA_ERROR_NOT_SUPPORTED);
-static_assert(abi::kCudaHostPortable == CU_MEMHOSTREGISTER_PORTABLE && abi::kCudaHostPortable == CU_MEMHOSTALLOC_PORTABLE);
+static_assert(abi::kCudaHostPortable == CU_MEMHOSTREGISTER_PORTABLE &&
+              abi::kCudaHostPortable == CU_MEMHOSTALLOC_PORTABLE);
 static_assert(abi::kCudaStreamNonBlocking == CU_STREAM_NON_BLOCKING);
-static_assert(abi::kCudaEventBlockingSync == CU_EVENT_BLOCKING_SYNC && abi::kCudaEventDisableTiming == CU_EVENT_DISABLE_TIMING);
+static_assert(abi::kCudaEventBlockingSync == CU_EVENT_BLOCKING_SYNC &&
+              abi::kCudaEventDisableTiming == CU_EVENT_DISABLE_TIMING);
 static_assert(abi::kCudaMemoryHost == CU_MEMORYTYPE_HOST && abi::kCudaMemoryDevice == CU_MEMORYTYPE_DEVICE);
 
 #ifdef THAW_HAS_NVML_H

@@ -1,14 +1,18 @@
 /// NVML's part that asks which devices there are and who computes on them.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <string>
 
+#include "machine.h"
 #include "node/device/cuda_abi.h"
 #include "settings.h"
 
 namespace {
 
 using namespace thaw::node::cuda_abi;  // NOLINT(google-build-using-namespace): the names of NVIDIA's interface
+using thaw::emulator::Machine;
+using thaw::emulator::ProcessEntry;
 using thaw::emulator::read_settings;
 using thaw::emulator::Settings;
 
@@ -26,7 +30,15 @@ nvmlReturn_t refusal(const Settings& settings, const char* function) {
 nvmlDevice_t handle_of(unsigned int index) {
   return reinterpret_cast<nvmlDevice_t>(static_cast<std::uintptr_t>(index) + 1);  // NOLINT(performance-no-int-to-ptr)
 }
-unsigned int index_of(nvmlDevice_t device) { return static_cast<unsigned int>(reinterpret_cast<std::uintptr_t>(device) - 1); }
+unsigned int index_of(nvmlDevice_t device) {
+  return static_cast<unsigned int>(reinterpret_cast<std::uintptr_t>(device) - 1);
+}
+
+/// The driver that supports that version of CUDA.
+const char* driver_version(int cuda_version) {
+  if (cuda_version >= 13000) return "580.65.06";
+  return cuda_version >= 12080 ? "570.86.10" : "550.54.15";
+}
 
 }  // namespace
 
@@ -44,15 +56,19 @@ THAW_EMULATED nvmlReturn_t nvmlShutdown() {
 
 THAW_EMULATED const char* nvmlErrorString(nvmlReturn_t code) {
   switch (code) {
-    case 9: return "Driver Not Loaded";
-    case 12: return "Driver/library version mismatch";
-    default: return "Emulated Error";
+    case 9:
+      return "Driver Not Loaded";
+    case 12:
+      return "Driver/library version mismatch";
+    default:
+      return "Emulated Error";
   }
 }
 
 THAW_EMULATED nvmlReturn_t nvmlSystemGetDriverVersion(char* version, unsigned int length) {
-  std::snprintf(version, length, "550.54.15");
-  return refusal(read_settings(), "nvmlSystemGetDriverVersion");
+  const Settings settings = read_settings();
+  std::snprintf(version, length, "%s", driver_version(settings.cuda_version));
+  return refusal(settings, "nvmlSystemGetDriverVersion");
 }
 
 THAW_EMULATED nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int* count) {
@@ -68,29 +84,23 @@ THAW_EMULATED nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvm
   return refusal(settings, "nvmlDeviceGetHandleByIndex_v2");
 }
 
-THAW_EMULATED nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t, char* name, unsigned int length) {
+THAW_EMULATED nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char* name, unsigned int length) {
   const Settings settings = read_settings();
-  std::snprintf(name, length, "%s", settings.name.c_str());
+  std::snprintf(name, length, "%s", settings.name(static_cast<int>(index_of(device))).c_str());
   return refusal(settings, "nvmlDeviceGetName");
 }
 
 THAW_EMULATED nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char* uuid, unsigned int length) {
-  char bytes[16];
-  thaw::emulator::fill_uuid(static_cast<int>(index_of(device)), bytes);
-  std::string text = "GPU-";
-  for (int i = 0; i < 16; ++i) {
-    char pair[4];
-    std::snprintf(pair, sizeof pair, "%02x", static_cast<unsigned int>(static_cast<unsigned char>(bytes[i])));
-    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    text += pair;
-  }
-  std::snprintf(uuid, length, "%s", text.c_str());
+  std::snprintf(uuid, length, "%s", thaw::emulator::uuid_text(static_cast<int>(index_of(device))).c_str());
   return refusal(read_settings(), "nvmlDeviceGetUUID");
 }
 
-THAW_EMULATED nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t, nvmlMemory_t* memory) {
+THAW_EMULATED nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t* memory) {
   const Settings settings = read_settings();
-  *memory = {settings.memory_bytes, settings.memory_bytes, 0};
+  const std::shared_ptr<Machine> machine = Machine::current();
+  const std::uint64_t held = machine ? machine->held_bytes(static_cast<int>(index_of(device))) : 0;
+  const std::uint64_t used = std::min(held, settings.memory_bytes);
+  *memory = {settings.memory_bytes, settings.memory_bytes - used, used};
   return refusal(settings, "nvmlDeviceGetMemoryInfo");
 }
 
@@ -100,14 +110,25 @@ THAW_EMULATED nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigne
 }
 
 #ifndef EMULATOR_OLD
-THAW_EMULATED nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int* count, nvmlProcessInfo_t* infos) {
+THAW_EMULATED nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int* count,
+                                                                   nvmlProcessInfo_t* infos) {
   const Settings settings = read_settings();
   const unsigned int room = *count;
   *count = 0;
-  for (const Settings::Process& process : settings.processes) {
-    if (process.device != index_of(device)) continue;
-    if (*count < room) infos[*count] = {process.pid, 1ULL << 30, ~0U, ~0U};
+  const auto list = [&](unsigned int pid, std::uint64_t held_bytes) {
+    if (*count < room) infos[*count] = {pid, held_bytes, ~0U, ~0U};
     ++*count;
+  };
+  for (const Settings::Process& process : settings.processes) {
+    if (process.device == index_of(device)) list(process.pid, 1ULL << 30);
+  }
+  if (const std::shared_ptr<Machine> machine = Machine::current()) {
+    machine->for_each([&](ProcessEntry& entry) {
+      const unsigned int index = index_of(device);
+      if ((entry.contexts.load() >> index & 1U) == 0) return;
+      if (const pid_t pid = Machine::visible_pid(entry); pid != 0)
+        list(static_cast<unsigned int>(pid), entry.held_bytes.at(index));
+    });
   }
   if (*count > room) return kNvmlErrorInsufficientSize;
   return refusal(settings, "nvmlDeviceGetComputeRunningProcesses_v3");

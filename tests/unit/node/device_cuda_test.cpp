@@ -58,8 +58,8 @@ TEST_F(CudaDevicesTest, TheDriverAloneSaysTheSame) {
   ASSERT_EQ(without.gpus.size(), 2U);
   EXPECT_EQ(with_nvml.gpus[1].uuid, without.gpus[1].uuid);
   EXPECT_EQ(with_nvml.gpus[1].total_bytes, without.gpus[1].total_bytes);
-  EXPECT_EQ(with_nvml.driver_version, "550.54.15");
-  EXPECT_EQ(with_nvml.cuda_version, "12.4");
+  EXPECT_EQ(with_nvml.driver_version, "580.65.06");
+  EXPECT_EQ(with_nvml.cuda_version, "13.0");
   EXPECT_EQ(with_nvml.problem, "");
   EXPECT_NE(without.problem.find("libabsent"), std::string::npos) << without.problem;
 }
