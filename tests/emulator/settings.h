@@ -6,34 +6,32 @@
 
 namespace thaw::emulator {
 
-/// What machine is pretended, read at each call from the file `settings` in THAW_EMULATOR_DIR (lines NAME=VALUE), else
-/// from the environment, so that a test can change it at any time, also for processes that run already:
+/// What machine is pretended. Each setting is read at each call, from the file `settings` in THAW_EMULATOR_DIR (lines
+/// NAME=VALUE), else from the environment, so that a test can change it at any time, also for processes that run
+/// already. Names without THAW_EMULATOR_ in front:
 ///
-///     THAW_EMULATOR_DIR=/tmp/machine            processes with the same directory share one machine: its memory, and
-///     who computes on it; without
-///                                               it each process has one for itself
-///     THAW_EMULATOR_DEVICES=2                   how many GPUs (default 1)
-///     THAW_EMULATOR_MEMORY_MIB=81920            of each (default 16384)
-///     THAW_EMULATOR_CONTEXT_MIB=500             of it, what a process's context takes (default 128)
-///     THAW_EMULATOR_NAME=NVIDIA A100,NVIDIA L4  of each device; the last is that of all further ones (default
-///     "Emulated GPU") THAW_EMULATOR_CUDA=12040                  what the driver supports (default 13000); before 12080
-///     it refuses checkpoints, before 13000 to
-///                                               restore on other devices
-///     THAW_EMULATOR_PROCESSES=0:1234,1:77       further compute processes that NVML lists: device index and pid
-///     CUDA_VISIBLE_DEVICES=1,GPU-a0a1…          as the real driver takes it
+///     DIR=/tmp/machine        processes with the same directory share one machine: its memory, and who computes on it;
+///                             without it each has one for itself (environment only)
+///     DEVICES=2               how many GPUs (default 1)
+///     MEMORY_MIB=81920        of each (default 16384)
+///     CONTEXT_MIB=500         of it, what a process's context takes (default 128)
+///     NAME=NVIDIA A100,L4     of each device; the last is that of all further ones (default "Emulated GPU")
+///     CUDA=12040              what the driver supports (default 13000); before 12080 it refuses checkpoints, before
+///                             13000 to restore on other devices
+///     PROCESSES=0:1234,1:77   further compute processes that NVML lists: device index and pid
 ///
-///     THAW_EMULATOR_BUS_MB_S=2500               rate of each device's bus, megabytes (10^6) a second (default 0: as
-///     fast as memory is) THAW_EMULATOR_PAGEABLE_MB_S=1000          the same for memory that is not pinned (default
-///     half of it) THAW_EMULATOR_PIN_MB_S=1500               how fast memory is pinned (default 0: at once)
-///     THAW_EMULATOR_LOCK_MS, _CHECKPOINT_MS, _RESTORE_MS, _UNLOCK_MS     how long these take (default 0) …
-///     THAW_EMULATOR_CHECKPOINT_MB_S, _RESTORE_MB_S                       … and besides, for each byte (default 0:
-///     nothing)
+///     BUS_MB_S=2500           rate of each device's bus, 10^6 bytes a second (default 0: as fast as memory is)
+///     PAGEABLE_MB_S=1000      the same for memory that is not pinned (default: half of it)
+///     PIN_MB_S=1500           how fast memory is pinned (default 0: at once)
+///     LOCK_MS, CHECKPOINT_MS, RESTORE_MS, UNLOCK_MS   how long these steps take (default 0) …
+///     CHECKPOINT_MB_S, RESTORE_MB_S                   … and besides, for each byte (default 0: nothing)
 ///
-///     THAW_EMULATOR_FAIL=cuInit=999,nvmlInit_v2=12    functions that return this code instead
-///     THAW_EMULATOR_FAIL=cuMemAlloc_v2=2@3            only the third call, counted from thawEmulatorReset(); `2@3+`:
-///     from the third on THAW_EMULATOR_FAIL=copy=700@3                   the third copy fails where it is carried out,
-///     after the call has returned THAW_EMULATOR_BREAK=cuCheckpointProcessRestore=999   the step fails half-way, and
-///     the process is FAILED
+///     FAIL=cuInit=999,nvmlInit_v2=12   functions that return this code instead
+///     FAIL=cuMemAlloc_v2=2@3           only the third call since thawEmulatorReset(); `2@3+`: from the third on
+///     FAIL=copy=700@3                  the third copy fails where it is carried out, after its call has returned
+///     BREAK=cuCheckpointProcessRestore=999   the step fails half-way, and the process is FAILED
+///
+/// And CUDA_VISIBLE_DEVICES=1,GPU-a0a1…, as the real driver takes it.
 struct Settings {
   struct Failure {
     std::string function;

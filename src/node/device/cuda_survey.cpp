@@ -5,43 +5,13 @@
 
 #include <fmt/format.h>
 
+#include "node/device/cuda_driver.h"
+
 namespace thaw::node {
 namespace {
 
 using namespace cuda_abi;  // NOLINT(google-build-using-namespace): the names of NVIDIA's interface
-using base::Error;
-using base::ErrorKind;
-
 constexpr int kMaxDevices = 256;
-
-/// Calls into a loaded driver, each failure with the driver's own words.
-class Driver {
- public:
-  static base::Result<Driver> open(const std::string& name) {
-    THAW_ASSIGN_OR_RETURN(auto library, SharedLibrary::open(name));
-    return Driver(std::move(library));
-  }
-
-  template <typename Function, typename... Args>
-  base::Status call(const char* name, Args... args) const {
-    THAW_ASSIGN_OR_RETURN(const auto function, library_.find<Function>(name));
-    const CUresult code = function(args...);
-    if (code == kCudaSuccess) return {};
-    return Error{ErrorKind::unavailable, fmt::format("{} failed: {}", name, describe(code))};
-  }
-
- private:
-  explicit Driver(SharedLibrary library) : library_(std::move(library)) {}
-
-  [[nodiscard]] std::string describe(CUresult code) const {
-    const auto text = library_.find<cuGetErrorString_t>("cuGetErrorString");
-    const char* description = nullptr;
-    if (text.ok() && (*text)(code, &description) == kCudaSuccess && description != nullptr) return description;
-    return fmt::format("code {}", code);
-  }
-
-  SharedLibrary library_;
-};
 
 /// As NVML and nvidia-smi write it: GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx.
 std::string format_uuid(const CUuuid& uuid) {
@@ -56,7 +26,7 @@ std::string format_uuid(const CUuuid& uuid) {
 }  // namespace
 
 base::Result<std::vector<GpuInfo>> devices_by_driver(const std::string& library) {
-  THAW_ASSIGN_OR_RETURN(const auto driver, Driver::open(library));
+  THAW_ASSIGN_OR_RETURN(const auto driver, CudaDriver::open(library));
   THAW_RETURN_IF_ERROR((driver.call<cuInit_t>("cuInit", 0U)));
   int count = 0;
   THAW_RETURN_IF_ERROR((driver.call<cuDeviceGetCount_t>("cuDeviceGetCount", &count)));
@@ -67,7 +37,8 @@ base::Result<std::vector<GpuInfo>> devices_by_driver(const std::string& library)
     CUuuid uuid{};
     std::size_t bytes = 0;
     THAW_RETURN_IF_ERROR((driver.call<cuDeviceGet_t>("cuDeviceGet", &device, ordinal)));
-    THAW_RETURN_IF_ERROR((driver.call<cuDeviceGetName_t>("cuDeviceGetName", name.data(), static_cast<int>(name.size()), device)));
+    THAW_RETURN_IF_ERROR(
+        (driver.call<cuDeviceGetName_t>("cuDeviceGetName", name.data(), static_cast<int>(name.size()), device)));
     THAW_RETURN_IF_ERROR((driver.call<cuDeviceGetUuid_v2_t>("cuDeviceGetUuid_v2", &uuid, device)));
     THAW_RETURN_IF_ERROR((driver.call<cuDeviceTotalMem_v2_t>("cuDeviceTotalMem_v2", &bytes, device)));
     gpus.push_back({name.data(), format_uuid(uuid), bytes, std::nullopt});
@@ -76,7 +47,7 @@ base::Result<std::vector<GpuInfo>> devices_by_driver(const std::string& library)
 }
 
 base::Result<std::string> cuda_version(const std::string& library) {
-  THAW_ASSIGN_OR_RETURN(const auto driver, Driver::open(library));
+  THAW_ASSIGN_OR_RETURN(const auto driver, CudaDriver::open(library));
   int version = 0;
   THAW_RETURN_IF_ERROR((driver.call<cuDriverGetVersion_t>("cuDriverGetVersion", &version)));
   return fmt::format("{}.{}", version / 1000, version % 1000 / 10);

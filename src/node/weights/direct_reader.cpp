@@ -53,6 +53,11 @@ base::Error bad_settings(const ReadSettings& settings) {
           ReadSettings::kMaxDepth)};
 }
 
+base::Error lost_track() {
+  return {base::ErrorKind::internal,
+          "cannot read: this reader has lost track of an earlier read; open another one, with other memory"};
+}
+
 }  // namespace
 
 bool ReadSettings::in_range() const {
@@ -76,7 +81,9 @@ struct DirectReader::Impl {
   std::vector<Source> sources;
   std::vector<Slot> slots;
   std::size_t turn = 0;
+  std::size_t in_turns = 0;
   unsigned in_flight = 0;
+  base::TimePoint begun;
   ReadReport report;
 
   base::Status open_sources(const std::vector<ReadRange>& ranges);
@@ -85,12 +92,10 @@ struct DirectReader::Impl {
   void begin(unsigned slot);
   base::Status begin_again(unsigned slot, const base::Error& reason);
   base::Result<ReadCompletion> wait();
-  /// One read has ended: begins the rest of its chunk, or hands it over and begins the next.
-  base::Status take(const ReadCompletion& completion, const Sink& sink);
+  /// One read has ended: its chunk, or nothing when the rest of it had to begin.
+  base::Result<std::optional<ReadChunk>> take(const ReadCompletion& completion);
   base::Status take_failed(const ReadCompletion& completion);
   base::Status take_short(unsigned slot, std::uint64_t got_bytes);
-  base::Status run(const Sink& sink);
-  void drain();
 };
 
 base::Status DirectReader::Impl::open_sources(const std::vector<ReadRange>& ranges) {
@@ -119,7 +124,7 @@ base::Status DirectReader::Impl::open_sources(const std::vector<ReadRange>& rang
 
 bool DirectReader::Impl::begin_next(unsigned slot) {
   if (sources.empty()) return false;
-  turn = turn < sources.size() ? turn : 0;
+  turn = turn < std::min(sources.size(), in_turns) ? turn : 0;
   Source& source = sources[turn];
   slots[slot] = {
       source.range, source.file, source.next, std::min(settings.chunk_bytes, source.end - source.next), 0, 0};
@@ -176,16 +181,17 @@ base::Status DirectReader::Impl::take_short(unsigned slot_index, std::uint64_t g
                                                                    slot.offset + got_bytes, file.path())});
 }
 
-base::Status DirectReader::Impl::take(const ReadCompletion& completion, const Sink& sink) {
-  if (completion.result < 0) return take_failed(completion);
+base::Result<std::optional<ReadChunk>> DirectReader::Impl::take(const ReadCompletion& completion) {
   const Slot& slot = slots[completion.slot];
-  const std::uint64_t got = slot.got_bytes + static_cast<std::uint64_t>(completion.result);
-  if (got < slot.wanted_bytes) return take_short(completion.slot, got);
+  const std::uint64_t got = completion.result < 0 ? 0 : slot.got_bytes + static_cast<std::uint64_t>(completion.result);
+  if (completion.result < 0 || got < slot.wanted_bytes) {
+    THAW_RETURN_IF_ERROR(completion.result < 0 ? take_failed(completion) : take_short(completion.slot, got));
+    return std::optional<ReadChunk>();
+  }
   report.bytes += slot.wanted_bytes;
   if (!files[slot.file].direct()) report.buffered_bytes += slot.wanted_bytes;
-  THAW_RETURN_IF_ERROR(sink({slot.range, slot.offset, memory[completion.slot].first(slot.wanted_bytes)}));
-  begin_next(completion.slot);
-  return {};
+  return std::optional(
+      ReadChunk{slot.range, slot.offset, memory[completion.slot].first(slot.wanted_bytes), completion.slot});
 }
 
 base::Result<ReadCompletion> DirectReader::Impl::wait() {
@@ -197,22 +203,10 @@ base::Result<ReadCompletion> DirectReader::Impl::wait() {
   return completion;
 }
 
-base::Status DirectReader::Impl::run(const Sink& sink) {
-  for (unsigned slot = 0; slot < settings.depth && begin_next(slot); ++slot) {
-  }
-  while (in_flight > 0) {
-    THAW_ASSIGN_OR_RETURN(const ReadCompletion completion, wait());
-    THAW_RETURN_IF_ERROR(take(completion, sink));
-  }
-  return {};
-}
-
-void DirectReader::Impl::drain() {
-  while (in_flight > 0 && !lost) (void)wait();
-}
-
 DirectReader::DirectReader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-DirectReader::~DirectReader() = default;
+DirectReader::~DirectReader() {
+  impl_->queue.reset();  // before the files that it reads
+}
 
 base::Result<std::unique_ptr<DirectReader>> DirectReader::open(const ReadSettings& settings,
                                                                std::span<std::byte> memory, bool with_ring) {
@@ -244,22 +238,64 @@ base::Result<std::unique_ptr<DirectReader>> DirectReader::open_with(const ReadSe
   return std::unique_ptr<DirectReader>(new DirectReader(std::move(impl)));
 }
 
-base::Result<ReadReport> DirectReader::read(const std::vector<ReadRange>& ranges, const Sink& sink) {
-  if (impl_->lost)
-    return base::Error{
-        base::ErrorKind::internal,
-        "cannot read: this reader has lost track of an earlier read; open another one, with other memory"};
-  const base::TimePoint begun = now();
+base::Status DirectReader::begin(const std::vector<ReadRange>& ranges, std::size_t in_turns) {
+  if (impl_->lost) return lost_track();
   impl_->report = {};
   impl_->turn = 0;
-  base::Status status = impl_->open_sources(ranges);
-  if (status.ok()) status = impl_->run(sink);
-  impl_->drain();  // after an error: the caller's memory is the caller's again
+  impl_->in_turns = std::max<std::size_t>(in_turns, 1);
+  impl_->begun = now();
+  THAW_RETURN_IF_ERROR(impl_->open_sources(ranges));
+  for (unsigned slot = 0; slot < impl_->settings.depth && impl_->begin_next(slot); ++slot) {
+  }
+  return {};
+}
+
+base::Result<std::optional<ReadChunk>> DirectReader::next() {
+  std::optional<ReadChunk> chunk;
+  while (!chunk && impl_->in_flight > 0) {
+    THAW_ASSIGN_OR_RETURN(const ReadCompletion completion, impl_->wait());
+    THAW_ASSIGN_OR_RETURN(chunk, impl_->take(completion));
+  }
+  return chunk;
+}
+
+void DirectReader::release(unsigned slot) {
+  impl_->begin_next(slot);
+}
+
+bool DirectReader::finished() const {
+  return impl_->sources.empty() && impl_->in_flight == 0;
+}
+
+ReadReport DirectReader::report() const {
+  ReadReport report = impl_->report;
+  report.duration = now() - impl_->begun;
+  return report;
+}
+
+base::Status DirectReader::end() {
+  while (impl_->in_flight > 0 && !impl_->lost) (void)impl_->wait();
   impl_->sources.clear();
+  if (impl_->lost) return lost_track();  // and the files stay open: reads of them may be under way
   impl_->files.clear();
+  return {};
+}
+
+base::Result<ReadReport> DirectReader::read(const std::vector<ReadRange>& ranges, const Sink& sink) {
+  const auto hand_over_all = [&]() -> base::Status {
+    THAW_RETURN_IF_ERROR(begin(ranges));
+    for (;;) {
+      THAW_ASSIGN_OR_RETURN(const std::optional<ReadChunk> chunk, next());
+      if (!chunk) return {};
+      THAW_RETURN_IF_ERROR(sink(*chunk));
+      release(chunk->slot);
+    }
+  };
+  const base::Status status = hand_over_all();
+  const ReadReport read = report();
+  (void)end();  // after an error: the caller's memory is the caller's again
   if (!status.ok()) return status.error();
-  impl_->report.duration = now() - begun;
-  return impl_->report;
+  return read;
 }
 
 }  // namespace thaw::node

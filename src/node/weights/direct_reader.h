@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -39,11 +40,12 @@ struct ReadRange {
   std::uint64_t bytes = UINT64_MAX;  ///< as far as the file goes
 };
 
-/// Bytes that have arrived; the memory is read into again once the sink returns.
+/// Bytes that have arrived; the memory is read into again once the sink returns, or the slot is released.
 struct ReadChunk {
   std::size_t range = 0;     ///< which of the ranges
   std::uint64_t offset = 0;  ///< in its file
   std::span<const std::byte> bytes;
+  unsigned slot = 0;  ///< which of the memory's chunks they lie in
 };
 
 struct ReadReport {
@@ -83,6 +85,24 @@ class DirectReader {
   /// wait for reads"), the memory is lost to it and the reader good for nothing more. Ranges of one path share a
   /// descriptor.
   base::Result<ReadReport> read(const std::vector<ReadRange>& ranges, const Sink& sink);
+
+  // The same in steps, for who needs a chunk's memory longer than for a call: while a device still copies from it,
+  // reads into the others go on.
+
+  /// Begins reads into all slots. `in_turns`: how many of the ranges are read at once; the others follow in their
+  /// order.
+  base::Status begin(const std::vector<ReadRange>& ranges, std::size_t in_turns = kMaxRanges);
+  /// Waits for the next chunk and leaves its slot alone until it is released. Nothing: no read is under way, since all
+  /// have been handed over (finished()), or since no slot is free.
+  base::Result<std::optional<ReadChunk>> next();
+  /// A slot whose chunk is no longer needed; a read into it begins if there is something left to read.
+  void release(unsigned slot);
+  [[nodiscard]] bool finished() const;
+  /// So far.
+  [[nodiscard]] ReadReport report() const;
+  /// Waits for the reads under way and drops what they bring, also after an error: then the memory is the caller's
+  /// again, unless this says that it is lost (see above).
+  base::Status end();
 
  private:
   struct Impl;
