@@ -148,6 +148,15 @@ void Scheduler::State::down(const wire::InstanceDown& e, base::TimePoint now, Ac
   work(now, out);
 }
 
+void Scheduler::State::outdated(base::InstanceId id, const std::string& reason, base::TimePoint now, Actions& out) {
+  Instance* const i = find(id);
+  if (i == nullptr || (i->phase != Instance::Phase::starting && i->phase != Instance::Phase::ready)) return;
+  if (i->drain == Instance::Drain::replaced) return;
+  // Also one that drains already: it might be taken back.
+  drain_instance(*i, Instance::Drain::replaced, reason, now, out);
+  work(now, out);
+}
+
 void Scheduler::State::gone(Instance& i, base::TimePoint now, Actions& out) {
   if (i.phase == Instance::Phase::gone) return;
   Model& m = *i.model;

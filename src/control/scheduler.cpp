@@ -125,6 +125,10 @@ void Scheduler::instance_gone(const wire::InstanceGone& event, base::TimePoint n
   state_->work(now, out);
 }
 
+void Scheduler::instance_outdated(base::InstanceId instance, const std::string& reason, base::TimePoint now, Actions& out) {
+  state_->outdated(instance, reason, now, out);
+}
+
 void Scheduler::drain(base::TimePoint now, Actions& out) { state_->drain(now, out); }
 
 base::TimePoint Scheduler::next_tick() const { return state_->timers.next(); }

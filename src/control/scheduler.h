@@ -143,6 +143,9 @@ class Scheduler {
   /// Requests in flight on it are NOT failed here: the gateway sees their connections break and reports each by request_failed.
   void instance_down(const wire::InstanceDown& event, base::TimePoint now, Actions& out);
   void instance_gone(const wire::InstanceGone& event, base::TimePoint now, Actions& out);
+  /// What the instance was started from is another by now (its model's file changed): it takes no new requests, ends those it has and
+  /// is replaced on demand, by the same rules as when a model is deployed with another file. `reason`: for people.
+  void instance_outdated(base::InstanceId instance, const std::string& reason, base::TimePoint now, Actions& out);
 
   /// SIGTERM: refuses what waits and what arrives (draining); in-flight requests go on.
   void drain(base::TimePoint now, Actions& out);

@@ -162,6 +162,7 @@ struct Scheduler::State {
   void ready(const wire::InstanceReady& e, base::TimePoint now, Actions& out);
   void down(const wire::InstanceDown& e, base::TimePoint now, Actions& out);
   void gone(Instance& i, base::TimePoint now, Actions& out);
+  void outdated(base::InstanceId id, const std::string& reason, base::TimePoint now, Actions& out);
 
   // failures.cpp
   void start_failed(Model& m, Instance& i, base::TimePoint now, Actions& out);

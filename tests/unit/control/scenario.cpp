@@ -219,6 +219,7 @@ class Player {
     else if (verb == "ready") s.instance_ready({instance(w), "/run/x.sock", {}}, now_, actions_);
     else if (verb == "down") down(w);
     else if (verb == "gone") s.instance_gone({instance(w)}, now_, actions_);
+    else if (verb == "outdated") s.instance_outdated(instance(w), "file changed", now_, actions_);
     else fail("no event '" + verb + "'");
   }
 
