@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,6 +18,20 @@ struct StoredModel {
   std::string spec_json;               ///< spec::to_json
   std::int64_t created_unix_ms = 0;
   std::int64_t updated_unix_ms = 0;
+  bool memory_estimated = false;       ///< spec's deviceMemory was estimated from the files, not given
+};
+
+/// One file of a model, as far as it tells from others. `changed_unix_ms` 0: as it was when the model was deployed. Else: what has been found
+/// in its place since then.
+struct StoredFile {
+  std::string path;
+  std::uint64_t bytes = 0;
+  std::uint64_t mtime_ns = 0;          ///< since 1970
+  std::uint64_t inode = 0;
+  std::string sha256;                  ///< 64 hex digits; empty: not computed yet
+  std::int64_t verified_unix_ms = 0;   ///< when it was last computed; 0: never
+  std::int64_t changed_unix_ms = 0;
+  bool operator==(const StoredFile&) const = default;
 };
 
 /// An API key as stored: never the secret, only SHA-256(salt || secret). A key is written "thaw_<id in base 36>_<secret>".
@@ -52,8 +67,12 @@ class Store {
   virtual ~Store() = default;
 
   virtual base::Status put_model(const StoredModel& model) = 0;               ///< inserts or replaces; durable on return
-  virtual base::Result<bool> delete_model(const base::ModelName& name) = 0;   ///< false: there was none
+  virtual base::Result<bool> delete_model(const base::ModelName& name) = 0;   ///< with its files; false: there was none
   virtual base::Result<std::vector<StoredModel>> models() = 0;                ///< by name
+
+  /// Replaces what is known of a model's files; of no effect when there is no such model.
+  virtual base::Status put_model_files(const base::ModelName& name, const std::vector<StoredFile>& files) = 0;
+  virtual base::Result<std::map<base::ModelName, std::vector<StoredFile>>> model_files() = 0;  ///< in the order in which they were put
 
   virtual base::Result<base::KeyId> add_key(const StoredKey& key) = 0;        ///< key.id is ignored; the new id is returned
   virtual base::Result<std::vector<StoredKey>> keys() = 0;

@@ -23,13 +23,18 @@ constexpr std::array kSteps{
        CREATE TABLE usage(unix_ms INTEGER NOT NULL, key INTEGER NOT NULL, model INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
                           completion_tokens INTEGER NOT NULL, queued_ms INTEGER NOT NULL, total_ms INTEGER NOT NULL,
                           status INTEGER NOT NULL, cold INTEGER NOT NULL);)",
+    R"(ALTER TABLE models ADD COLUMN memory_estimated INTEGER NOT NULL DEFAULT 0;
+       CREATE TABLE model_files(model TEXT NOT NULL, position INTEGER NOT NULL, path TEXT NOT NULL, bytes INTEGER NOT NULL,
+                                mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, sha256 TEXT NOT NULL,
+                                verified_unix_ms INTEGER NOT NULL, changed_unix_ms INTEGER NOT NULL,
+                                PRIMARY KEY(model, position)) WITHOUT ROWID;)",
 };
 constexpr auto kNewest = static_cast<std::int64_t>(kSteps.size());
 
 // A check reads all it checks. Above this size only the tables that serving depends on are read, so that years of usage
 // do not delay a start; damage in the usage table then shows when it is read.
 constexpr std::int64_t kMaxWholeCheck_bytes = 64LL << 20;
-constexpr std::array kVitalTables{"models", "keys", "model_refs", "counters"};
+constexpr std::array kVitalTables{"models", "keys", "model_refs", "counters", "model_files"};
 
 base::Status quick_check(Database& database, const std::string& argument) {
   THAW_ASSIGN_OR_RETURN(Statement statement, database.prepare("PRAGMA quick_check(" + argument + ")"));

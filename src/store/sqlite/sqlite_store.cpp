@@ -47,10 +47,18 @@ class SqliteStore : public Store {
   base::Status prepare() {
     const std::vector<std::pair<Statement*, std::string>> statements{
         {&put_model_,
-         "INSERT INTO models VALUES(?1, ?2, ?3, ?4) ON CONFLICT(name) DO UPDATE SET "
-         "spec_json = ?2, created_unix_ms = ?3, updated_unix_ms = ?4"},
+         "INSERT INTO models(name, spec_json, created_unix_ms, updated_unix_ms, memory_estimated) "
+         "VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(name) DO UPDATE SET "
+         "spec_json = ?2, created_unix_ms = ?3, updated_unix_ms = ?4, memory_estimated = ?5"},
         {&delete_model_, "DELETE FROM models WHERE name = ?1 RETURNING 1"},
-        {&models_, "SELECT name, spec_json, created_unix_ms, updated_unix_ms FROM models ORDER BY name"},
+        {&models_, "SELECT name, spec_json, created_unix_ms, updated_unix_ms, memory_estimated FROM models ORDER BY name"},
+        {&delete_files_, "DELETE FROM model_files WHERE model = ?1"},
+        {&add_file_,
+         "INSERT INTO model_files SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE EXISTS(SELECT 1 FROM models WHERE "
+         "name = ?1)"},
+        {&files_,
+         "SELECT model, path, bytes, mtime_ns, inode, sha256, verified_unix_ms, changed_unix_ms FROM model_files ORDER "
+         "BY model, position"},
         {&add_key_, "INSERT INTO keys(name, tenant, salt, hash, created_unix_ms) VALUES(?1, ?2, ?3, ?4, ?5)"},
         {&keys_, "SELECT id, name, tenant, salt, hash, created_unix_ms FROM keys ORDER BY id"},
         {&find_ref_, "SELECT ref FROM model_refs WHERE name = ?1"},
@@ -71,15 +79,19 @@ class SqliteStore : public Store {
 
   base::Status put_model(const StoredModel& model) override {
     const std::lock_guard lock(mutex_);
-    return explain(put_model_.run(model.name.str(), model.spec_json, model.created_unix_ms, model.updated_unix_ms),
+    return explain(put_model_.run(model.name.str(), model.spec_json, model.created_unix_ms, model.updated_unix_ms,
+                                  model.memory_estimated),
                    "cannot store model " + model.name.str());
   }
 
   base::Result<bool> delete_model(const base::ModelName& name) override {
     const std::lock_guard lock(mutex_);
     bool deleted = false;
-    THAW_RETURN_IF_ERROR(explain(delete_model_.each([&](const Row&) { deleted = true; }, name.str()),
-                                 "cannot delete model " + name.str()));
+    const auto status = transaction([&]() -> base::Status {
+      THAW_RETURN_IF_ERROR(delete_files_.run(name.str()));
+      return delete_model_.each([&](const Row&) { deleted = true; }, name.str());
+    });
+    THAW_RETURN_IF_ERROR(explain(status, "cannot delete model " + name.str()));
     return deleted;
   }
 
@@ -87,9 +99,34 @@ class SqliteStore : public Store {
     const std::lock_guard lock(mutex_);
     std::vector<StoredModel> all;
     const auto status = models_.each([&](const Row& row) {
-      all.push_back({base::ModelName(row.bytes(0)), row.bytes(1), row.integer(2), row.integer(3)});
+      all.push_back({base::ModelName(row.bytes(0)), row.bytes(1), row.integer(2), row.integer(3), row.integer(4) != 0});
     });
     THAW_RETURN_IF_ERROR(explain(status, "cannot read the models"));
+    return all;
+  }
+
+  base::Status put_model_files(const base::ModelName& name, const std::vector<StoredFile>& files) override {
+    const std::lock_guard lock(mutex_);
+    const auto status = transaction([&]() -> base::Status {
+      THAW_RETURN_IF_ERROR(delete_files_.run(name.str()));
+      for (std::size_t i = 0; i < files.size(); ++i) {
+        const StoredFile& file = files[i];
+        THAW_RETURN_IF_ERROR(add_file_.run(name.str(), i, file.path, file.bytes, file.mtime_ns, file.inode, file.sha256,
+                                           file.verified_unix_ms, file.changed_unix_ms));
+      }
+      return {};
+    });
+    return explain(status, "cannot store what is known of the files of model " + name.str());
+  }
+
+  base::Result<std::map<base::ModelName, std::vector<StoredFile>>> model_files() override {
+    const std::lock_guard lock(mutex_);
+    std::map<base::ModelName, std::vector<StoredFile>> all;
+    const auto status = files_.each([&](const Row& row) {
+      all[base::ModelName(row.bytes(0))].push_back({row.bytes(1), row.natural(2), row.natural(3), row.natural(4), row.bytes(5),
+                                                    row.integer(6), row.integer(7)});
+    });
+    THAW_RETURN_IF_ERROR(explain(status, "cannot read what is known of the models' files"));
     return all;
   }
 
@@ -130,21 +167,21 @@ class SqliteStore : public Store {
   base::Status append_usage(const std::vector<UsageRow>& rows) override {
     if (rows.empty()) return {};
     const std::lock_guard lock(mutex_);
-    base::Status status = begin_.run();
-    std::span<const UsageRow> left = rows;
-    for (; status && left.size() >= kRowsAtOnce; left = left.subspan(kRowsAtOnce)) {
-      usage_values_.clear();
-      for (const UsageRow& row : left.first(kRowsAtOnce)) append_columns(row, usage_values_);
-      status = add_usages_.run_list(usage_values_);
-    }
-    for (; status && !left.empty(); left = left.subspan(1)) {
-      usage_values_.clear();
-      append_columns(left.front(), usage_values_);
-      status = add_usage_.run_list(usage_values_);
-    }
-    if (status) status = commit_.run();
-    if (!status) (void)rollback_.run();  // of no effect, and so harmless, when there is no transaction
-    return explain(std::move(status), "cannot store usage");
+    const auto status = transaction([&]() -> base::Status {
+      std::span<const UsageRow> left = rows;
+      for (; left.size() >= kRowsAtOnce; left = left.subspan(kRowsAtOnce)) {
+        usage_values_.clear();
+        for (const UsageRow& row : left.first(kRowsAtOnce)) append_columns(row, usage_values_);
+        THAW_RETURN_IF_ERROR(add_usages_.run_list(usage_values_));
+      }
+      for (; !left.empty(); left = left.subspan(1)) {
+        usage_values_.clear();
+        append_columns(left.front(), usage_values_);
+        THAW_RETURN_IF_ERROR(add_usage_.run_list(usage_values_));
+      }
+      return {};
+    });
+    return explain(status, "cannot store usage");
   }
 
   base::Result<std::vector<UsageSum>> usage_by_model() override {
@@ -174,6 +211,16 @@ class SqliteStore : public Store {
   }
 
  private:
+  /// Does all of `work` or nothing. Under the lock.
+  template <typename Work>
+  base::Status transaction(const Work& work) {
+    base::Status status = begin_.run();
+    if (status) status = work();
+    if (status) status = commit_.run();
+    if (!status) (void)rollback_.run();  // of no effect, and so harmless, when there is no transaction
+    return status;
+  }
+
   static base::Status explain(base::Status status, const std::string& act) {
     if (!status) return status.error().within(act);
     return status;
@@ -184,7 +231,7 @@ class SqliteStore : public Store {
   Statement put_model_, delete_model_, models_, add_key_, keys_, find_ref_, add_ref_, add_usage_, add_usages_,
       reserve_ids_;
   std::vector<std::int64_t> usage_values_;  ///< of one statement; keeps its memory
-  Statement begin_, commit_, rollback_;
+  Statement delete_files_, add_file_, files_, begin_, commit_, rollback_;
 };
 
 /// SQLite gives -wal and -shm the mode of the database, so that one that exists is narrowed before it is opened. Never

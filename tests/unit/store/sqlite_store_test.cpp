@@ -2,6 +2,7 @@
 #include <thread>
 
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 #include <sys/stat.h>
 
 #include "store/store.h"
@@ -43,6 +44,60 @@ TEST(SqliteStore, KeepsModelsOverAReopen) {
   EXPECT_EQ(models->at(1).spec_json, "{2}");
   EXPECT_EQ(models->at(1).created_unix_ms, 1);
   EXPECT_EQ(models->at(1).updated_unix_ms, 9);
+}
+
+StoredFile file(const char* path, std::int64_t changed = 0) {
+  return {path, 1ULL << 40, 1'700'000'000'123'456'789, ~0ULL, std::string(64, 'a'), 5, changed};
+}
+
+TEST(SqliteStore, KeepsWhatIsKnownOfFilesOverAReopen) {
+  const TempDir dir;
+  const base::ModelName a("a");
+  {
+    const auto store = open(dir.file("t.db"));
+    ASSERT_TRUE(store->put_model(model("a", "{}")).ok());
+    ASSERT_TRUE(store->put_model_files(a, {file("/x"), file("/old")}).ok());
+    ASSERT_TRUE(store->put_model_files(a, {file("/z"), file("/b"), file("/b", 7)}).ok());
+    ASSERT_TRUE(store->put_model_files(base::ModelName("nobody"), {file("/x")}).ok());
+    ASSERT_TRUE(store->put_model(model("a", "{2}")).ok());  // a new spec leaves them
+  }
+  const auto store = open(dir.file("t.db"));
+  const auto files = store->model_files();
+  ASSERT_TRUE(files.ok()) << files.error().message;
+  ASSERT_EQ(files->size(), 1U);
+  EXPECT_EQ(files->at(a), (std::vector<StoredFile>{file("/z"), file("/b"), file("/b", 7)}));
+  EXPECT_EQ(*store->delete_model(a), true);
+  EXPECT_TRUE(store->model_files()->empty());
+}
+
+TEST(SqliteStore, KeepsWhetherMemoryWasEstimated) {
+  const TempDir dir;
+  StoredModel estimated = model("a", "{}");
+  estimated.memory_estimated = true;
+  {
+    const auto store = open(dir.file("t.db"));
+    ASSERT_TRUE(store->put_model(estimated).ok());
+    ASSERT_TRUE(store->put_model(model("b", "{}")).ok());
+  }
+  const auto models = open(dir.file("t.db"))->models();
+  EXPECT_TRUE(models->at(0).memory_estimated);
+  EXPECT_FALSE(models->at(1).memory_estimated);
+}
+
+TEST(SqliteStore, AnOlderDatabaseIsMigrated) {
+  const TempDir dir;
+  const std::string path = dir.file("t.db");
+  ASSERT_TRUE(open(path)->put_model(model("a", "{1}")).ok());
+  sqlite3* connection = nullptr;
+  ASSERT_EQ(sqlite3_open(path.c_str(), &connection), SQLITE_OK);
+  const char* back = "DROP TABLE model_files; ALTER TABLE models DROP COLUMN memory_estimated; PRAGMA user_version = 1;";
+  ASSERT_EQ(sqlite3_exec(connection, back, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(connection);
+  sqlite3_close(connection);
+  const auto store = open(path);
+  ASSERT_EQ(store->models()->size(), 1U);
+  EXPECT_EQ(store->models()->at(0).spec_json, "{1}");
+  EXPECT_FALSE(store->models()->at(0).memory_estimated);
+  EXPECT_TRUE(store->put_model_files(base::ModelName("a"), {file("/x")}).ok());
 }
 
 TEST(SqliteStore, KeepsKeysWithTheirBytes) {

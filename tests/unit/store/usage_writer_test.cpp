@@ -53,6 +53,8 @@ class FakeStore : public Store {
   base::Status put_model(const StoredModel&) override { return unused(); }
   base::Result<bool> delete_model(const base::ModelName&) override { return unused(); }
   base::Result<std::vector<StoredModel>> models() override { return unused(); }
+  base::Status put_model_files(const base::ModelName&, const std::vector<StoredFile>&) override { return unused(); }
+  base::Result<std::map<base::ModelName, std::vector<StoredFile>>> model_files() override { return unused(); }
   base::Result<base::KeyId> add_key(const StoredKey&) override { return unused(); }
   base::Result<std::vector<StoredKey>> keys() override { return unused(); }
   base::Result<std::uint32_t> model_ref(const base::ModelName&) override { return unused(); }
