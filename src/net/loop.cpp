@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -43,6 +44,10 @@ Loop::Loop(int epoll_fd, int wake_fd)
 Loop::~Loop() {
   close(wake_fd_);
   close(epoll_fd_);
+}
+
+std::int64_t unix_ms() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 base::TimePoint Loop::clock() {

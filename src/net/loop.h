@@ -22,6 +22,9 @@ namespace thaw::net {
 class Loop;
 class Timer;
 
+/// Wall clock, milliseconds since 1970: for what is stored and shown, never for measuring.
+std::int64_t unix_ms();
+
 /// An fd's owner: told of epoll events on the loop's thread.
 class Pollable {
  public:

@@ -8,6 +8,7 @@
 #include <spdlog/spdlog.h>
 
 #include "node/device/devices.h"
+#include "node/file_hasher.h"
 #include "node/host_access.h"
 #include "node/sandbox/files.h"
 #include "node/sandbox/leftovers.h"
@@ -45,7 +46,9 @@ struct Agent::Impl {
   std::unique_ptr<SandboxMaker> maker;
   std::unique_ptr<SandboxPool> pool;
   std::unique_ptr<Supervisor> supervisor;
+  std::unique_ptr<FileHasher> hasher;
 
+  void hash(const wire::HashFile& command);
   base::Status prepare_directories();
   base::Status prepare_cgroups();
   base::Status prepare_maker();
@@ -90,6 +93,19 @@ base::Status Agent::Impl::prepare_maker() {
   return {};
 }
 
+void Agent::Impl::hash(const wire::HashFile& command) {
+  hasher->hash(command.path, command.urgent, [this, id = command.id, path = command.path](base::Result<HashedFile> hashed) {
+    wire::FileHashed answer{id, {path, 0, 0, 0}, "", ""};
+    if (hashed.ok()) {
+      answer.file = std::move(hashed->file);
+      answer.sha256 = std::move(hashed->sha256);
+    } else {
+      answer.error = hashed.error().message;
+    }
+    sink(std::move(answer));
+  });
+}
+
 void Agent::Impl::remove_home() {
   if (home.cgroups) home.cgroups->remove_parent(home.label);
   if (auto removed = remove_tree(home.directory); !removed.ok()) spdlog::warn("{}", removed.error().message);
@@ -99,6 +115,7 @@ void Agent::Impl::remove_home() {
 Agent::Agent(AgentConfig config, EventSink sink) : impl_(std::make_unique<Impl>(std::move(config), std::move(sink))) {}
 
 Agent::~Agent() {
+  impl_->hasher.reset();
   impl_->supervisor.reset();
   impl_->pool.reset();
   impl_->maker.reset();
@@ -115,13 +132,17 @@ base::Result<wire::NodeHello> Agent::open() {
   THAW_RETURN_IF_ERROR(adopt_orphans());
   THAW_RETURN_IF_ERROR(impl_->prepare_maker());
   THAW_ASSIGN_OR_RETURN(impl_->supervisor, Supervisor::start(impl_->config, *impl_->maker, *impl_->pool, impl_->sink));
+  impl_->hasher = std::make_unique<FileHasher>([supervisor = impl_->supervisor.get()] { return supervisor->starting(); });
   wire::NodeHello hello;
   hello.node = impl_->config.node;
   hello.devices = find_devices(impl_->config);
   return hello;
 }
 
-void Agent::submit(wire::NodeCommand command) { impl_->supervisor->submit(std::move(command)); }
+void Agent::submit(wire::NodeCommand command) {
+  if (const auto* hash = std::get_if<wire::HashFile>(&command)) return impl_->hash(*hash);
+  impl_->supervisor->submit(std::move(command));
+}
 
 base::Result<Agent::Usage> Agent::usage(base::InstanceId instance) const { return impl_->supervisor->usage(instance); }
 

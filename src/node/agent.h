@@ -42,7 +42,8 @@ class Agent {
   /// Fails with the remedy (which capabilities are missing, which package to install).
   base::Result<wire::NodeHello> open();
 
-  /// At most 10,000 commands may wait; beyond that a start is answered with InstanceDown(start_failed) + InstanceGone.
+  /// At most 10,000 commands may wait; beyond that a start is answered with InstanceDown(start_failed) + InstanceGone, and a HashFile
+  /// with an error.
   void submit(wire::NodeCommand command);
 
   /// Kernel's numbers of one running instance, for `thaw ps`.
@@ -61,6 +62,7 @@ struct ModelFacts {
   std::uint64_t kv_bytes_per_token = 0;       ///< keys and values at F16, all layers
   std::uint64_t trained_context_tokens = 0;
   std::uint64_t estimated_device_bytes = 0;   ///< weights + KV at the spec's context × slots + compute buffers; formula in the .cpp
+  std::vector<wire::FileStamp> files;         ///< all that a replica reads: weights, and what the spec's arguments name
 };
 
 /// Fails with the remedy when the source cannot be read by a sandboxed engine, is no GGUF, or the engine's arguments contradict thaw's own.

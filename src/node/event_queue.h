@@ -12,7 +12,7 @@ namespace thaw::node {
 
 /// The problem: events come from several threads, must reach the controller in the order in which they became true (ready before down before gone),
 /// and its sink is somebody else's code that must never run under a lock of ours. So they are queued under the lock that made them true
-/// and delivered by one thread. Bounded by the commands that cause events: at most three a command.
+/// and delivered by one thread. Bounded by the commands that cause events: at most five a command.
 class EventQueue {
  public:
   explicit EventQueue(std::function<void(wire::NodeEvent)> sink);

@@ -1,5 +1,6 @@
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include <fmt/format.h>
@@ -8,6 +9,7 @@
 #include "node/engine/llama_args.h"
 #include "node/engine/llama_memory.h"
 #include "node/weights/gguf.h"
+#include "node/weights/integrity.h"
 
 namespace thaw::node {
 namespace {
@@ -29,7 +31,8 @@ base::Status check_readable(const std::string& path) {
 
 base::Result<ModelFacts> inspect_model(const spec::ModelSpec& spec) {
   THAW_ASSIGN_OR_RETURN(const auto model, open_gguf_model(spec.source.path));
-  for (const std::string& file : model.files()) THAW_RETURN_IF_ERROR(check_readable(file));
+  std::vector<std::string> files = model.files();
+  for (const std::string& file : files) THAW_RETURN_IF_ERROR(check_readable(file));
   const GgufHeader& header = model.head();
   const std::string architecture = header.text("general.architecture");
   if (architecture.empty() || header.tensors.empty()) {
@@ -37,7 +40,11 @@ base::Result<ModelFacts> inspect_model(const spec::ModelSpec& spec) {
                                                  architecture.empty() ? "an architecture" : "tensors")};
   }
   THAW_ASSIGN_OR_RETURN(const auto settings, read_llama_args(spec, header));
-  for (const std::size_t position : settings.file_args) THAW_RETURN_IF_ERROR(check_readable(settings.user_args[position]));
+  for (const std::size_t position : settings.file_args) {
+    const std::string& file = settings.user_args[position];
+    THAW_RETURN_IF_ERROR(check_readable(file));
+    if (std::find(files.begin(), files.end(), file) == files.end()) files.push_back(file);
+  }
 
   const LlamaMemory memory = estimate_llama_memory(model, settings, spec.resources.device);
   ModelFacts facts;
@@ -46,6 +53,11 @@ base::Result<ModelFacts> inspect_model(const spec::ModelSpec& spec) {
   facts.kv_bytes_per_token = memory.kv_bytes_per_token;
   facts.trained_context_tokens = header.number(architecture + ".context_length").value_or(0);
   facts.estimated_device_bytes = memory.total();
+  for (const std::string& file : files) {
+    auto stamp = stamp_file(file);
+    if (stamp.ok()) facts.files.push_back(*std::move(stamp));
+    else if (stamp.error().kind != ErrorKind::invalid) return stamp.error();  // what is no file has no bytes to watch
+  }
   return facts;
 }
 

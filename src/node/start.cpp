@@ -82,6 +82,7 @@ base::Result<std::vector<wire::Phase>> carry_out_start(const wire::StartInstance
   PhaseClock clock(received);
   THAW_ASSIGN_OR_RETURN(const std::string engine, find_engine(command.model.engine, command.model, config.engine_paths));
   THAW_ASSIGN_OR_RETURN(const EngineLaunch launch, plan_launch(command, engine, maker.view(command.instance)));
+  owner.opens(launch.model_files);
   const SandboxContents contents{launch.model_files, launch.engine_dir, device_nodes(command.device)};
   THAW_ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> made, furnished_sandbox(command, contents, maker, pool, clock));
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -18,6 +19,8 @@ class StartOwner {
   [[nodiscard]] virtual bool over() = 0;
   /// Sleeps up to `duration`; returns over(), at once when that becomes true.
   [[nodiscard]] virtual bool wait(base::Duration duration) = 0;
+  /// Told of the model's files before an engine opens them.
+  virtual void opens(const std::vector<std::string>& files) = 0;
   /// Takes the sandbox over and watches its process from now on. The reference stays valid until the start returns.
   virtual base::Result<Sandbox*> take_over(std::unique_ptr<Sandbox> sandbox) = 0;
 };

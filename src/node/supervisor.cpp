@@ -11,6 +11,7 @@
 #include "node/limits.h"
 #include "node/sandbox/clock.h"
 #include "node/start.h"
+#include "node/weights/integrity.h"
 
 namespace thaw::node {
 namespace {
@@ -20,6 +21,7 @@ constexpr unsigned kRemovalWorkers = 2;
 constexpr auto kRemovalRetry = base::Seconds(5);
 constexpr auto kDeviceReturnTimeout = base::Seconds(10);
 constexpr auto kDeviceReturnPoll = base::Millis(5);
+constexpr auto kFileLookInterval = base::Seconds(1);
 constexpr auto kShutdownTimeout = base::Seconds(30);  // beyond the grace
 
 std::chrono::nanoseconds until(base::TimePoint when) { return std::max<base::Duration>(when - now(), base::Duration::zero()); }
@@ -39,6 +41,20 @@ class Supervisor::Owner : public StartOwner {
   bool wait(base::Duration duration) override {
     std::unique_lock lock(supervisor_.mutex_);
     return instance_->changed.wait_for(lock, duration, [this] { return over_locked(); });
+  }
+
+  void opens(const std::vector<std::string>& files) override {
+    wire::FilesSeen seen{instance_->command.instance, {}};
+    for (const std::string& file : files) {
+      auto stamp = stamp_file(file);
+      if (!stamp.ok() && stamp.error().kind == base::ErrorKind::invalid) continue;  // no file: nothing to watch
+      if (!stamp.ok()) return;  // the engine will meet it too, and say so
+      seen.files.push_back(*std::move(stamp));
+    }
+    const std::lock_guard lock(supervisor_.mutex_);
+    if (over_locked()) return;
+    supervisor_.files_.watch(instance_->command.instance, seen.files);
+    supervisor_.events_.push(std::move(seen));
   }
 
   base::Result<Sandbox*> take_over(std::unique_ptr<Sandbox> sandbox) override {
@@ -75,7 +91,8 @@ base::Result<std::unique_ptr<Supervisor>> Supervisor::start(const AgentConfig& c
 }
 
 Supervisor::Supervisor(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool, Agent::EventSink sink)
-    : config_(config), maker_(maker), pool_(pool), logs_(config.data_dir, config.settings.log_bytes), events_(std::move(sink)) {}
+    : config_(config), maker_(maker), pool_(pool), logs_(config.data_dir, config.settings.log_bytes), events_(std::move(sink)),
+      files_(kFileLookInterval, [this](wire::FilesChanged change) { events_.push(std::move(change)); }) {}
 
 Supervisor::~Supervisor() {
   {
@@ -246,7 +263,9 @@ void Supervisor::start_worker() {
     }
     Owner owner(*this, instance);
     pool_.begin_start();
+    ++starts_under_way_;
     auto outcome = carry_out_start(instance->command, instance->received, config_, maker_, pool_, owner);
+    --starts_under_way_;
     pool_.end_start();
     finish_start(instance, std::move(outcome));
   }
@@ -275,6 +294,7 @@ void Supervisor::finish_start(const InstancePtr& instance, base::Result<std::vec
 
 void Supervisor::end_locked(const InstancePtr& instance) {
   instance->stage = Stage::ending;
+  files_.forget(instance->command.instance);
   removals_.emplace(now(), instance);
   removal_ready_.notify_one();
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -13,6 +14,7 @@
 #include "node/agent.h"
 #include "node/engine_log.h"
 #include "node/event_queue.h"
+#include "node/file_watch.h"
 #include "node/sandbox/pool.h"
 #include "node/sandbox/sandbox.h"
 #include "node/watcher.h"
@@ -25,6 +27,7 @@ namespace thaw::node {
 ///        │           └── failed, stopped ──^  │
 ///        └── stopped: gone at once            └── destroy, again until nothing is left
 ///
+/// From the moment in which an instance's engine is about to open the model's files until it ends, they are watched.
 /// Threads: start workers (blocking: sandbox, mounts, readiness), removal workers (blocking: what an ended instance leaves;
 /// they also give up on starts that waited past their deadline), the watcher's, the
 /// event queue's. One mutex guards the table; nothing slow happens under it.
@@ -40,6 +43,8 @@ class Supervisor {
 
   void submit(wire::NodeCommand command);
   [[nodiscard]] base::Result<Agent::Usage> usage(base::InstanceId instance) const;
+  /// Whether an instance is being started at this moment. Cheap.
+  [[nodiscard]] bool starting() const { return starts_under_way_ > 0; }
 
  private:
   enum class Stage { queued, starting, ready, ending };
@@ -85,6 +90,8 @@ class Supervisor {
   SandboxPool& pool_;
   EngineLogs logs_;
   EventQueue events_;
+  FileWatch files_;
+  std::atomic<unsigned> starts_under_way_ = 0;
 
   mutable std::mutex mutex_;
   std::condition_variable start_ready_;

@@ -21,6 +21,10 @@ constexpr const char* kFreezeFailed = "freeze_failed";
 constexpr const char* kSnapshotTaken = "snapshot_taken";
 constexpr const char* kSnapshotFailed = "snapshot_failed";
 constexpr const char* kImageGone = "image_gone";
+constexpr const char* kHash = "hash_file";
+constexpr const char* kFilesSeen = "files_seen";
+constexpr const char* kFilesChanged = "files_changed";
+constexpr const char* kFileHashed = "file_hashed";
 
 // Bounds of what is read; a writer keeps to them where the contents are not its own.
 constexpr std::size_t kMaxDevices = 1'024;
@@ -28,6 +32,8 @@ constexpr std::size_t kMaxDrivers = 64;
 constexpr std::size_t kMaxImages = 4'096;
 constexpr std::size_t kMaxImageId = 96;
 constexpr std::size_t kMaxPhases = 64;
+constexpr std::size_t kMaxFiles = 2'048;
+constexpr std::size_t kSha256Digits = 64;
 constexpr std::size_t kMaxLogTail = 2'048;
 
 }  // namespace thaw::wire

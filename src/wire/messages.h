@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "spec/model_spec.h"
+#include "wire/file_stamp.h"
 
 /// What controller and node say to each other: plain values that can be written as JSON, so that a cluster changes the
 /// transport only. A node never decides and a controller never touches a process.
@@ -128,7 +129,15 @@ struct DropImage {
   base::ImageId image;
 };
 
-using NodeCommand = std::variant<StartInstance, StopInstance, FreezeInstance, WakeInstance, TakeSnapshot, DropImage>;
+/// Computes the SHA-256 of a file, in the background. Answered by FileHashed.
+struct HashFile {
+  std::uint64_t id = 0;  ///< of the question, not 0
+  std::string path;
+  bool urgent = false;  ///< somebody waits: at once, and not only while no instance starts
+};
+
+using NodeCommand =
+    std::variant<StartInstance, StopInstance, FreezeInstance, WakeInstance, TakeSnapshot, DropImage, HashFile>;
 
 // --- node -> controller
 
@@ -202,8 +211,30 @@ struct ImageGone {
   std::string reason;  ///< for people: "dropped", "digest of pages.img differs"
 };
 
+/// The model's files as they are just before an instance's engine opens them.
+struct FilesSeen {
+  base::InstanceId instance;
+  std::vector<FileStamp> files;
+};
+
+/// A file that the instance was started from is another one than then. What it has mapped may show both by now, unless
+/// the file is gone: that one it keeps as it was.
+struct FilesChanged {
+  base::InstanceId instance;
+  FileStamp file;      ///< as it is now; only its path when it is gone
+  std::string detail;  ///< for people: "its size went from 10 to 20 bytes"
+  bool gone = false;
+};
+
+struct FileHashed {
+  std::uint64_t id = 0;
+  FileStamp file;      ///< from its first byte to its last; only its path when it could not be read
+  std::string sha256;  ///< 64 hex digits, lower case; empty when it could not be read
+  std::string error;   ///< for people: why it could not be read; else empty
+};
+
 using NodeEvent = std::variant<InstanceReady, InstanceDown, InstanceGone, InstanceStandby, FreezeFailed, SnapshotTaken,
-                               SnapshotFailed, ImageGone>;
+                               SnapshotFailed, ImageGone, FilesSeen, FilesChanged, FileHashed>;
 
 std::string to_json(const NodeHello& hello);
 std::string to_json(const NodeCommand& command);

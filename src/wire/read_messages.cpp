@@ -182,6 +182,39 @@ void read(ObjectReader& from, SnapshotFailed& failed) {
   from.text("reason", failed.reason);
 }
 
+void read(ObjectReader& from, HashFile& hash) {
+  from.natural("id", hash.id);
+  from.text("path", hash.path);
+  from.flag("urgent", hash.urgent);
+}
+
+void read(ObjectReader& from, FileStamp& file) {
+  from.text("path", file.path);
+  from.natural("bytes", file.bytes);
+  from.natural("mtime_ns", file.mtime_ns);
+  from.natural("inode", file.inode);
+}
+
+void read(ObjectReader& from, FilesSeen& seen) {
+  from.id("instance", seen.instance);
+  from.list("files", kMaxFiles, seen.files, [](ObjectReader& element, FileStamp& file) { read(element, file); });
+}
+
+void read(ObjectReader& from, FilesChanged& changed) {
+  from.id("instance", changed.instance);
+  from.object("file", [&](ObjectReader& file) { read(file, changed.file); });
+  from.text("detail", changed.detail);
+  from.flag("gone", changed.gone);
+}
+
+void read(ObjectReader& from, FileHashed& hashed) {
+  from.natural("id", hashed.id);
+  from.object("file", [&](ObjectReader& file) { read(file, hashed.file); });
+  from.text("sha256", hashed.sha256, kSha256Digits);
+  from.text("error", hashed.error);
+  if (from.ok() && hashed.sha256.empty() == hashed.error.empty()) from.fail("sha256", "must be there, or an error");
+}
+
 void read(ObjectReader& from, ImageGone& gone) {
   read_image_id(from, "image", gone.image);
   from.natural("freed_bytes", gone.freed_bytes);
@@ -236,7 +269,8 @@ base::Result<NodeCommand> parse_command(std::string_view text) {
   auto result = unknown_type<NodeCommand>(value, "command");
   (void)(try_read<StartInstance>(kStart, value, result) || try_read<StopInstance>(kStop, value, result) ||
          try_read<FreezeInstance>(kFreeze, value, result) || try_read<WakeInstance>(kWake, value, result) ||
-         try_read<TakeSnapshot>(kSnapshot, value, result) || try_read<DropImage>(kDrop, value, result));
+         try_read<TakeSnapshot>(kSnapshot, value, result) || try_read<DropImage>(kDrop, value, result) ||
+         try_read<HashFile>(kHash, value, result));
   return result;
 }
 
@@ -247,7 +281,9 @@ base::Result<NodeEvent> parse_event(std::string_view text) {
          try_read<InstanceGone>(kGone, value, result) || try_read<InstanceStandby>(kStandby, value, result) ||
          try_read<FreezeFailed>(kFreezeFailed, value, result) ||
          try_read<SnapshotTaken>(kSnapshotTaken, value, result) ||
-         try_read<SnapshotFailed>(kSnapshotFailed, value, result) || try_read<ImageGone>(kImageGone, value, result));
+         try_read<SnapshotFailed>(kSnapshotFailed, value, result) || try_read<ImageGone>(kImageGone, value, result) ||
+         try_read<FilesSeen>(kFilesSeen, value, result) || try_read<FilesChanged>(kFilesChanged, value, result) ||
+         try_read<FileHashed>(kFileHashed, value, result));
   return result;
 }
 

@@ -49,6 +49,10 @@ json::object write(const Phase& phase) {
   return {{"name", phase.name}, {"start_ns", count_ns(phase.start)}, {"duration_ns", count_ns(phase.duration)}};
 }
 
+json::object write(const FileStamp& file) {
+  return {{"path", file.path}, {"bytes", file.bytes}, {"mtime_ns", file.mtime_ns}, {"inode", file.inode}};
+}
+
 template <typename T>
 json::array write_all(const std::vector<T>& values) {
   json::array array;
@@ -159,6 +163,30 @@ json::object write(const SnapshotFailed& failed) {
           {"image", failed.image.str()},
           {"model", failed.model.str()},
           {"reason", sendable(failed.reason, ObjectReader::kMaxText)}};
+}
+
+json::object write(const HashFile& hash) {
+  return {{"type", kHash}, {"id", hash.id}, {"path", hash.path}, {"urgent", hash.urgent}};
+}
+
+json::object write(const FilesSeen& seen) {
+  return {{"type", kFilesSeen}, {"instance", seen.instance.value()}, {"files", write_all(seen.files)}};
+}
+
+json::object write(const FilesChanged& changed) {
+  return {{"type", kFilesChanged},
+          {"instance", changed.instance.value()},
+          {"file", write(changed.file)},
+          {"detail", sendable(changed.detail, ObjectReader::kMaxText)},
+          {"gone", changed.gone}};
+}
+
+json::object write(const FileHashed& hashed) {
+  return {{"type", kFileHashed},
+          {"id", hashed.id},
+          {"file", write(hashed.file)},
+          {"sha256", hashed.sha256},
+          {"error", sendable(hashed.error, ObjectReader::kMaxText)}};
 }
 
 json::object write(const ImageGone& gone) {

@@ -213,6 +213,51 @@ TEST(Messages, EventsComeBack) {
   EXPECT_EQ(std::get<InstanceGone>(*gone).instance.value(), 9U);
 }
 
+FileStamp file(const char* path) {
+  return {path, 1ULL << 50, ~0ULL, 7};
+}
+
+TEST(Messages, WhatIsSaidOfFilesComesBack) {
+  const auto seen = parse_event(to_json(NodeEvent(FilesSeen{base::InstanceId(3), {file("/a"), file("/b")}})));
+  ASSERT_TRUE(seen.ok()) << seen.error().message;
+  EXPECT_EQ(std::get<FilesSeen>(*seen).instance.value(), 3U);
+  EXPECT_EQ(std::get<FilesSeen>(*seen).files, (std::vector<FileStamp>{file("/a"), file("/b")}));
+
+  const auto changed = parse_event(to_json(NodeEvent(FilesChanged{base::InstanceId(3), file("/a"), "it was written to", true})));
+  ASSERT_TRUE(changed.ok()) << changed.error().message;
+  EXPECT_EQ(std::get<FilesChanged>(*changed).file, file("/a"));
+  EXPECT_EQ(std::get<FilesChanged>(*changed).detail, "it was written to");
+  EXPECT_TRUE(std::get<FilesChanged>(*changed).gone);
+
+  const auto hash = parse_command(to_json(NodeCommand(HashFile{9, "/a", true})));
+  ASSERT_TRUE(hash.ok()) << hash.error().message;
+  EXPECT_EQ(std::get<HashFile>(*hash).id, 9U);
+  EXPECT_EQ(std::get<HashFile>(*hash).path, "/a");
+  EXPECT_TRUE(std::get<HashFile>(*hash).urgent);
+
+  for (const FileHashed& sent : {FileHashed{9, file("/a"), std::string(64, 'f'), ""}, FileHashed{9, file("/a"), "", "no such file"}}) {
+    const auto back = parse_event(to_json(NodeEvent(sent)));
+    ASSERT_TRUE(back.ok()) << back.error().message;
+    EXPECT_EQ(std::get<FileHashed>(*back).file, sent.file);
+    EXPECT_EQ(std::get<FileHashed>(*back).sha256, sent.sha256);
+    EXPECT_EQ(std::get<FileHashed>(*back).error, sent.error);
+  }
+  EXPECT_FALSE(parse_event(to_json(NodeEvent(FileHashed{9, file("/a"), "", ""}))).ok());
+  EXPECT_FALSE(parse_event(to_json(NodeEvent(FileHashed{9, file("/a"), std::string(65, 'f'), ""}))).ok());
+}
+
+TEST(FileStamps, SayHowTheyDiffer) {
+  const FileStamp before = file("/a");
+  EXPECT_EQ(describe_change(before, before), "");
+  FileStamp now = before;
+  now.mtime_ns = 1;
+  EXPECT_EQ(describe_change(before, now), "it was written to");
+  now.inode = 8;
+  EXPECT_EQ(describe_change(before, now), "another file was put in its place");
+  now.bytes = 5;
+  EXPECT_EQ(describe_change(before, now), "its size went from 1125899906842624 to 5 bytes");
+}
+
 TEST(Messages, LogsOfAnyBytesAndLengthGetThrough) {
   InstanceDown sent = down();
   sent.log_tail = std::string(3'000, 'x') + std::string("\xff\0\xe2\x82 end", 8);
@@ -316,6 +361,7 @@ TEST(MessageErrors, BoundWhatIsRead) {
 TEST(MessageErrors, SurviveDamagedText) {
   for (const std::string& text :
        {to_json(hello()), to_json(NodeCommand(start())), to_json(NodeEvent(ready())), to_json(NodeEvent(down())),
+        to_json(NodeEvent(FilesChanged{base::InstanceId(3), file("/a"), "x", false})),
         to_json(NodeEvent(SnapshotTaken{base::InstanceId(6), image(), {}}))}) {
     for (std::size_t i = 0; i < text.size(); ++i) {
       const std::string_view cut = std::string_view(text).substr(0, i);
