@@ -60,6 +60,7 @@ int parse_and_run(std::vector<std::string> arguments, Context& context) {
   add_list_commands(commands);
   add_run_command(commands);
   add_logs_command(commands);
+  add_verify_command(commands);
   add_lifecycle_commands(commands);
   add_host_commands(commands);
 

@@ -49,6 +49,33 @@ void print_failures(const std::vector<const json::object*>& models, Context& con
   }
 }
 
+/// Which models' files are not what was deployed: one line each, below the table.
+void print_changed(const std::vector<const json::object*>& models, Context& context) {
+  for (const json::object* model : models) {
+    const std::string name = text_of(*model, "name");
+    const std::uint64_t count = count_of(*model, "files_changed");
+    if (count > 0)
+      context.out << styled(name + ":", Style::yellow, context.terminal.colours)
+                  << fmt::format(" {} file{} changed since it was deployed; see `thaw ls {}`, `thaw verify {}`\n", count,
+                                 count == 1 ? "" : "s", name, name);
+  }
+}
+
+/// One file as a line: what it was when deployed, and what is in its place.
+std::string file_line(const json::object& file) {
+  std::string line = text_of(file, "path");
+  const auto digest = [](const json::object& what) {
+    const std::string sha256 = text_of(what, "sha256");
+    return sha256.empty() ? "not hashed yet" : "sha256 " + sha256;
+  };
+  if (const auto* deployed = object_of(file, "deployed")) line += ": " + digest(*deployed);
+  if (const auto* changed = object_of(file, "changed"))
+    line += fmt::format("; CHANGED {} ago: {}, {}", age_since(*changed, "changed_unix_ms"), base::format_bytes(count_of(*changed, "bytes")),
+                        digest(*changed));
+  if (flag_of(file, "gone")) line += "; GONE";
+  return line;
+}
+
 void print_models(const std::vector<const json::object*>& models, Context& context) {
   Table table({{"NAME"},
                {"STATE"},
@@ -74,6 +101,7 @@ void print_models(const std::vector<const json::object*>& models, Context& conte
   }
   context.out << table.render(context.terminal.colours);
   print_failures(models, context);
+  print_changed(models, context);
 }
 
 /// One model as lines of "key  value".
@@ -99,6 +127,7 @@ void print_model(const json::object& model, Context& context) {
   if (const auto cost_ms = number_of(model, "start_cost_ms"); cost_ms && *cost_ms > 0)
     line("start takes", format_ms(*cost_ms));
   line("last failure", text_of(model, "last_failure"));
+  for (const json::object* file : objects_of(model, "files")) line("file", file_line(*file));
   line("deployed",
        age_since(model, "created_unix_ms") + " ago, changed " + age_since(model, "updated_unix_ms") + " ago");
 }
@@ -152,6 +181,13 @@ void print_instances(const std::vector<const json::object*>& instances, Context&
                {pid == 0 ? "-" : std::to_string(pid)}});
   }
   context.out << table.render(context.terminal.colours);
+  for (const json::object* instance : instances) {
+    const std::string reason = text_of(*instance, "reason");
+    if (text_of(*instance, "state") == "stopping" && !reason.empty())
+      context.out << styled(fmt::format("{} ({}):", count_of(*instance, "id"), text_of(*instance, "model")), Style::yellow,
+                            context.terminal.colours)
+                  << " stops: " << reason << '\n';
+  }
 }
 
 int list_instances(Context& context) {

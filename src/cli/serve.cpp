@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <memory>
@@ -19,6 +18,7 @@
 #include "cli/exit_code.h"
 #include "cli/files.h"
 #include "controller/controller.h"
+#include "controller/model_files.h"
 #include "gateway/server.h"
 #include "net/worker.h"
 #include "node/agent.h"
@@ -92,10 +92,6 @@ Status make_data_dir(const std::string& path) {
   return {};
 }
 
-std::int64_t unix_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 std::string url_of(const spec::ServerConfig& config, std::uint16_t port) {
   std::string host = config.listen_host;
   if (host.empty() || host == "0.0.0.0") host = "127.0.0.1";
@@ -110,7 +106,7 @@ Result<std::string> first_key(store::Store& store) {
   store::StoredKey key;
   key.name = "first key";
   key.tenant = base::TenantName("default");
-  key.created_unix_ms = unix_ms();
+  key.created_unix_ms = net::unix_ms();
   THAW_ASSIGN_OR_RETURN(const std::string secret, store::new_key_secret());
   THAW_ASSIGN_OR_RETURN(key.salt, store::new_salt());
   key.hash = store::hash_secret(key.salt, secret);
@@ -176,7 +172,8 @@ Status wake_models(store::Store& store, controller::Controller& controller) {
     std::error_code error;
     const auto size = fs::file_size(parsed->source.path, error);
     if (error) spdlog::warn("{}: {}: {}", stored.name.str(), parsed->source.path, error.message());
-    controller.deploy({std::move(parsed).value(), error ? 0 : size, usage_ref, stored.created_unix_ms, stored.updated_unix_ms, nullptr});
+    controller.deploy({std::move(parsed).value(), error ? 0 : size, usage_ref, stored.created_unix_ms, stored.updated_unix_ms,
+                       stored.memory_estimated, nullptr});
   }
   if (!models.empty()) spdlog::info("{} models found again", models.size());
   return {};
@@ -244,9 +241,17 @@ Result<int> serve(const ServeOptions& options) {
 
   net::Worker store_worker(*loop, 1);
   net::Worker files_worker(*loop, 2);
+  controller::ModelFiles model_files({.loop = *loop,
+                                      .controller = *controller,
+                                      .store = *store,
+                                      .store_worker = store_worker,
+                                      .files_worker = files_worker,
+                                      .metrics = metrics,
+                                      .send = [&agent](wire::NodeCommand command) { agent.submit(std::move(command)); }});
+  THAW_RETURN_IF_ERROR(model_files.load());
   std::uint32_t process_tag = 0;
   if (getrandom(&process_tag, sizeof process_tag, 0) != sizeof process_tag) return base::errno_error("cannot get random bytes", errno);
-  gateway::Server server({*loop, *controller, *store, usage, metrics, store_worker, files_worker, agent}, config, std::move(keys), process_tag);
+  gateway::Server server({*loop, *controller, *store, usage, metrics, store_worker, files_worker, agent, model_files}, config, std::move(keys), process_tag);
   THAW_RETURN_IF_ERROR(server.listen());
   const std::string url = url_of(config, server.port());
   if (!config.dev) tell_cli(config, url, new_key);

@@ -35,6 +35,7 @@ void Controller::node_event(const wire::NodeEvent& event) {
     if (const auto found = replicas_.find(ready->instance); found != replicas_.end()) {
       found->second->became_ready(*ready, now);
       note_cold_start(*found->second, *ready);
+      if (files_ != nullptr) files_->model_loaded(found->second->model());
     }
     scheduler_.instance_ready(*ready, now, actions_);
   } else if (const auto* down = std::get_if<wire::InstanceDown>(&event)) {
@@ -52,8 +53,25 @@ void Controller::node_event(const wire::NodeEvent& event) {
       replicas_.erase(found);
     }
     scheduler_.instance_gone(*gone, now, actions_);
+  } else {
+    note_files(event, now);
   }
   carry_out();
+}
+
+void Controller::note_files(const wire::NodeEvent& event, base::TimePoint now) {
+  if (const auto* hashed = std::get_if<wire::FileHashed>(&event)) {
+    if (files_ != nullptr) files_->file_hashed(*hashed);
+  } else if (const auto* seen = std::get_if<wire::FilesSeen>(&event)) {
+    const auto found = replicas_.find(seen->instance);
+    if (found != replicas_.end() && files_ != nullptr) files_->files_seen(found->second->model(), seen->files);
+  } else if (const auto* changed = std::get_if<wire::FilesChanged>(&event)) {
+    const auto found = replicas_.find(changed->instance);
+    if (found == replicas_.end()) return;
+    // A file that is gone leaves its replicas whole: they have it mapped. Its next start will say what is wrong.
+    if (!changed->gone) scheduler_.instance_outdated(changed->instance, changed->file.path + " changed: " + changed->detail, now, actions_);
+    if (files_ != nullptr) files_->files_changed(found->second->model(), *changed);
+  }
 }
 
 void Controller::note_cold_start(const Replica& replica, const wire::InstanceReady& event) {

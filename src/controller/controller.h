@@ -21,7 +21,20 @@ struct ModelEntry {
   std::uint64_t weights_bytes = 0;
   std::uint32_t usage_ref = 0;   ///< Store::model_ref
   std::int64_t created_unix_ms = 0, updated_unix_ms = 0;
+  bool memory_estimated = false; ///< device_memory_bytes is an estimate: it follows the files
   observe::ModelProbe* probe = nullptr;
+};
+
+/// Told by the controller what nodes say of models' files, and when they matter. Loop thread.
+class FilesListener {
+ public:
+  virtual void files_seen(const base::ModelName& model, const std::vector<wire::FileStamp>& files) = 0;  ///< by a start
+  virtual void files_changed(const base::ModelName& model, const wire::FilesChanged& change) = 0;        ///< under a replica
+  virtual void model_loaded(const base::ModelName& model) = 0;                                           ///< a replica is ready
+  virtual void file_hashed(const wire::FileHashed& answer) = 0;
+
+ protected:
+  ~FilesListener() = default;
 };
 
 /// The effectful half of control/: feeds real events and real time to the Scheduler and carries its actions out, by messages to nodes and by
@@ -38,6 +51,9 @@ class Controller {
   // --- nodes
   void node_joined(const wire::NodeHello& hello);
   void node_event(const wire::NodeEvent& event);
+
+  /// At most one; null: none. Must outlive the controller, or be taken away first.
+  void tell_of_files(FilesListener* listener) { files_ = listener; }
 
   // --- models
   [[nodiscard]] base::Status can_ever_run(const spec::ModelSpec& spec) const { return scheduler_.can_ever_run(spec); }
@@ -68,6 +84,7 @@ class Controller {
   void perform(const control::Stop& action);
   void perform(const control::Dispatch& action);
   void perform(const control::Refuse& action);
+  void note_files(const wire::NodeEvent& event, base::TimePoint now);
   void note_cold_start(const Replica& replica, const wire::InstanceReady& event);
 
   net::Loop& loop_;
@@ -82,6 +99,7 @@ class Controller {
   std::unordered_map<base::RequestId, Ticket*> waiting_;
   Ticket* arriving_ = nullptr;  ///< resolved in place, without a way through waiting_
   control::Actions actions_;
+  FilesListener* files_ = nullptr;
 };
 
 }  // namespace thaw::controller

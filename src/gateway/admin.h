@@ -20,6 +20,7 @@ net::Task<void> show_model(Server& server, Exchange& exchange);
 net::Task<void> deploy_model(Server& server, Exchange& exchange);
 net::Task<void> remove_model(Server& server, Exchange& exchange);
 net::Task<void> stop_model(Server& server, Exchange& exchange);
+net::Task<void> verify_model(Server& server, Exchange& exchange);
 net::Task<void> model_logs(Server& server, Exchange& exchange);
 
 net::Task<void> list_instances(Server& server, Exchange& exchange);

@@ -3,7 +3,6 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
-#include <chrono>
 
 #include "gateway/admin.h"
 #include "gateway/server.h"
@@ -14,10 +13,6 @@ namespace {
 
 namespace json = boost::json;
 
-std::int64_t unix_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 const char* state_of(const control::ModelView& view, base::TimePoint now) {
   if (view.ready > 0) return "ready";
   if (view.starting > 0) return "starting";
@@ -26,7 +21,7 @@ const char* state_of(const control::ModelView& view, base::TimePoint now) {
   return "asleep";
 }
 
-json::object describe(const controller::ModelEntry& model, const control::ModelView& view, base::TimePoint now) {
+json::object describe(const controller::ModelEntry& model, const control::ModelView& view, std::size_t files_changed, base::TimePoint now) {
   const spec::ModelSpec& spec = model.spec;
   return {{"name", spec.name.str()},
           {"state", state_of(view, now)},
@@ -40,6 +35,7 @@ json::object describe(const controller::ModelEntry& model, const control::ModelV
           {"device", to_string(spec.resources.device)},
           {"device_memory_bytes", spec.resources.device_memory_bytes.value_or(0)},
           {"weights_bytes", model.weights_bytes},
+          {"files_changed", files_changed},
           {"source", spec.source.path},
           {"engine", to_string(spec.engine)},
           {"cold_starts", view.cold_starts},
@@ -57,6 +53,27 @@ json::object describe(const node::ModelFacts& facts) {
           {"kv_bytes_per_token", facts.kv_bytes_per_token},
           {"trained_context_tokens", facts.trained_context_tokens},
           {"estimated_device_bytes", facts.estimated_device_bytes}};
+}
+
+json::value digest_or_null(const std::string& sha256) { return sha256.empty() ? json::value(nullptr) : json::value(sha256); }
+
+json::object describe(const store::StoredFile& file) {
+  json::object o{{"bytes", file.bytes},
+                 {"modified_unix_ms", file.mtime_ns / 1'000'000},
+                 {"sha256", digest_or_null(file.sha256)},
+                 {"verified_unix_ms", nullptr}};
+  if (file.verified_unix_ms != 0) o["verified_unix_ms"] = file.verified_unix_ms;
+  return o;
+}
+
+json::object describe(const controller::KnownFile& file) {
+  json::object o{{"path", file.deployed.path}, {"gone", file.gone}, {"deployed", describe(file.deployed)}, {"changed", nullptr}};
+  if (file.changed) {
+    json::object changed = describe(*file.changed);
+    changed["changed_unix_ms"] = file.changed->changed_unix_ms;
+    o["changed"] = std::move(changed);
+  }
+  return o;
 }
 
 net::Task<void> respond_json(Exchange& exchange, int status, const json::object& object) {
@@ -80,7 +97,7 @@ net::Task<void> list_models(Server& server, Exchange& exchange) {
   controller::Controller& controller = server.services().controller;
   json::array models;
   for (const control::ModelView& view : controller.scheduler().models())
-    if (const auto* model = controller.find(view.model)) models.push_back(describe(*model, view, server.loop().now()));
+    if (const auto* model = controller.find(view.model)) models.push_back(describe(*model, view, server.services().model_files.changed_files(view.model), server.loop().now()));
   const json::object answer{{"models", std::move(models)}};
   co_await respond_json(exchange, 200, answer);
 }
@@ -91,7 +108,11 @@ net::Task<void> show_model(Server& server, Exchange& exchange) {
   for (const control::ModelView& view : controller.scheduler().models()) {
     const auto* model = controller.find(view.model);
     if (view.model != name || model == nullptr) continue;
-    json::object o = describe(*model, view, server.loop().now());
+    const controller::ModelFiles& known = server.services().model_files;
+    json::object o = describe(*model, view, known.changed_files(name), server.loop().now());
+    json::array files;
+    for (const controller::KnownFile& file : known.files(name)) files.push_back(describe(file));
+    o["files"] = std::move(files);
     o["spec"] = json::parse(spec::to_json(model->spec)).at("spec");
     co_await respond_json(exchange, 200, o);
     co_return;
@@ -116,10 +137,11 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
   }
   spec::ModelSpec spec = std::move(checked->spec);
   const node::ModelFacts facts = std::move(checked->facts);
-  const std::int64_t now_ms = unix_ms();
+  const std::int64_t now_ms = net::unix_ms();
   const auto* before = services.controller.find(spec.name);
   const std::int64_t created_ms = before != nullptr ? before->created_unix_ms : now_ms;
-  if (!spec.resources.device_memory_bytes) spec.resources.device_memory_bytes = facts.estimated_device_bytes;
+  const bool memory_estimated = !spec.resources.device_memory_bytes.has_value();
+  if (memory_estimated) spec.resources.device_memory_bytes = facts.estimated_device_bytes;
   if (const base::Status fits = services.controller.can_ever_run(spec); !fits.ok()) {
     ApiError error = invalid_request(fits.error().message, "spec.resources", "cannot_fit");
     error.status = 422;
@@ -128,7 +150,7 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
   }
   // Durable before it counts; the worker has one thread, so that two deploys of one name are stored in the order they take effect.
   const auto usage_ref = co_await services.store_worker.run([&]() -> base::Result<std::uint32_t> {
-    THAW_RETURN_IF_ERROR(services.store.put_model({spec.name, spec::to_json(spec), created_ms, now_ms}));
+    THAW_RETURN_IF_ERROR(services.store.put_model({spec.name, spec::to_json(spec), created_ms, now_ms, memory_estimated}));
     return services.store.model_ref(spec.name);
   });
   if (!usage_ref.ok()) {
@@ -141,8 +163,10 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
                       {"facts", describe(facts)},
                       {"spec", json::parse(spec::to_json(spec)).at("spec")}};
   spdlog::info("{}: {} ({})", spec.name.str(), created ? "deployed" : "deployed again", spec.source.path);
-  controller::ModelEntry entry{std::move(spec), facts.weights_bytes, *usage_ref, created_ms, now_ms, nullptr};
+  controller::ModelEntry entry{std::move(spec), facts.weights_bytes, *usage_ref, created_ms, now_ms, memory_estimated, nullptr};
+  const base::ModelName name = entry.spec.name;
   services.controller.deploy(std::move(entry));
+  services.model_files.deployed(name, facts.files);
   co_await respond_json(exchange, created ? 201 : 200, answer);
 }
 
@@ -155,6 +179,7 @@ net::Task<void> remove_model(Server& server, Exchange& exchange) {
     co_return;
   }
   const bool known = services.controller.remove(name);
+  services.model_files.removed(name);
   if (!known && !*deleted) {
     co_await exchange.respond_error(no_such_model(name.str()));
     co_return;

@@ -76,6 +76,7 @@ net::Task<void> metrics(Server& server, Exchange& exchange) {
   for (const auto& d : scheduler.devices())
     levels.devices.push_back({d.node.str(), d.info.id.str(), static_cast<double>(d.reserved_bytes), static_cast<double>(d.info.budget_bytes)});
   levels.deployed_models = static_cast<double>(server.services().controller.models().size());
+  levels.changed_models = static_cast<double>(server.services().model_files.models_with_changed_files());
   levels.connections = static_cast<double>(server.connections());
   levels.buffered_bytes = static_cast<double>(server.buffered_bytes());
   levels.usage_rows_dropped = static_cast<double>(server.services().usage.dropped());

@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "controller/controller.h"
+#include "controller/model_files.h"
 #include "gateway/auth.h"
 #include "gateway/connection.h"
 #include "gateway/request_log.h"
@@ -29,6 +30,7 @@ struct Services {
   net::Worker& store_worker;  ///< one thread: what it is given is done in order
   net::Worker& files_worker;
   node::Agent& node;
+  controller::ModelFiles& model_files;
 };
 
 /// The front door: accepts connections, finds out who asks and for what, and has the route's handler answer. Loop thread only.

@@ -112,6 +112,14 @@ struct Metrics::Impl {
       BuildCounter().Name("thaw_refusals_total").Help("Requests refused, by cause.").Register(registry);
   Family<Counter>& retries =
       BuildCounter().Name("thaw_request_retries_total").Help("Requests tried on another replica.").Register(registry);
+  Family<Counter>& file_changes = BuildCounter()
+                                      .Name("thaw_model_file_changes_total")
+                                      .Help("Files of models that were found changed.")
+                                      .Register(registry);
+  Family<Counter>& not_verified = BuildCounter()
+                                      .Name("thaw_model_file_mismatches_total")
+                                      .Help("Files whose digest was not the recorded one.")
+                                      .Register(registry);
   Counter& clients_left = BuildCounter()
                               .Name("thaw_client_disconnects_total")
                               .Help("Clients that left before their answer was complete.")
@@ -128,6 +136,11 @@ struct Metrics::Impl {
   Family<Gauge>& budget =
       BuildGauge().Name("thaw_device_budget_bytes").Help("Device memory that instances may hold.").Register(registry);
   Gauge& deployed = BuildGauge().Name("thaw_models").Help("Models deployed, asleep or not.").Register(registry).Add({});
+  Gauge& changed_models = BuildGauge()
+                              .Name("thaw_models_changed")
+                              .Help("Models of which a file is not as deployed, or gone.")
+                              .Register(registry)
+                              .Add({});
   Gauge& connections =
       BuildGauge().Name("thaw_connections").Help("Open client connections.").Register(registry).Add({});
   Gauge& buffered =
@@ -182,6 +195,12 @@ void Metrics::refused(const std::string& cause) {
 void Metrics::request_retried(const std::string& model) {
   impl_->retries.Add({{"model", model}}).Increment();
 }
+void Metrics::file_changed(const std::string& model) {
+  impl_->file_changes.Add({{"model", model}}).Increment();
+}
+void Metrics::file_not_verified(const std::string& model) {
+  impl_->not_verified.Add({{"model", model}}).Increment();
+}
 void Metrics::client_left() {
   impl_->clients_left.Increment();
 }
@@ -206,6 +225,7 @@ std::string Metrics::scrape(const Levels& levels) {
     level(impl_->budget, {{"node", d.node}, {"device", d.device}}, d.budget_bytes);
   }
   impl_->deployed.Set(levels.deployed_models);
+  impl_->changed_models.Set(levels.changed_models);
   impl_->connections.Set(levels.connections);
   impl_->buffered.Set(levels.buffered_bytes);
   impl_->dropped.Set(levels.usage_rows_dropped);

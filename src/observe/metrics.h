@@ -35,7 +35,7 @@ struct Levels {
   };
   std::vector<PerModel> models;  ///< only those that are not asleep: 1,000 sleeping models are no 4,000 lines
   std::vector<PerDevice> devices;
-  double deployed_models = 0, connections = 0, buffered_bytes = 0, usage_rows_dropped = 0;
+  double deployed_models = 0, connections = 0, buffered_bytes = 0, usage_rows_dropped = 0, changed_models = 0;
 };
 
 /// Every metric of the daemon, under names in the habit of Prometheus and vLLM; docs/metrics.md lists them. Recording
@@ -57,6 +57,8 @@ class Metrics {
   void refused(const std::string& cause);
   void request_retried(const std::string& model);
   void client_left();
+  void file_changed(const std::string& model);       ///< a model's file is not what it was
+  void file_not_verified(const std::string& model);  ///< its bytes are not those that were recorded, or cannot be read
 
   /// Prometheus text format.
   std::string scrape(const Levels& levels);

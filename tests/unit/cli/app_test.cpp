@@ -75,7 +75,7 @@ const std::string kStreamEnd =
     event(R"({"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8}})") + event("[DONE]");
 
 TEST_F(App, HelpOfEveryCommandHasAnExample) {
-  for (const char* command : {"serve", "deploy", "ls", "ps", "run", "logs", "stop", "rm", "doctor", "version"}) {
+  for (const char* command : {"serve", "deploy", "ls", "ps", "run", "logs", "verify", "stop", "rm", "doctor", "version"}) {
     const Outcome outcome = run({command, "--help"});
     EXPECT_EQ(outcome.code, kExitOk) << command;
     EXPECT_TRUE(contains(outcome.out, std::string("Example:\n  ")) &&
@@ -363,6 +363,59 @@ TEST_F(App, DoctorFailsOnlyOnFailures) {
   const auto object = boost::json::parse(outcome.out).as_object();
   EXPECT_EQ(object.at("ok"), false);
   EXPECT_EQ(object.at("findings").as_array().size(), 4U);
+}
+
+/// A server with the models "a" and "b" whose verification answers these lines.
+FakeServer::Handler verifying(const std::map<std::string, std::string>& lines) {
+  return [lines](const FakeServer::Request& request, FakeServer::Connection& connection) {
+    if (request.target == "/admin/v1/models") return connection.answer(200, R"({"models":[{"name":"a"},{"name":"b"}]})");
+    for (const auto& [model, body] : lines) {
+      if (request.target != "/admin/v1/models/" + model + "/verify") continue;
+      connection.send("HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\r\n" + body);
+      return;
+    }
+    connection.answer(404, R"({"error":{"message":"there is no such model"}})");
+  };
+}
+const std::string kIntact = R"({"path":"/m/a.gguf","outcome":"intact","bytes":2048,"sha256":"aa","recorded_sha256":"aa","detail":""})"
+                            "\n";
+const std::string kChanged =
+    R"({"path":"/m/b.gguf","outcome":"changed","bytes":1,"sha256":"cc","recorded_sha256":"bb","detail":"it was written to"})"
+    "\n";
+
+TEST_F(App, VerifyNamesTheFileBothDigestsAndTheRemedy) {
+  const FakeServer server(verifying({{"a", kIntact + "{\"model\":\"a\",\"ok\":true,\"error\":null}\n"},
+                                     {"b", kIntact + kChanged + "{\"model\":\"b\",\"ok\":false,\"error\":null}\n"}}));
+  const Outcome good = run({"verify", "a"}, server.url());
+  EXPECT_EQ(good.code, kExitOk) << good.err;
+  EXPECT_EQ(good.out, "intact    /m/a.gguf (2KiB, sha256 aa)\n");
+  const Outcome bad = run({"verify", "b"}, server.url());
+  EXPECT_EQ(bad.code, kExitFailure);
+  EXPECT_TRUE(contains(bad.out, "changed   /m/b.gguf: it was written to\n          sha256 now      cc\n          sha256 recorded bb\n")) << bad.out;
+  EXPECT_TRUE(contains(bad.err, "the files of b are not those that were deployed: fetch them again")) << bad.err;
+  const Outcome all = run({"verify"}, server.url());
+  EXPECT_EQ(all.code, kExitFailure);
+  EXPECT_TRUE(contains(all.out, "/m/b.gguf") && contains(all.out, "/m/a.gguf"));
+  EXPECT_EQ(run({"verify", "c"}, server.url()).code, kExitNotFound);
+}
+
+TEST_F(App, VerifyJsonIsOneObject) {
+  const FakeServer server(verifying({{"a", kIntact + "{\"model\":\"a\",\"ok\":true,\"error\":null}\n"},
+                                     {"b", kChanged + "{\"model\":\"b\",\"ok\":false,\"error\":null}\n"}}));
+  const Outcome outcome = run({"verify", "--json"}, server.url());
+  EXPECT_EQ(outcome.code, kExitFailure);
+  const auto answer = boost::json::parse(outcome.out);
+  EXPECT_FALSE(answer.at("ok").as_bool());
+  EXPECT_TRUE(answer.at("models").at(0).at("ok").as_bool());
+  EXPECT_EQ(answer.at("models").at(1).at("files").at(0).at("recorded_sha256").as_string(), "bb");
+}
+
+TEST_F(App, VerifySaysWhenTheAnswerBreaksOff) {
+  const FakeServer server(verifying({{"a", kIntact}, {"b", "{\"model\":\"b\",\"ok\":false,\"error\":\"the server is shutting down\"}\n"}}));
+  const Outcome cut = run({"verify", "a"}, server.url());
+  EXPECT_EQ(cut.code, kExitFailure);
+  EXPECT_TRUE(contains(cut.err, "broke off")) << cut.err;
+  EXPECT_TRUE(contains(run({"verify", "b"}, server.url()).err, "cannot verify b: the server is shutting down"));
 }
 
 }  // namespace
