@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <boost/json.hpp>
 
+#include "base/units.h"
 #include "cli/json.h"
 #include "cli/terminal.h"
 
@@ -26,9 +27,12 @@ base::Result<RequestRecord> parse_record(std::string_view body) {
   record.prompt_tokens = count_of(answer, "prompt_tokens");
   record.completion_tokens = count_of(answer, "completion_tokens");
   record.attempts = count_of(answer, "attempts");
-  for (const auto* phase : objects_of(answer, "phases"))
+  for (const auto* phase : objects_of(answer, "phases")) {
     record.phases.push_back({text_of(*phase, "name"), number_of(*phase, "start_ms").value_or(0),
                              number_of(*phase, "duration_ms").value_or(0)});
+    if (phase->contains("read_bytes"))
+      record.weights = {count_of(*phase, "read_bytes"), count_of(*phase, "resident_bytes"), record.phases.back().duration_ms};
+  }
   return record;
 }
 
@@ -57,6 +61,19 @@ std::optional<double> tokens_per_second(std::uint64_t tokens, double first_ms, d
   return static_cast<double>(tokens - 1) * 1000 / (end_ms - first_ms);
 }
 
+namespace {
+
+std::string weights_line(const WeightsRead& weights) {
+  if (weights.read_bytes == 0) return fmt::format("weights      in memory already ({})\n", base::format_bytes(weights.resident_bytes));
+  std::string text = fmt::format("weights      {} read in {}", base::format_bytes(weights.read_bytes), format_ms(weights.duration_ms));
+  if (weights.duration_ms > 0)
+    text += fmt::format(" ({:.2f} GB/s)", static_cast<double>(weights.read_bytes) / weights.duration_ms / 1e6);
+  if (weights.resident_bytes > 0) text += fmt::format(", {} in memory already", base::format_bytes(weights.resident_bytes));
+  return text + "\n";
+}
+
+}  // namespace
+
 std::string render_timing(const RequestRecord& record, bool utf8) {
   std::string text = fmt::format("tokens       {} in, {} out", record.prompt_tokens, record.completion_tokens);
   if (record.ttft_ms) {
@@ -70,6 +87,7 @@ std::string render_timing(const RequestRecord& record, bool utf8) {
   if (record.ttft_ms) text += fmt::format("first token  {}\n", format_ms(*record.ttft_ms));
   text += fmt::format("total        {}\n", format_ms(record.total_ms));
   if (record.attempts > 1) text += fmt::format("attempts     {} (the first failed and was retried)\n", record.attempts);
+  if (record.weights) text += weights_line(*record.weights);
   const std::string chart = render_gantt(record.phases, utf8);
   return chart.empty() ? text : text + "\n" + chart;
 }

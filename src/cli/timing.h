@@ -15,6 +15,13 @@
 
 namespace thaw::cli {
 
+/// Weights that a cold start read ahead of its engine.
+struct WeightsRead {
+  std::uint64_t read_bytes = 0;
+  std::uint64_t resident_bytes = 0;  ///< in memory before
+  double duration_ms = 0;
+};
+
 /// The server's record of one request: how long each part of it took.
 struct RequestRecord {
   bool done = false;  ///< false: the numbers may still change
@@ -26,6 +33,7 @@ struct RequestRecord {
   std::uint64_t completion_tokens = 0;
   std::uint64_t attempts = 1;
   std::vector<TimelinePhase> phases;
+  std::optional<WeightsRead> weights;
 };
 
 base::Result<RequestRecord> parse_record(std::string_view body);
@@ -38,7 +46,7 @@ base::Result<RequestRecord> fetch_record(const Client& client, const std::string
 /// Tokens a second after the first one; absent for less than two tokens or no time.
 std::optional<double> tokens_per_second(std::uint64_t tokens, double first_ms, double end_ms);
 
-/// What --timing prints: tokens and rate, cold or warm, time to first token, and the phases as a chart.
+/// What --timing prints: tokens and rate, cold or warm, time to first token, what was read for it, and the phases as a chart.
 std::string render_timing(const RequestRecord& record, bool utf8);
 
 }  // namespace thaw::cli

@@ -38,6 +38,8 @@ void Controller::node_event(const wire::NodeEvent& event) {
       if (files_ != nullptr) files_->model_loaded(found->second->model());
     }
     scheduler_.instance_ready(*ready, now, actions_);
+  } else if (const auto* weights = std::get_if<wire::InstanceWeights>(&event)) {
+    if (const auto found = replicas_.find(weights->instance); found != replicas_.end()) note_weights(*found->second, weights->phase);
   } else if (const auto* down = std::get_if<wire::InstanceDown>(&event)) {
     if (const auto found = replicas_.find(down->instance); found != replicas_.end()) {
       spdlog::warn("{}: instance {} is down: {}: {}", found->second->model().str(), down->instance.value(), to_string(down->reason),
@@ -72,6 +74,16 @@ void Controller::note_files(const wire::NodeEvent& event, base::TimePoint now) {
     if (!changed->gone) scheduler_.instance_outdated(changed->instance, changed->file.path + " changed: " + changed->detail, now, actions_);
     if (files_ != nullptr) files_->files_changed(found->second->model(), *changed);
   }
+}
+
+void Controller::note_weights(Replica& replica, const wire::Phase& phase) {
+  replica.add_phase(phase);
+  metrics_.cold_start_phase(phase);
+  const wire::PhaseBytes bytes = phase.bytes.value_or(wire::PhaseBytes{});
+  if (bytes.read == 0) return;
+  spdlog::info("{}: instance {}: {} of weights read in {} ({}/s), {} were in memory", replica.model().str(), replica.instance().value(),
+               base::format_bytes(bytes.read), base::format_duration(phase.duration),
+               base::format_bytes(static_cast<std::uint64_t>(phase.bytes_per_s())), base::format_bytes(bytes.resident));
 }
 
 void Controller::note_cold_start(const Replica& replica, const wire::InstanceReady& event) {

@@ -86,6 +86,7 @@ class Controller {
   void perform(const control::Refuse& action);
   void note_files(const wire::NodeEvent& event, base::TimePoint now);
   void note_cold_start(const Replica& replica, const wire::InstanceReady& event);
+  void note_weights(Replica& replica, const wire::Phase& phase);
 
   net::Loop& loop_;
   observe::Metrics& metrics_;

@@ -7,7 +7,8 @@ namespace thaw::controller {
 
 void Replica::became_ready(const wire::InstanceReady& event, base::TimePoint now) {
   socket_path_ = event.socket_path;
-  phases_ = event.phases;
+  if (ready_at_ != base::TimePoint{}) phases_.clear();  // it was ready before: those of another way up
+  phases_.insert(phases_.end(), event.phases.begin(), event.phases.end());
   ready_at_ = now;
 }
 

@@ -26,6 +26,8 @@ class Replica {
   [[nodiscard]] const std::vector<wire::Phase>& phases() const { return phases_; }
 
   void became_ready(const wire::InstanceReady& event, base::TimePoint now);
+  /// What came in beside the start, before it was ready or after.
+  void add_phase(wire::Phase phase) { phases_.push_back(std::move(phase)); }
   /// No new connection from here on; idle ones are closed.
   void close();
 

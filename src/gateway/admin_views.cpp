@@ -32,6 +32,15 @@ json::object describe(const control::InstanceView& view, base::TimePoint now) {
   return o;
 }
 
+json::object describe(const wire::Phase& phase) {
+  json::object o{{"name", phase.name}, {"start_ms", exact_ms(phase.start)}, {"duration_ms", exact_ms(phase.duration)}};
+  if (phase.bytes) {
+    o["read_bytes"] = phase.bytes->read;
+    o["resident_bytes"] = phase.bytes->resident;
+  }
+  return o;
+}
+
 json::object describe(const control::DeviceView& view) {
   return {{"node", view.node.str()},          {"id", view.info.id.str()},
           {"kind", to_string(view.info.kind)}, {"name", view.info.name},
@@ -80,6 +89,11 @@ net::Task<void> metrics(Server& server, Exchange& exchange) {
   levels.connections = static_cast<double>(server.connections());
   levels.buffered_bytes = static_cast<double>(server.buffered_bytes());
   levels.usage_rows_dropped = static_cast<double>(server.services().usage.dropped());
+  const node::FillTotals weights = server.services().node.weights_read();
+  levels.weight_fills = static_cast<double>(weights.under_way);
+  levels.weights_read_bytes = static_cast<double>(weights.read_bytes);
+  levels.weights_resident_bytes = static_cast<double>(weights.resident_bytes);
+  levels.weights_left_bytes = static_cast<double>(weights.left_bytes);
   const std::string body = server.services().metrics.scrape(levels);
   co_await exchange.respond(200, "text/plain; version=0.0.4; charset=utf-8", body);
 }
@@ -119,8 +133,7 @@ net::Task<void> show_request(Server& server, Exchange& exchange) {
     co_return;
   }
   json::array phases;
-  for (const auto& phase : record->timeline())
-    phases.push_back(json::object{{"name", phase.name}, {"start_ms", exact_ms(phase.start)}, {"duration_ms", exact_ms(phase.duration)}});
+  for (const auto& phase : record->timeline()) phases.push_back(describe(phase));
   const json::value failure = record->failure.empty() ? json::value(nullptr) : json::value(record->failure);
   const std::string body = json::serialize(json::object{{"id", std::string(exchange.parameter())},
                                                         {"model", record->model.str()},

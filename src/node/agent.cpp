@@ -22,6 +22,14 @@ namespace {
 
 constexpr const char* kRootHome = "/run/thaw";
 
+/// libthaw_lazy_map.so, which belongs beside thaw-init; empty when it is not there: engines then begin later, and that is all.
+std::string lazy_map_beside(const std::string& init_path) {
+  std::string path = std::filesystem::path(init_path).parent_path() / "libthaw_lazy_map.so";
+  if (::access(path.c_str(), R_OK) == 0) return path;
+  spdlog::warn("no {}: engines wait for all their weights before they begin to compute", path);
+  return {};
+}
+
 /// /run/thaw/<label of the data directory> for root: sockets need short paths, and sandboxes do not survive a reboot either. Other users
 /// have no /run, and keep it in the data directory.
 SandboxHome home_of(const AgentConfig& config) {
@@ -29,6 +37,7 @@ SandboxHome home_of(const AgentConfig& config) {
   home.label = label_of(config.data_dir);
   home.directory = ::geteuid() == 0 ? std::string(kRootHome) + "/" + home.label : config.data_dir + "/instances";
   home.init_path = config.init_path;
+  home.lazy_map_path = lazy_map_beside(config.init_path);
   home.uid_base = config.settings.uid_base;
   return home;
 }
@@ -145,5 +154,7 @@ void Agent::submit(wire::NodeCommand command) {
 }
 
 base::Result<Agent::Usage> Agent::usage(base::InstanceId instance) const { return impl_->supervisor->usage(instance); }
+
+FillTotals Agent::weights_read() const { return impl_->supervisor->weights_read(); }
 
 }  // namespace thaw::node

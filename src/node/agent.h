@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "node/weights/page_fill.h"
 #include "spec/server_config.h"
 #include "wire/messages.h"
 
@@ -25,7 +26,7 @@ struct AgentConfig {
 };
 
 /// Owns one machine's devices and instances: carries StartInstance and StopInstance out and reports what became of them.
-/// Threads: its own (a bounded pool for starts and stops, one that watches processes and moves logs). submit() may be called from any
+/// Threads: its own (a bounded pool for starts and stops, one that watches processes and moves logs, a few that read weights). submit() may be called from any
 /// thread and never blocks; the sink is called from the agent's threads and must not block.
 /// Lifecycle: open() once; the destructor stops every instance (SIGTERM, grace, SIGKILL) and leaves nothing behind. After a kill -9 the next
 /// open() finds what was left by its labels (names of control groups, runc state in /run/thaw) and removes it.
@@ -49,6 +50,9 @@ class Agent {
   /// Kernel's numbers of one running instance, for `thaw ps`.
   struct Usage { std::uint64_t memory_bytes = 0; std::int64_t pid = 0; };
   [[nodiscard]] base::Result<Usage> usage(base::InstanceId instance) const;
+
+  /// Weights read ahead of engines since open().
+  [[nodiscard]] FillTotals weights_read() const;
 
  private:
   struct Impl;

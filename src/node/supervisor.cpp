@@ -8,6 +8,7 @@
 
 #include "base/units.h"
 #include "node/device/devices.h"
+#include "node/engine/engine.h"
 #include "node/limits.h"
 #include "node/sandbox/clock.h"
 #include "node/start.h"
@@ -92,7 +93,8 @@ base::Result<std::unique_ptr<Supervisor>> Supervisor::start(const AgentConfig& c
 
 Supervisor::Supervisor(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool, Agent::EventSink sink)
     : config_(config), maker_(maker), pool_(pool), logs_(config.data_dir, config.settings.log_bytes), events_(std::move(sink)),
-      files_(kFileLookInterval, [this](wire::FilesChanged change) { events_.push(std::move(change)); }) {}
+      files_(kFileLookInterval, [this](wire::FilesChanged change) { events_.push(std::move(change)); }),
+      filler_(std::make_unique<PageFiller>()) {}
 
 Supervisor::~Supervisor() {
   {
@@ -107,6 +109,7 @@ Supervisor::~Supervisor() {
   start_ready_.notify_all();
   removal_ready_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+  filler_.reset();
   watcher_.reset();
 }
 
@@ -155,6 +158,8 @@ void Supervisor::submit_start(wire::StartInstance command) {
       return;
     }
     instances_[id] = instance;
+    instance->weights =
+        filler_->fill(weight_files(instance->command.model), [this, id](const FillProgress& progress) { on_weights(id, progress); });
     queued_deadlines_.emplace(instance->received + instance->command.deadline, id);
     start_queue_.push_back(std::move(instance));
   }
@@ -171,9 +176,26 @@ void Supervisor::submit_stop(const wire::StopInstance& command) {
     stop_locked(InstancePtr(found->second), command.grace);
 }
 
+/// The phase is the time from the first byte read to the last. Where all was there already it takes no time.
+void Supervisor::on_weights(base::InstanceId id, const FillProgress& progress) {
+  if (progress.total_bytes == 0) return;  // for the engine to complain of
+  const std::lock_guard lock(mutex_);
+  const auto found = instances_.find(id);
+  if (found == instances_.end() || found->second->stop_asked || found->second->stage == Stage::ending) return;
+  wire::Phase phase{"weights", {}, {}, wire::PhaseBytes{progress.read_bytes, progress.resident_bytes}};
+  if (progress.read_bytes > 0) {
+    // A fill that was joined has begun before.
+    const base::TimePoint begun = std::max(progress.first_read, found->second->received);
+    phase.start = begun - found->second->received;
+    phase.duration = std::max(progress.last_read, begun) - begun;
+  }
+  events_.push(wire::InstanceWeights{id, std::move(phase)});
+}
+
 void Supervisor::stop_locked(const InstancePtr& instance, base::Duration grace) {
   if (instance->stop_asked) return;
   instance->stop_asked = true;
+  instance->weights.cancel();
   instance->changed.notify_all();
   switch (instance->stage) {
     case Stage::queued:
@@ -293,6 +315,7 @@ void Supervisor::finish_start(const InstancePtr& instance, base::Result<std::vec
 }
 
 void Supervisor::end_locked(const InstancePtr& instance) {
+  instance->weights.cancel();
   instance->stage = Stage::ending;
   files_.forget(instance->command.instance);
   removals_.emplace(now(), instance);

@@ -18,6 +18,7 @@
 #include "node/sandbox/pool.h"
 #include "node/sandbox/sandbox.h"
 #include "node/watcher.h"
+#include "node/weights/page_fill.h"
 
 namespace thaw::node {
 
@@ -28,9 +29,11 @@ namespace thaw::node {
 ///        └── stopped: gone at once            └── destroy, again until nothing is left
 ///
 /// From the moment in which an instance's engine is about to open the model's files until it ends, they are watched.
+/// From `queued` on the model's weights are read into the page cache, beside everything else, until all are there or nobody needs them any more.
+///
 /// Threads: start workers (blocking: sandbox, mounts, readiness), removal workers (blocking: what an ended instance leaves;
 /// they also give up on starts that waited past their deadline), the watcher's, the
-/// event queue's. One mutex guards the table; nothing slow happens under it.
+/// event queue's, those that read weights. One mutex guards the table; nothing slow happens under it.
 class Supervisor {
  public:
   /// `maker` and `pool` must outlive the supervisor.
@@ -45,6 +48,7 @@ class Supervisor {
   [[nodiscard]] base::Result<Agent::Usage> usage(base::InstanceId instance) const;
   /// Whether an instance is being started at this moment. Cheap.
   [[nodiscard]] bool starting() const { return starts_under_way_ > 0; }
+  [[nodiscard]] FillTotals weights_read() const { return filler_->totals(); }
 
  private:
   enum class Stage { queued, starting, ready, ending };
@@ -57,6 +61,7 @@ class Supervisor {
     std::optional<Exit> exit;
     std::unique_ptr<Sandbox> sandbox;     ///< set once, by take_over; valid until removal
     std::shared_ptr<EngineLog> log;
+    FillHandle weights;                   ///< on their way into the page cache
     std::condition_variable changed;      ///< stop_asked, exit
     int failed_removals = 0;
   };
@@ -68,6 +73,7 @@ class Supervisor {
   void submit_start(wire::StartInstance command);
   void submit_stop(const wire::StopInstance& command);
   void refuse(const wire::NodeCommand& command);
+  void on_weights(base::InstanceId id, const FillProgress& progress);
   void stop_locked(const InstancePtr& instance, base::Duration grace);
   void on_ended(base::InstanceId id, Exit exit);
   void on_overdue(base::InstanceId id);
@@ -105,6 +111,7 @@ class Supervisor {
   bool workers_end_ = false;
 
   std::unique_ptr<Watcher> watcher_;
+  std::unique_ptr<PageFiller> filler_;
   std::vector<std::thread> workers_;
 };
 

@@ -6,6 +6,7 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <mutex>
@@ -151,6 +152,15 @@ struct Metrics::Impl {
                        .Register(registry)
                        .Add({});
 
+  Gauge& fills = BuildGauge().Name("thaw_weights_fills").Help("Models whose weights are being read into memory now.").Register(registry).Add({});
+  Family<Counter>& weights = BuildCounter()
+                                 .Name("thaw_weights_bytes_total")
+                                 .Help("Weights asked for by starts: read ahead of the engine, found in memory, left to the engine for lack of memory.")
+                                 .Register(registry);
+  Counter& weights_read = weights.Add({{"from", "disk"}});
+  Counter& weights_resident = weights.Add({{"from", "memory"}});
+  Counter& weights_left = weights.Add({{"from", "left"}});
+
   std::mutex mutex;
   std::unordered_map<std::string, std::unique_ptr<ModelProbe>> probes;
   std::vector<std::pair<Family<Gauge>*, Gauge*>> transient;  ///< gauges of the last scrape, dropped at the next
@@ -179,8 +189,11 @@ void Metrics::request_finished(ModelProbe& probe, const RequestNumbers& numbers)
 
 void Metrics::cold_start(const std::string& model, base::Duration took, const std::vector<wire::Phase>& phases) {
   impl_->cold.Add({{"model", model}}, latency_buckets()).Observe(base::to_s(took));
-  for (const auto& phase : phases)
-    impl_->phase.Add({{"phase", phase.name}}, latency_buckets()).Observe(base::to_s(phase.duration));
+  for (const auto& phase : phases) cold_start_phase(phase);
+}
+
+void Metrics::cold_start_phase(const wire::Phase& phase) {
+  impl_->phase.Add({{"phase", phase.name}}, latency_buckets()).Observe(base::to_s(phase.duration));
 }
 
 void Metrics::instance_down(const std::string& model, const std::string& reason) {
@@ -229,6 +242,11 @@ std::string Metrics::scrape(const Levels& levels) {
   impl_->connections.Set(levels.connections);
   impl_->buffered.Set(levels.buffered_bytes);
   impl_->dropped.Set(levels.usage_rows_dropped);
+  impl_->fills.Set(levels.weight_fills);
+  const auto count = [](Counter& counter, double total) { counter.Increment(std::max(0.0, total - counter.Value())); };
+  count(impl_->weights_read, levels.weights_read_bytes);
+  count(impl_->weights_resident, levels.weights_resident_bytes);
+  count(impl_->weights_left, levels.weights_left_bytes);
   std::ostringstream out;
   std::vector<prometheus::MetricFamily> families = request_families(impl_->probes);
   for (auto& family : impl_->registry.Collect()) families.push_back(std::move(family));

@@ -36,6 +36,9 @@ struct Levels {
   std::vector<PerModel> models;  ///< only those that are not asleep: 1,000 sleeping models are no 4,000 lines
   std::vector<PerDevice> devices;
   double deployed_models = 0, connections = 0, buffered_bytes = 0, usage_rows_dropped = 0, changed_models = 0;
+  double weight_fills = 0;        ///< under way
+  /// Since the start.
+  double weights_read_bytes = 0, weights_resident_bytes = 0, weights_left_bytes = 0;
 };
 
 /// Every metric of the daemon, under names in the habit of Prometheus and vLLM; docs/metrics.md lists them. Recording
@@ -52,6 +55,8 @@ class Metrics {
   /// On every request's way: a few plain additions. One thread, always the same.
   static void request_finished(ModelProbe& probe, const RequestNumbers& numbers);
   void cold_start(const std::string& model, base::Duration took, const std::vector<wire::Phase>& phases);
+  /// A part that was not over when the instance was ready, or is of another's making.
+  void cold_start_phase(const wire::Phase& phase);
   void instance_down(const std::string& model, const std::string& reason);
   void instance_stopped(const std::string& model);
   void refused(const std::string& cause);

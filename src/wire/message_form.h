@@ -14,6 +14,7 @@ constexpr const char* kWake = "wake_instance";
 constexpr const char* kSnapshot = "take_snapshot";
 constexpr const char* kDrop = "drop_image";
 constexpr const char* kReady = "instance_ready";
+constexpr const char* kWeights = "instance_weights";
 constexpr const char* kDown = "instance_down";
 constexpr const char* kGone = "instance_gone";
 constexpr const char* kStandby = "instance_standby";

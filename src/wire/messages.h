@@ -72,11 +72,22 @@ enum class Way {
 };
 const char* to_string(Way way);
 
+/// Weights that a phase was about.
+struct PhaseBytes {
+  std::uint64_t read = 0;      ///< in that time, from the disk
+  std::uint64_t resident = 0;  ///< in memory already
+};
+
 /// A named part of a transition. Phases may overlap; `start` counts from the moment the node took the command.
 struct Phase {
   std::string name;  ///< "sandbox", "mount", "exec", "load"; "restore"; "thaw", "weights"
   base::Duration start{};
   base::Duration duration{};
+  std::optional<PhaseBytes> bytes{};  ///< of "weights"
+
+  [[nodiscard]] double bytes_per_s() const {
+    return bytes && duration > base::Duration::zero() ? static_cast<double>(bytes->read) / base::to_s(duration) : 0;
+  }
 };
 
 // --- controller -> node
@@ -149,6 +160,13 @@ struct InstanceReady {
   std::string fell_back{};            ///< for people: why the way asked for was not gone; empty: it was
   std::uint64_t held_host_bytes = 0;  ///< of the host budget, beside its device's bytes
   bool can_freeze = false;            ///< a driver for standby works with this instance
+};
+
+/// The instance's weights are in the host's memory, as far as the node reads them ahead of the engine. At most once a start, before InstanceReady or
+/// after it; not when the start ends before, and not for what cannot be read.
+struct InstanceWeights {
+  base::InstanceId instance;
+  Phase phase;                     ///< its bytes are set
 };
 
 enum class DownReason {
@@ -233,7 +251,7 @@ struct FileHashed {
   std::string error;   ///< for people: why it could not be read; else empty
 };
 
-using NodeEvent = std::variant<InstanceReady, InstanceDown, InstanceGone, InstanceStandby, FreezeFailed, SnapshotTaken,
+using NodeEvent = std::variant<InstanceReady, InstanceWeights, InstanceDown, InstanceGone, InstanceStandby, FreezeFailed, SnapshotTaken,
                                SnapshotFailed, ImageGone, FilesSeen, FilesChanged, FileHashed>;
 
 std::string to_json(const NodeHello& hello);

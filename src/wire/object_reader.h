@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include <boost/json/object.hpp>
 #include <boost/json/value.hpp>
 
 #include "base/ids.h"
@@ -78,6 +79,9 @@ class ObjectReader {
     read(inner);
     if (auto status = inner.finish(); !status) status_ = std::move(status);
   }
+
+  /// Whether there is such a field, for those that need not be there.
+  [[nodiscard]] bool has(const char* key) const { return ok() && object_->contains(key); }
 
   /// The value itself, for others to read; null when it is missing.
   const boost::json::value* any(const char* key) { return take(key); }

@@ -68,6 +68,10 @@ void read(ObjectReader& from, Phase& phase) {
   from.text("name", phase.name);
   from.duration_ns("start_ns", phase.start);
   from.duration_ns("duration_ns", phase.duration);
+  if (!from.has("read_bytes") && !from.has("resident_bytes")) return;
+  phase.bytes.emplace();
+  from.natural("read_bytes", phase.bytes->read);
+  from.natural("resident_bytes", phase.bytes->resident);
 }
 
 void read(ObjectReader& from, NodeHello& hello) {
@@ -139,6 +143,14 @@ void read(ObjectReader& from, InstanceReady& ready) {
   from.text("fell_back", ready.fell_back);
   from.natural("held_host_bytes", ready.held_host_bytes);
   from.flag("can_freeze", ready.can_freeze);
+}
+
+void read(ObjectReader& from, InstanceWeights& weights) {
+  from.id("instance", weights.instance);
+  from.object("phase", [&weights](ObjectReader& phase) {
+    read(phase, weights.phase);
+    if (phase.ok() && !weights.phase.bytes) phase.fail("read_bytes", "is missing");
+  });
 }
 
 void read(ObjectReader& from, InstanceDown& down) {
@@ -277,7 +289,8 @@ base::Result<NodeCommand> parse_command(std::string_view text) {
 base::Result<NodeEvent> parse_event(std::string_view text) {
   THAW_ASSIGN_OR_RETURN(const json::value value, parse_json(text, "event"));
   auto result = unknown_type<NodeEvent>(value, "event");
-  (void)(try_read<InstanceReady>(kReady, value, result) || try_read<InstanceDown>(kDown, value, result) ||
+  (void)(try_read<InstanceReady>(kReady, value, result) || try_read<InstanceWeights>(kWeights, value, result) ||
+         try_read<InstanceDown>(kDown, value, result) ||
          try_read<InstanceGone>(kGone, value, result) || try_read<InstanceStandby>(kStandby, value, result) ||
          try_read<FreezeFailed>(kFreezeFailed, value, result) ||
          try_read<SnapshotTaken>(kSnapshotTaken, value, result) ||

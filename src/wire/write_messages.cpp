@@ -46,7 +46,12 @@ json::object write(const ImageInfo& image) {
 }
 
 json::object write(const Phase& phase) {
-  return {{"name", phase.name}, {"start_ns", count_ns(phase.start)}, {"duration_ns", count_ns(phase.duration)}};
+  json::object o{{"name", phase.name}, {"start_ns", count_ns(phase.start)}, {"duration_ns", count_ns(phase.duration)}};
+  if (phase.bytes) {
+    o["read_bytes"] = phase.bytes->read;
+    o["resident_bytes"] = phase.bytes->resident;
+  }
+  return o;
 }
 
 json::object write(const FileStamp& file) {
@@ -120,6 +125,10 @@ json::object write(const InstanceReady& ready) {
           {"fell_back", sendable(ready.fell_back, ObjectReader::kMaxText)},
           {"held_host_bytes", ready.held_host_bytes},
           {"can_freeze", ready.can_freeze}};
+}
+
+json::object write(const InstanceWeights& weights) {
+  return {{"type", kWeights}, {"instance", weights.instance.value()}, {"phase", write(weights.phase)}};
 }
 
 json::object write(const InstanceDown& down) {

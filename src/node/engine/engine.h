@@ -27,12 +27,17 @@ struct LaunchPaths {
   std::string socket;
   std::string model_dir;
   std::string engine_dir;
+  std::string lazy_map{};  ///< libthaw_lazy_map.so, to be preloaded; empty: there is none
 };
 
 /// The command line for one instance. Reads the model's header (for its trained context) and touches nothing else.
 /// Fails when the model cannot be read, or its arguments contradict thaw's own.
 /// `engine_binary`: host path, from find_engine.
 base::Result<EngineLaunch> plan_launch(const wire::StartInstance& start, const std::string& engine_binary, const LaunchPaths& paths);
+
+/// Host paths of the weights that the engine will read, in its order, as far as the spec's own words tell: the parts of a split model, then what its
+/// arguments name. Touches nothing: what it names need not be there.
+std::vector<std::string> weight_files(const spec::ModelSpec& model);
 
 /// Host path of the engine's binary: the model's own (ModelSpec::engine_path), else `configured` by the engine's name as written in a spec,
 /// else where scripts/install-engine and packages put it, else PATH. The error names all places looked at and the remedy.

@@ -194,6 +194,14 @@ base::Result<LlamaSettings> read_llama_args(const spec::ModelSpec& spec, const G
   return settings;
 }
 
+std::vector<std::string> named_files(const spec::ModelSpec& spec) {
+  std::vector<std::string> files;
+  for (std::size_t i = 0; i + 1 < spec.args.size(); ++i) {
+    if (contains(kFileFlags, spec.args[i])) files.push_back(spec.args[i + 1]);
+  }
+  return files;
+}
+
 std::uint64_t embedding_logits_bytes(std::uint64_t ubatch_tokens, const GgufHeader& model) {
   const std::string architecture = model.text("general.architecture");
   for (const std::string_view encoder : {"bert", "gemma-embedding", "t5encoder"}) {

@@ -42,6 +42,9 @@ std::uint64_t embedding_logits_bytes(std::uint64_t ubatch_tokens, const GgufHead
 /// Fails (invalid) on arguments and environment variables that contradict thaw's own, naming the spec's field to use instead.
 base::Result<LlamaSettings> read_llama_args(const spec::ModelSpec& spec, const GgufHeader& model);
 
+/// Host paths that the arguments name: projectors, adapters, draft models, templates.
+std::vector<std::string> named_files(const spec::ModelSpec& spec);
+
 /// Tokens in the model's vocabulary; 0 when the header does not say.
 std::uint64_t vocabulary_tokens(const GgufHeader& model);
 

@@ -21,9 +21,14 @@
 /// Start: `--fit off` saves 6 ms of 65 (1 MB model; the fit would also second-guess the memory that was reserved), `--no-warmup` 3 ms and, with
 /// large models, a run over all weights before the first request may come; `--no-ui` and `--device none` 1 ms each.
 ///
+/// Loading: a model is mapped with MAP_POPULATE, and no flag of this release turns that off where memory is of one node. libthaw_lazy_map.so does, so
+/// that the engine sets up and computes while the node reads the weights into the page cache (docs/weights.md).
+///
 /// Memory: `--cache-ram` defaults to 8 GiB of host memory for prompts of idle slots, which no budget knows of: off, unless the user asks.
 namespace thaw::node {
 namespace {
+
+constexpr const char* kPreload = "LD_PRELOAD";
 
 bool user_gives(const LlamaSettings& settings, std::initializer_list<std::string_view> flags) {
   return std::any_of(settings.user_args.begin(), settings.user_args.end(), [&](const std::string& arg) {
@@ -114,6 +119,11 @@ base::Result<EngineLaunch> plan_launch(const wire::StartInstance& start, const s
   launch.env["LANG"] = "C.UTF-8";
   launch.env["HOME"] = "/tmp";
   for (const auto& [name, value] : start.model.env) launch.env[name] = value;
+  if (!paths.lazy_map.empty()) {
+    // The user's own are kept.
+    std::string& preload = launch.env[kPreload];
+    preload = preload.empty() ? paths.lazy_map : paths.lazy_map + ":" + preload;
+  }
   return launch;
 }
 

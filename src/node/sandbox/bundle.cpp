@@ -46,6 +46,7 @@ json::array mounts(const Bundle& bundle) {
   for (const HostPath& shown : host_view())
     if (shown.kind != HostPath::Kind::link) out.push_back(bind_mount(shown.path, shown.path, false, shown.path.find("/etc") != 0));
   out.push_back(bind_mount(bundle.init_path, kInsideInit, false, true));
+  if (!bundle.lazy_map_path.empty()) out.push_back(bind_mount(bundle.lazy_map_path, kInsideLazyMap, false, true));
   out.push_back(bind_mount(bundle.run_dir, kInsideRun, true, false));
   out.push_back(bind_mount(bundle.model_dir, kInsideModel, false, false));
   for (const Exposure& exposure : bundle.exposures)

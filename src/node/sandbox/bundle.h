@@ -16,6 +16,7 @@ inline constexpr const char* kInsideRun = "/thaw/run";        ///< writable: the
 inline constexpr const char* kInsideModel = "/thaw/model";
 inline constexpr const char* kInsideEngine = "/thaw/engine";
 inline constexpr const char* kInsideInit = "/thaw/init";
+inline constexpr const char* kInsideLazyMap = "/thaw/libthaw_lazy_map.so";
 
 /// The uid inside; outside it is uid_base + this.
 inline constexpr std::uint32_t kInsideUid = 1000;
@@ -28,6 +29,7 @@ struct Bundle {
   std::string run_dir;           ///< host directory shown at kInsideRun
   std::string model_dir;         ///< host directory of placeholders, shown at kInsideModel
   std::string init_path;         ///< thaw-init on the host
+  std::string lazy_map_path;     ///< libthaw_lazy_map.so on the host, shown at kInsideLazyMap; empty: not shown
   std::string cgroup_path;       ///< "/thaw/<label>/<name>"
   std::uint32_t uid_base = 0;    ///< host uid of the inside's root
   std::uint32_t pids_max = 0;

@@ -19,7 +19,7 @@ std::string name_of(base::InstanceId instance) { return fmt::format("i{}", insta
 std::string PlainMaker::directory_of(base::InstanceId instance) const { return home_.boxes() + "/" + name_of(instance); }
 
 LaunchPaths PlainMaker::view(base::InstanceId instance) const {
-  return {run_dir_of(directory_of(instance)) + "/" + kSocketName, "", ""};
+  return {run_dir_of(directory_of(instance)) + "/" + kSocketName, "", "", home_.lazy_map_path};
 }
 
 base::Result<std::unique_ptr<Sandbox>> PlainMaker::make(base::InstanceId instance, const SandboxContents& /*contents*/) {

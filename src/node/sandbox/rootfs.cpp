@@ -59,7 +59,7 @@ std::vector<HostPath> host_view() {
 base::Status make_rootfs(const std::string& directory) {
   for (const char* path : {"/etc", "/proc", "/dev", "/tmp", kInsideRun, kInsideModel, kInsideEngine})
     THAW_RETURN_IF_ERROR(make_mount_point(directory, path, true));
-  THAW_RETURN_IF_ERROR(make_mount_point(directory, kInsideInit, false));
+  for (const char* path : {kInsideInit, kInsideLazyMap}) THAW_RETURN_IF_ERROR(make_mount_point(directory, path, false));
   THAW_RETURN_IF_ERROR(write_file(directory + "/etc/passwd", kPasswd, 0644));
   THAW_RETURN_IF_ERROR(write_file(directory + "/etc/group", kGroup, 0644));
   THAW_RETURN_IF_ERROR(write_file(directory + "/etc/nsswitch.conf", kNsswitch, 0644));

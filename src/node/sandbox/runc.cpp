@@ -63,7 +63,7 @@ base::Result<std::unique_ptr<RuncMaker>> RuncMaker::open(SandboxHome home) {
 }
 
 LaunchPaths RuncMaker::view(base::InstanceId /*instance*/) const {
-  return {std::string(kInsideRun) + "/" + kSocketName, kInsideModel, kInsideEngine};
+  return {std::string(kInsideRun) + "/" + kSocketName, kInsideModel, kInsideEngine, home_.lazy_map_path.empty() ? "" : kInsideLazyMap};
 }
 
 base::Result<std::unique_ptr<Sandbox>> RuncMaker::make(base::InstanceId /*instance*/, const SandboxContents& contents) {
@@ -109,6 +109,7 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_named(const std::string& 
                                      .run_dir = run_dir_of(directory),
                                      .model_dir = model_dir_of(directory),
                                      .init_path = home_.init_path,
+                                     .lazy_map_path = home_.lazy_map_path,
                                      .cgroup_path = cgroup.path(),
                                      .uid_base = uid_base,
                                      .pids_max = kInitialPids,

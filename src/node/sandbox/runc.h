@@ -15,6 +15,7 @@ struct SandboxHome {
   std::string directory;  ///< /run/thaw/<label>: short, because a socket's path has 107 bytes; gone after a reboot, like the sandboxes
   std::string label;      ///< of the data directory; names control groups and runtime state
   std::string init_path;  ///< the thaw-init binary
+  std::string lazy_map_path;  ///< libthaw_lazy_map.so; empty: there is none
   std::uint32_t uid_base = 0;
   std::shared_ptr<const CgroupHost> cgroups;  ///< null: none can be made (only without sandboxes)
 

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 assert.equal(process.geteuid(), 0, 'the end-to-end tests start sandboxes and therefore need root; run them with sudo');
 
 export const repo = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../..');
-const binDir = path.resolve(process.env.THAW_BIN_DIR ?? path.join(repo, 'build/release'));
+export const binDir = path.resolve(process.env.THAW_BIN_DIR ?? path.join(repo, 'build/release'));
 
 /** A directory of this process, removed when it ends. */
 export const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'thaw-e2e-'));
@@ -28,7 +28,7 @@ function copyOf(from, mode, folder) {
   return to;
 }
 
-copyOf(path.join(binDir, 'thaw-init'), 0o755, 'bin'); // looked for beside thaw
+for (const name of ['thaw-init', 'libthaw_lazy_map.so']) copyOf(path.join(binDir, name), 0o755, 'bin'); // looked for beside thaw
 export const thaw = copyOf(path.join(binDir, 'thaw'), 0o755, 'bin');
 export const fakeEngine = copyOf(path.join(binDir, 'fake-engine'), 0o755, 'engine');
 

@@ -261,7 +261,8 @@ TEST_F(App, RunReportsErrorsInsideTheStreamAndAnswersThatBreakOff) {
 
 constexpr const char* kRecord =
     R"({"id":"req-7","status":200,"cold":true,"queued_ms":120,"ttft_ms":200,"total_ms":400,"prompt_tokens":5,
-  "completion_tokens":3,"attempts":1,"phases":[{"name":"sandbox","start_ms":0,"duration_ms":30},{"name":"load","start_ms":30,"duration_ms":90}]})";
+  "completion_tokens":3,"attempts":1,"phases":[{"name":"sandbox","start_ms":0,"duration_ms":30},{"name":"load","start_ms":30,"duration_ms":90},
+  {"name":"weights","start_ms":0,"duration_ms":100,"read_bytes":209715200,"resident_bytes":1048576}]})";
 
 TEST_F(App, RunWaitsForTheTimelineAndDrawsIt) {
   std::atomic<int> asked{0};
@@ -280,6 +281,7 @@ TEST_F(App, RunWaitsForTheTimelineAndDrawsIt) {
   EXPECT_TRUE(contains(outcome.err, "tokens       5 in, 3 out, 10.0 tokens/s\n")) << outcome.err;
   EXPECT_TRUE(contains(outcome.err, "start        cold, waited 120 ms for a replica\nfirst token  200 ms\n"))
       << outcome.err;
+  EXPECT_TRUE(contains(outcome.err, "weights      200MiB read in 100 ms (2.10 GB/s), 1MiB in memory already\n")) << outcome.err;
   EXPECT_TRUE(contains(outcome.err, "sandbox    0.0 ms     30 ms  ####")) << outcome.err;
 }
 

@@ -45,6 +45,36 @@ TEST_F(ControllerTest, AColdRequestStartsAReplicaAndGetsIt) {
   });
 }
 
+TEST_F(ControllerTest, WeightsArePartOfTheTimelineWheneverTheyCome) {
+  play([&]() -> Task<void> {
+    const auto weights = [&](std::uint64_t instance, std::uint64_t bytes) {
+      controller_->node_event(
+          wire::InstanceWeights{base::InstanceId(instance), {"weights", Millis(1), Millis(500), wire::PhaseBytes{bytes, 10}}});
+    };
+    controller_->deploy(entry("early"));
+    controller_->deploy(entry("late"));
+    Ticket& early = arrive("early");
+    Ticket& late = arrive("late");
+    EXPECT_EQ(orders(), "start 100 early, start 101 late");
+    weights(100, 1'000);
+    ready(100);
+    ready(101);
+    weights(101, 2'000);
+    weights(4711, 1);  // of nobody that is known any more
+    const auto names_of = [](const Ticket& ticket) {
+      std::string names;
+      for (const wire::Phase& phase : ticket.grant()->replica->phases())
+        names += phase.name + (phase.bytes ? " " + std::to_string(phase.bytes->read) : "") + ", ";
+      return names;
+    };
+    EXPECT_EQ(names_of(early), "weights 1000, load, ");
+    EXPECT_EQ(names_of(late), "load, weights 2000, ");
+    const std::string metrics = metrics_.scrape({});
+    EXPECT_NE(metrics.find("thaw_cold_start_phase_seconds_count{phase=\"weights\"} 2\n"), std::string::npos) << metrics;
+    co_return;
+  });
+}
+
 TEST_F(ControllerTest, RequestsForOneColdModelShareItsStart) {
   play([&]() -> Task<void> {
     controller_->deploy(entry("m", 4));

@@ -51,6 +51,31 @@ class EngineLaunchTest : public ::testing::Test {
 
 void expect_mentions(const std::string& text, const std::string& part) { EXPECT_NE(text.find(part), std::string::npos) << text; }
 
+TEST_F(EngineLaunchTest, NamesTheWeightsFromTheSpecAlone) {
+  spec::ModelSpec model;
+  const auto files = [&](const std::string& path, std::vector<std::string> args = {}) {
+    model.source.path = path;
+    model.args = std::move(args);
+    return weight_files(model);
+  };
+  using Files = std::vector<std::string>;
+  EXPECT_EQ(files("/m/a.gguf"), Files{"/m/a.gguf"});
+  EXPECT_EQ(files("/m/a-00001-of-00003.gguf"), (Files{"/m/a-00001-of-00003.gguf", "/m/a-00002-of-00003.gguf", "/m/a-00003-of-00003.gguf"}));
+  for (const char* one : {"/m/a-00001-of-00001.gguf", "/m/a-00002-of-00003.gguf", "/m/a-00001-of-00000.gguf", "/m/a-00001-of-0000x.gguf",
+                          "/m/a-00001-of-99999.gguf", "/m/00001-of-00003.gguf", "x", ""})
+    EXPECT_EQ(files(one), Files{one});
+  EXPECT_EQ(files("/m/a.gguf", {"--mmproj", "/m/eyes.gguf", "-t", "2", "--lora", "/m/style.gguf", "--lora"}),
+            (Files{"/m/a.gguf", "/m/eyes.gguf", "/m/style.gguf"}));
+}
+
+TEST_F(EngineLaunchTest, PreloadsTheLazyMapBeforeTheUsersOwn) {
+  EXPECT_EQ(plan().env.count("LD_PRELOAD"), 0U);
+  const LaunchPaths paths{"/thaw/run/e.sock", "/thaw/model", "/thaw/engine", "/thaw/lazy.so"};
+  EXPECT_EQ(plan(paths).env["LD_PRELOAD"], "/thaw/lazy.so");
+  start_.model.env["LD_PRELOAD"] = "/usr/lib/libjemalloc.so.2";
+  EXPECT_EQ(plan(paths).env["LD_PRELOAD"], "/thaw/lazy.so:/usr/lib/libjemalloc.so.2");
+}
+
 TEST_F(EngineLaunchTest, SeesThePathsOfTheSandbox) {
   const EngineLaunch launch = plan();
   EXPECT_EQ(launch.argv[0], "/thaw/engine/llama-server");

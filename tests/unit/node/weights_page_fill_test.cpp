@@ -1,6 +1,11 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+
 #include "node/weights/page_fill.h"
 #include "unit/node/agent_harness.h"
 #include "unit/node/weights_files.h"
@@ -92,6 +97,31 @@ TEST_F(PageFill, ASmallModelIsNotStuckBehindAHugeOne) {
   ADD_FAILURE() << "the small one was late every time";
 }
 
+TEST_F(PageFill, TheSmallestOfManyHasHalfOfTheDisk) {
+  std::vector<std::string> huge;
+  for (int i = 0; i < 6; ++i) huge.push_back(write_hole(directory_ / ("huge" + std::to_string(i)), 96 * kMiB));
+  const std::string small = write_hole(directory_ / "small", 16 * kMiB);
+  PageFiller filler(1);
+  // However fast the worker and slow this thread, one of many small ones must come while most of the huge ones is still to be read.
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    bool cold = make_cold(small);
+    for (const std::string& file : huge) cold = make_cold(file) && cold;
+    ASSERT_TRUE(cold);
+    std::vector<FillHandle> fills;
+    for (const std::string& file : huge) fills.push_back(filler.fill({file}));
+    std::uint64_t read_before = 0;
+    std::atomic<std::uint64_t> read_after{0};
+    const FillHandle small_fill = filler.fill({small}, [&](const FillProgress&) { read_after = filler.totals().read_bytes; });
+    read_before = filler.totals().read_bytes;
+    ASSERT_TRUE(eventually([&] { return read_after > 0; }));
+    for (const FillHandle& fill : fills) ASSERT_TRUE(ends(fill));
+    if (read_before > 64 * kMiB) continue;
+    EXPECT_LE(read_after - read_before, 2 * 16 * kMiB + 4 * PageFiller::kChunkBytes);
+    return;
+  }
+  ADD_FAILURE() << "the small one was late every time";
+}
+
 TEST_F(PageFill, StopsWhenCancelled) {
   const std::string file = write_hole(directory_ / "huge", 256 * kMiB);
   PageFiller filler(1);
@@ -145,8 +175,9 @@ TEST_F(PageFill, WhatIsNoFileIsLeftOut) {
   const std::string empty = write_hole(directory_ / "empty", 0);
   PageFiller filler;
   const FillHandle nothing = filler.fill({directory_ / "missing", fifo, empty, directory_ / "."});
-  EXPECT_TRUE(nothing.progress().done);
+  ASSERT_TRUE(ends(nothing));
   EXPECT_EQ(nothing.progress().total_bytes, 0U);
+  EXPECT_TRUE(filler.fill({}).progress().done);
   EXPECT_TRUE(FillHandle().progress().done);
 
   const FillHandle something = filler.fill({directory_ / "missing", write_hole(directory_ / "file", kMiB)});
@@ -184,6 +215,99 @@ TEST_F(PageFill, AFillThatIsOverHoldsNoDescriptors) {
     std::error_code gone;  // the iterator's own descriptor
     EXPECT_NE(std::filesystem::read_symlink(entry.path(), gone).string(), file);
   }
+}
+
+/// A memory that can be waited for and held up: the survey of a fill asks for it, on the filler's thread.
+class SlowMemory {
+ public:
+  std::uint64_t operator()() {
+    std::unique_lock lock(mutex_);
+    ++asked_;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return open_; });
+    return UINT64_MAX;
+  }
+  void wait_asked() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return asked_ > 0; });
+  }
+  void open() {
+    const std::lock_guard lock(mutex_);
+    open_ = true;
+    changed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int asked_ = 0;
+  bool open_ = false;
+};
+
+TEST_F(PageFill, WhoWantsTheSameFilesJoinsTheFill) {
+  const std::string file = write_hole(directory_ / "wanted-twice", 8 * kMiB);
+  SlowMemory memory;
+  std::atomic<int> told{0};
+  const auto count = [&told](const FillProgress& progress) { told += progress.done && progress.read_bytes == 8 * kMiB ? 1 : 100; };
+  PageFiller filler(1, std::ref(memory));
+  FillHandle first = filler.fill({file}, count);
+  FillHandle second = filler.fill({file}, count);
+  EXPECT_EQ(filler.totals().under_way, 1U);
+  {
+    const FillHandle third = filler.fill({file}, count);  // gives up: the others still want it
+  }
+  first.cancel();
+  EXPECT_TRUE(first.progress().done);
+  EXPECT_FALSE(second.progress().done);
+  memory.open();
+  ASSERT_TRUE(ends(second));
+  EXPECT_TRUE(eventually([&] { return told == 1; }));
+  EXPECT_EQ(second.progress().read_bytes, 8 * kMiB);
+  EXPECT_EQ(filler.totals().read_bytes, 8 * kMiB);
+  EXPECT_EQ(filler.totals().under_way, 0U);
+
+  // A fill that is over is not joined: the next one looks again.
+  const FillHandle again = filler.fill({file}, [&told](const FillProgress&) { ++told; });
+  ASSERT_TRUE(ends(again));
+  EXPECT_TRUE(eventually([&] { return told == 2; }));
+  EXPECT_EQ(again.progress().read_bytes, 0U);
+  EXPECT_EQ(filler.totals().resident_bytes, 8 * kMiB);
+}
+
+TEST_F(PageFill, AFillThatNobodyWantsAnyMoreTellsNobody) {
+  const std::string file = write_hole(directory_ / "unwanted", 8 * kMiB);
+  const std::string next = write_hole(directory_ / "next", kMiB);
+  SlowMemory memory;
+  std::atomic<int> told{0};
+  PageFiller filler(1, std::ref(memory));
+  FillHandle fill = filler.fill({file}, [&told](const FillProgress&) { ++told; });
+  memory.wait_asked();
+  fill.cancel();
+  EXPECT_EQ(filler.totals().under_way, 0U);
+  memory.open();
+  const FillHandle after = filler.fill({next});  // by the one worker, after the other
+  ASSERT_TRUE(ends(after));
+  EXPECT_EQ(told, 0);
+  EXPECT_EQ(filler.totals().read_bytes, kMiB);
+  EXPECT_EQ(resident_bytes_of(file), 0U);
+}
+
+TEST_F(PageFill, FillsAtTheSameTimeShareTheMemoryThereIs) {
+  const std::string one = write_hole(directory_ / "one", 64 * kMiB);
+  const std::string other = write_hole(directory_ / "other", 64 * kMiB);
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    ASSERT_TRUE(make_cold(one) && make_cold(other));
+    PageFiller filler(1, [] { return 70 * kMiB; });
+    const FillHandle first = filler.fill({one});
+    const FillHandle second = filler.fill({other});
+    ASSERT_TRUE(ends(first) && ends(second));
+    EXPECT_EQ(first.progress().read_bytes, 64 * kMiB);
+    EXPECT_EQ(filler.totals().left_bytes, second.progress().left_bytes);
+    if (second.progress().left_bytes == 0) continue;  // the first had hardly anything left to read
+    EXPECT_LT(second.progress().read_bytes, 64 * kMiB);
+    return;
+  }
+  ADD_FAILURE() << "the second one took what the first was promised, every time";
 }
 
 }  // namespace

@@ -121,6 +121,25 @@ TEST(Metrics, AColdStartIsSplitByPhase) {
   EXPECT_EQ(value_of(text, R"(thaw_cold_start_phase_seconds_count{phase="load"})"), "2");
 }
 
+TEST(Metrics, WeightsAreCountedByWhereTheyCameFrom) {
+  Metrics metrics;
+  metrics.cold_start_phase({"weights", Millis(1), Millis(700), wire::PhaseBytes{1, 2}});
+  Levels levels;
+  levels.weight_fills = 2;
+  levels.weights_read_bytes = 1'000;
+  levels.weights_resident_bytes = 50;
+  levels.weights_left_bytes = 7;
+  EXPECT_EQ(value_of(metrics.scrape(levels), "thaw_weights_fills"), "2");
+  levels.weight_fills = 0;
+  levels.weights_read_bytes = 3'000;
+  const std::string text = metrics.scrape(levels);
+  EXPECT_EQ(value_of(text, R"(thaw_cold_start_phase_seconds_count{phase="weights"})"), "1");
+  EXPECT_EQ(value_of(text, "thaw_weights_fills"), "0");
+  EXPECT_EQ(value_of(text, R"(thaw_weights_bytes_total{from="disk"})"), "3000");
+  EXPECT_EQ(value_of(text, R"(thaw_weights_bytes_total{from="memory"})"), "50");
+  EXPECT_EQ(value_of(text, R"(thaw_weights_bytes_total{from="left"})"), "7");
+}
+
 TEST(Metrics, WhatGoesWrongIsCountedByCause) {
   Metrics metrics;
   metrics.instance_down("m", "crashed");

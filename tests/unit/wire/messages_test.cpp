@@ -208,6 +208,15 @@ TEST(Messages, EventsComeBack) {
     EXPECT_EQ(std::get<InstanceDown>(*received).log_tail, sent.log_tail);
   }
 
+  const InstanceWeights sent{base::InstanceId(8), {"weights", base::Millis(1), base::Millis(700), PhaseBytes{2'000'000'000, 4096}}};
+  const auto weights = parse_event(to_json(NodeEvent(sent)));
+  ASSERT_TRUE(weights.ok()) << weights.error().message;
+  EXPECT_EQ(std::get<InstanceWeights>(*weights).instance.value(), 8U);
+  EXPECT_EQ(std::get<InstanceWeights>(*weights).phase.name, "weights");
+  EXPECT_EQ(std::get<InstanceWeights>(*weights).phase.duration, base::Millis(700));
+  EXPECT_EQ(std::get<InstanceWeights>(*weights).phase.bytes.value().read, 2'000'000'000U);
+  EXPECT_EQ(std::get<InstanceWeights>(*weights).phase.bytes.value().resident, 4096U);
+
   const auto gone = parse_event(to_json(NodeEvent(InstanceGone{base::InstanceId(9)})));
   ASSERT_TRUE(gone.ok()) << gone.error().message;
   EXPECT_EQ(std::get<InstanceGone>(*gone).instance.value(), 9U);
@@ -308,6 +317,11 @@ TEST(MessageErrors, NameTheFieldAndTheProblem) {
   EXPECT_EQ(
       event_error(R"({"type":"instance_ready","instance":1,"socket_path":"/s","phases":[{"name":"a","start_ns":1}]})"),
       "instance_ready.phases[0].duration_ns: is missing");
+  EXPECT_EQ(event_error(R"({"type":"instance_weights","instance":1,"phase":{"name":"weights","start_ns":1,"duration_ns":1}})"),
+            "instance_weights.phase.read_bytes: is missing");
+  EXPECT_EQ(event_error(R"({"type":"instance_weights","instance":1,"phase":{"name":"weights","start_ns":1,"duration_ns":1,"read_bytes":5}})"),
+            "instance_weights.phase.resident_bytes: is missing");
+  EXPECT_EQ(event_error(R"({"type":"instance_weights","instance":1,"phase":7})"), "instance_weights.phase: must be an object");
   EXPECT_EQ(event_error(R"({"type":"instance_ready","instance":1,"socket_path":"/s","phases":{}})"),
             "instance_ready.phases: must be an array");
   EXPECT_EQ(hello_error(R"({"type":"instance_gone","instance":1})"), "hello.type: is \"instance_gone\"");

@@ -1,0 +1,224 @@
+// How long does a model whose weights lie on the disk take to its first token, compared with starting the engine by hand, and with what disk and
+// engine could do at best?
+import { mkdirSync, rmSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+
+import { cleanUpWith, freePort, main, run, until } from './lib/processes.mjs';
+import { median, percentile, result, say, table } from './lib/report.mjs';
+import { Thaw, binary, engineOf, poolIsFull } from './lib/thaw.mjs';
+import { temporaryDirectory } from './lib/processes.mjs';
+
+const { values: options } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    size: { type: 'string', multiple: true },
+    type: { type: 'string', multiple: true },
+    eight: { type: 'boolean', default: false },
+    rounds: { type: 'string' },
+    models: { type: 'string' },
+  },
+});
+const engine = process.env.THAW_BENCH_ENGINE;
+const rounds = Number(options.rounds ?? (options.quick ? 2 : 7));
+const settleMs = 500;  // memory of the last engine is being freed
+const GB = 1e9;
+
+const chatBody = (name) => JSON.stringify({ model: name, stream: true, temperature: 0, max_tokens: 4, messages: [{ role: 'user', content: 'Once upon a time' }] });
+const settled = () => new Promise((resolve) => setTimeout(resolve, settleMs));
+const ttft = async (port, name, { key = 'none', command = [] } = {}) =>
+  JSON.parse(await run([binary('bench-ttft'), '--port', String(port), '--key', key, '--body', chatBody(name), ...(command.length ? ['--', ...command] : [])]));
+const pages = (command, files) => run([binary('bench-pages'), command, ...files]);
+const drop = (files) => pages('drop', files);
+/// Bytes a second past the page cache, all files one after the other.
+const diskRate = async (files) => {
+  const { bytes, seconds } = JSON.parse(await pages('rate', files));
+  return bytes / seconds;
+};
+const warm = async (files) => {
+  for (const file of files) await run(['cat', file]);
+  const { bytes, resident } = JSON.parse(await pages('resident', files));
+  if (resident < bytes) throw new Error(`${bytes - resident} bytes did not stay in the page cache: this machine has too little memory`);
+};
+
+/// Where models of gigabytes are made once and kept for the next run: --models DIR; else they are gone at the end.
+function modelDirectory() {
+  const directory = options.models ?? '/var/tmp/thaw-bench-models';
+  mkdirSync(directory, { recursive: true, mode: 0o755 });
+  if (!options.models) cleanUpWith(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+async function makeModel(directory, megabytes, type) {
+  const file = path.join(directory, `${megabytes}-${type}.gguf`);
+  if (!statSync(file, { throwIfNoEntry: false })) {
+    say(`making ${file}`);
+    await run([binary('make-model'), '--size', `${megabytes}MB`, '--type', type, '--seed', String(megabytes), '--out', file]);
+  }
+  return { name: `m${megabytes}-${type.replace('_', '')}`, file, bytes: statSync(file).size };
+}
+
+/// A thaw server that knows the models; all are asleep and its pool is full.
+async function sleepingThaw(directory, models, config = '') {
+  const thaw = await Thaw.start(directory, config);
+  for (const { name, file } of models) await thaw.deploy(name, { source: { path: file }, resources: { device: 'cpu' }, scaling: { idleTimeout: '1h' } });
+  await thaw.chat(models[0].name);
+  const { home } = engineOf((await thaw.instances())[0]);
+  const sleep = async () => {
+    for (const { name } of models) await thaw.sleep(name);
+    await until('a sandbox in the pool', 10_000, () => poolIsFull(home));
+  };
+  await sleep();
+  /// {ms, record} of one request; it must have found its model asleep.
+  const measure = async (name) => {
+    const { ttft_ms: ms, id } = await ttft(thaw.port, name, thaw);
+    const record = await until('the record of the request', 10_000, () => thaw.request(id).catch(() => null));
+    if (!record.cold) throw new Error('the request found its model awake');
+    return { ms, record };
+  };
+  return { thaw, sleep, measure };
+}
+
+const weightsOf = (record) => record.phases.find((phase) => phase.name === 'weights');
+
+/// One model, all contestants in turn.
+async function alone(directory, megabytes, type) {
+  const model = await makeModel(modelDirectory(), megabytes, type);
+  const files = [model.file];
+  const { sleep, measure, thaw } = await sleepingThaw(path.join(directory, `${megabytes}-${type}`), [model]);
+  const port = await freePort();
+  const byHand = async () => (await ttft(port, model.name, { command: [engine, '-m', model.file, '--host', '127.0.0.1', '--port', String(port)] })).ttft_ms;
+  const numbers = { disk: [], hand: [], handWarm: [], cold: [], warm: [], vsHand: [], vsIdeal: [], fill: [] };
+  const cases = {
+    hand: async () => {
+      await drop(files);
+      return byHand();
+    },
+    handWarm: async () => {
+      await warm(files);
+      return byHand();
+    },
+    cold: async () => {
+      await drop(files);
+      const { ms, record } = await measure(model.name);
+      const weights = weightsOf(record);
+      if (weights.read_bytes < model.bytes * 0.99) throw new Error(`only ${weights.read_bytes} of ${model.bytes} bytes were read: the cache was not cold`);
+      numbers.fill.push(weights.read_bytes / weights.duration_ms / 1e6);
+      await sleep();
+      return ms;
+    },
+    warm: async () => {
+      await warm(files);
+      const { ms } = await measure(model.name);
+      await sleep();
+      return ms;
+    },
+  };
+  const order = Object.keys(cases);
+  for (let round = 0; round < rounds; ++round) {
+    const before = await diskRate(files);
+    const of = {};
+    for (let i = 0; i < order.length; ++i) {
+      const contestant = order[(round + i) % order.length];
+      await settled();
+      of[contestant] = await cases[contestant]();
+      numbers[contestant].push(of[contestant]);
+    }
+    const rate = (before + (await diskRate(files))) / 2;
+    numbers.disk.push(rate / GB);
+    numbers.vsHand.push(of.cold / of.hand);
+    numbers.vsIdeal.push(of.cold / Math.max((model.bytes / rate) * 1000, of.warm));
+  }
+  await thaw.server.stop();
+  return { model, numbers };
+}
+
+/// Eight models asked for at the same moment.
+async function eightAtOnce(directory, type) {
+  const megabytes = options.quick ? [20, 30, 40, 50, 60, 80, 100, 120] : [100, 200, 300, 400, 500, 600, 800, 1100];
+  const models = [];
+  for (const size of megabytes) models.push(await makeModel(modelDirectory(), size, type));
+  const files = models.map(({ file }) => file);
+  const bytes = models.reduce((sum, model) => sum + model.bytes, 0);
+  const { sleep, measure, thaw } = await sleepingThaw(path.join(directory, `eight-${type}`), models, 'devices: {cpu: {memory: 16GiB}}\n');
+  const all = async () => (await Promise.all([...models].reverse().map(({ name }) => measure(name)))).map(({ ms }) => ms).reverse();
+  const numbers = { disk: [], last: [], lastWarm: [], first: [], firstAlone: [], vsIdeal: [], smallest: [] };
+  for (let round = 0; round < rounds; ++round) {
+    const before = await diskRate(files);
+    const cases = [
+      async () => {
+        await drop(files);
+        const times = await all();
+        numbers.last.push(Math.max(...times));
+        numbers.first.push(times[0]);
+      },
+      async () => {
+        await warm(files);
+        numbers.lastWarm.push(Math.max(...(await all())));
+      },
+      async () => {
+        await drop(files);
+        numbers.firstAlone.push((await measure(models[0].name)).ms);
+      },
+    ];
+    for (let i = 0; i < cases.length; ++i) {
+      await settled();
+      await cases[(round + i) % cases.length]();
+      await sleep();
+    }
+    const rate = (before + (await diskRate(files))) / 2;
+    numbers.disk.push(rate / GB);
+    numbers.vsIdeal.push(numbers.last[round] / Math.max((bytes / rate) * 1000, numbers.lastWarm[round]));
+    numbers.smallest.push(numbers.first[round] / numbers.firstAlone[round]);
+  }
+  await thaw.server.stop();
+  return { bytes, numbers };
+}
+
+const spread = (values, digits = 0) => [0.5, 0, 1].map((fraction) => percentile(values, fraction).toFixed(digits));
+
+main(async () => {
+  if (!engine) throw new Error('THAW_BENCH_ENGINE does not name a llama-server; use scripts/bench loading');
+  const directory = temporaryDirectory();
+  const sizes = options.size ?? (options.eight ? [] : options.quick ? ['200'] : ['1000', '2000', '4000']);
+  const types = options.type ?? ['f16', 'q4_0'];
+  for (const type of types)
+    for (const size of sizes) {
+      say(`${size} MB, ${type}, ${rounds} rounds`);
+      const { model, numbers } = await alone(directory, Number(size), type);
+      console.log(`${(model.bytes / GB).toFixed(2)} GB ${type}, ${rounds} interleaved rounds: time to first token, ms\n`);
+      table(
+        ['', 'median', 'min', 'max'],
+        [
+          ['thaw, cold page cache', ...spread(numbers.cold)],
+          ['thaw, warm page cache', ...spread(numbers.warm)],
+          ['llama-server by hand, cold', ...spread(numbers.hand)],
+          ['llama-server by hand, warm', ...spread(numbers.handWarm)],
+          ['the disk alone', ...spread(numbers.disk.map((rate) => (model.bytes / GB / rate) * 1000))],
+        ],
+      );
+      console.log(`disk, read directly: ${median(numbers.disk).toFixed(2)} GB/s; weights, as read by thaw during starts: ${median(numbers.fill).toFixed(2)} GB/s\n`);
+      const label = `${Number(size) / 1000}gb_${type.replace('_', '')}`;
+      result(`cold_ttft_vs_default_${label}`, median(numbers.vsHand), 'ratio');
+      result(`cold_ttft_vs_ideal_${label}`, median(numbers.vsIdeal), 'ratio');
+    }
+  if (options.eight || !options.size)
+    for (const type of types) {
+      say(`eight at once, ${type}, ${rounds} rounds`);
+      const { bytes, numbers } = await eightAtOnce(directory, type);
+      console.log(`Eight models of ${(bytes / GB).toFixed(2)} GB together, ${type}, asked for at the same moment, ${rounds} rounds: time to first token, ms\n`);
+      table(
+        ['', 'median', 'min', 'max'],
+        [
+          ['the last of eight, cold page cache', ...spread(numbers.last)],
+          ['the last of eight, warm page cache', ...spread(numbers.lastWarm)],
+          ['the smallest among eight, cold', ...spread(numbers.first)],
+          ['the smallest alone, cold', ...spread(numbers.firstAlone)],
+          ['the disk alone', ...spread(numbers.disk.map((rate) => (bytes / GB / rate) * 1000))],
+        ],
+      );
+      const label = type.replace('_', '');
+      result(`eight_vs_ideal_${label}`, median(numbers.vsIdeal), 'ratio');
+      result(`smallest_of_eight_vs_alone_${label}`, median(numbers.smallest), 'ratio');
+    }
+});

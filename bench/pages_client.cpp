@@ -1,0 +1,140 @@
+// What a benchmark of cold starts needs to know and do about files in the page cache.
+//
+//   bench-pages drop FILE...       puts them out of the page cache, and makes sure (mincore): fails if more than 1% stays
+//   bench-pages resident FILE...   prints {"bytes":…,"resident":…}
+//   bench-pages rate FILE...       reads them past the page cache (O_DIRECT), many large reads at once: prints {"bytes":…,"seconds":…}
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::uint64_t kPageBytes = 4096;
+constexpr std::uint64_t kReadBytes = 2ULL << 20;
+constexpr unsigned kReadsAtOnce = 8;
+constexpr int kDropTries = 50;
+constexpr auto kDropPause = std::chrono::milliseconds(20);
+
+[[noreturn]] void fail(const std::string& what) {
+  std::fprintf(stderr, "bench-pages: %s\n", what.c_str());
+  std::exit(1);
+}
+
+class File {
+ public:
+  File(const std::string& path, int flags) : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags)) {
+    struct stat status {};
+    if (fd_ < 0 || ::fstat(fd_, &status) != 0) fail(path + ": " + std::strerror(errno));
+    bytes_ = static_cast<std::uint64_t>(status.st_size);
+  }
+  ~File() { ::close(fd_); }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+
+  [[nodiscard]] int fd() const { return fd_; }
+  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  int fd_;
+  std::uint64_t bytes_ = 0;
+};
+
+/// In whole pages.
+std::uint64_t resident(const File& file) {
+  if (file.bytes() == 0) return 0;
+  void* const mapping = ::mmap(nullptr, file.bytes(), PROT_READ, MAP_SHARED, file.fd(), 0);
+  if (mapping == MAP_FAILED) fail(file.path() + ": cannot map it");
+  std::vector<unsigned char> pages((file.bytes() + kPageBytes - 1) / kPageBytes);
+  if (::mincore(mapping, file.bytes(), pages.data()) != 0) fail(file.path() + ": mincore: " + std::strerror(errno));
+  ::munmap(mapping, file.bytes());
+  return static_cast<std::uint64_t>(std::count_if(pages.begin(), pages.end(), [](unsigned char page) { return (page & 1U) != 0; })) * kPageBytes;
+}
+
+/// Pages stay as long as a dying process maps them, so it may take a few tries.
+void drop(const std::string& path) {
+  const File file(path, 0);
+  ::fdatasync(file.fd());  // dirty pages would stay
+  std::uint64_t left = 0;
+  for (int i = 0; i < kDropTries; ++i) {
+    ::posix_fadvise(file.fd(), 0, 0, POSIX_FADV_DONTNEED);
+    left = resident(file);
+    if (left == 0) return;
+    std::this_thread::sleep_for(kDropPause);
+  }
+  if (left > file.bytes() / 100) fail(path + ": " + std::to_string(left) + " bytes do not leave the page cache");
+}
+
+void print_resident(const std::vector<std::string>& paths) {
+  std::uint64_t bytes = 0;
+  std::uint64_t there = 0;
+  for (const std::string& path : paths) {
+    const File file(path, 0);
+    bytes += file.bytes();
+    there += std::min(file.bytes(), resident(file));
+  }
+  std::printf("{\"bytes\":%llu,\"resident\":%llu}\n", static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(there));
+}
+
+void read_direct(const File& file) {
+  std::atomic<std::uint64_t> next{0};
+  std::vector<std::thread> readers;
+  for (unsigned i = 0; i < kReadsAtOnce; ++i) {
+    readers.emplace_back([&] {
+      void* const buffer = std::aligned_alloc(kPageBytes, kReadBytes);
+      for (std::uint64_t at = 0; (at = next.fetch_add(kReadBytes)) < file.bytes();) {
+        const ssize_t count = ::pread(file.fd(), buffer, kReadBytes, static_cast<off_t>(at));
+        if (count < static_cast<ssize_t>(std::min(kReadBytes, file.bytes() - at))) fail(file.path() + ": " + std::strerror(errno));
+      }
+      std::free(buffer);
+    });
+  }
+  for (std::thread& reader : readers) reader.join();
+}
+
+void print_rate(const std::vector<std::string>& paths) {
+  std::uint64_t bytes = 0;
+  const auto begin = Clock::now();
+  for (const std::string& path : paths) {
+    const File file(path, O_DIRECT);
+    read_direct(file);
+    bytes += file.bytes();
+  }
+  std::printf("{\"bytes\":%llu,\"seconds\":%.6f}\n", static_cast<unsigned long long>(bytes),
+              std::chrono::duration<double>(Clock::now() - begin).count());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string_view command = argc > 1 ? argv[1] : "";
+  const std::vector<std::string> paths(argv + std::min(argc, 2), argv + argc);
+  if (paths.empty()) fail("usage: bench-pages drop|resident|rate FILE...");
+  if (command == "drop")
+    for (const std::string& path : paths) drop(path);
+  else if (command == "resident")
+    print_resident(paths);
+  else if (command == "rate")
+    print_rate(paths);
+  else
+    fail("unknown command " + std::string(command));
+  return 0;
+}

@@ -1,0 +1,85 @@
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <cerrno>
+
+#include "unit/node/weights_files.h"
+
+// libthaw_lazy_map.so as a library, not preloaded: its functions by name, against libc's.
+namespace thaw::node::test {
+namespace {
+
+constexpr std::uint64_t kBytes = 4ULL << 20;
+
+class LazyMap : public ::testing::Test {
+ protected:
+  using Mmap = void* (*)(void*, std::size_t, int, int, int, off_t);
+  using Madvise = int (*)(void*, std::size_t, int);
+
+  void SetUp() override {
+    const std::string path = std::string(THAW_BINARY_DIR) + "/libthaw_lazy_map.so";
+    library_ = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    ASSERT_NE(library_, nullptr) << ::dlerror();
+    map_ = reinterpret_cast<Mmap>(::dlsym(library_, "mmap"));
+    map64_ = reinterpret_cast<Mmap>(::dlsym(library_, "mmap64"));
+    advise_ = reinterpret_cast<Madvise>(::dlsym(library_, "posix_madvise"));
+    ASSERT_TRUE(map_ != nullptr && map64_ != nullptr && advise_ != nullptr);
+    path_ = write_weights(directory_ / "file", kBytes);
+    fd_ = Fd(::open(path_.c_str(), O_RDWR | O_CLOEXEC));
+    if (!make_cold(path_)) GTEST_SKIP() << "/var/tmp is no disk";
+  }
+  void TearDown() override {
+    if (library_ != nullptr) ::dlclose(library_);
+  }
+
+  DiskDirectory directory_;
+  std::string path_;
+  Fd fd_;
+  void* library_ = nullptr;
+  Mmap map_ = nullptr;
+  Mmap map64_ = nullptr;
+  Madvise advise_ = nullptr;
+};
+
+TEST_F(LazyMap, APopulatedMappingOfWeightsReadsNothingUntilItIsTouched) {
+  for (const Mmap map : {map_, map64_}) {
+    auto* const bytes = static_cast<const char*>(map(nullptr, kBytes, PROT_READ, MAP_SHARED | MAP_POPULATE, fd_.get(), 0));
+    ASSERT_NE(static_cast<const void*>(bytes), MAP_FAILED);
+    EXPECT_EQ(advise_(const_cast<char*>(bytes), kBytes, POSIX_MADV_WILLNEED), 0);
+    EXPECT_EQ(resident_bytes_of(path_), 0U);
+    EXPECT_EQ(bytes[kBytes - 1], byte_at(kBytes - 1));
+    EXPECT_GT(resident_bytes_of(path_), 0U);
+    ::munmap(const_cast<char*>(bytes), kBytes);
+    ASSERT_TRUE(make_cold(path_));
+  }
+}
+
+TEST_F(LazyMap, OtherMappingsAreLeftAsTheyAre) {
+  void* const shared = map_(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd_.get(), 0);
+  ASSERT_NE(shared, MAP_FAILED);
+  EXPECT_EQ(resident_bytes_of(path_), kBytes) << "populated, as asked";
+  ::munmap(shared, kBytes);
+
+  void* const fixed = map_(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(fixed, MAP_FAILED);
+  EXPECT_EQ(map_(fixed, kBytes, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd_.get(), 0), fixed);
+  EXPECT_EQ(*static_cast<const char*>(fixed), byte_at(0));
+  EXPECT_EQ(map_(fixed, kBytes - 4096, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd_.get(), 4096), fixed);
+  EXPECT_EQ(*static_cast<const char*>(fixed), byte_at(4096)) << "the offset counts";
+  EXPECT_EQ(advise_(fixed, kBytes, POSIX_MADV_RANDOM), 0);
+  EXPECT_EQ(advise_(fixed, kBytes, POSIX_MADV_DONTNEED), 0);
+  ::munmap(fixed, kBytes);
+}
+
+TEST_F(LazyMap, ErrorsAreLibcs) {
+  errno = 0;
+  EXPECT_EQ(map_(nullptr, 0, PROT_READ, MAP_SHARED, fd_.get(), 0), MAP_FAILED);
+  EXPECT_EQ(errno, EINVAL);
+  EXPECT_EQ(map_(nullptr, kBytes, PROT_READ, MAP_SHARED, 9999, 0), MAP_FAILED);
+  EXPECT_EQ(errno, EBADF);
+  EXPECT_EQ(advise_(reinterpret_cast<void*>(1), kBytes, POSIX_MADV_RANDOM), EINVAL);
+}
+
+}  // namespace
+}  // namespace thaw::node::test
