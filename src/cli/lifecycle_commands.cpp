@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <boost/json.hpp>
 
+#include "base/units.h"
 #include "cli/commands.h"
 #include "cli/json.h"
 
@@ -34,6 +35,19 @@ int remove_model(Context& context, const std::string& name) {
   return kExitOk;
 }
 
+int evict_model(Context& context, const std::string& name) {
+  const auto body = context.call({"POST", "/admin/v1/models/" + percent_encode(name) + "/evict", ""});
+  if (!body.ok()) return context.fail(body.error());
+  if (context.json) return context.print_json(*body);
+  const auto answer = parse_object(*body, "the server");
+  if (!answer.ok()) return context.fail(answer.error());
+  context.out << fmt::format("{} of {} left host memory", base::format_bytes(count_of(*answer, "freed_bytes")), name);
+  if (const std::string why = text_of(*answer, "why_left"); !why.empty())
+    context.out << fmt::format(", {} stay: {}", base::format_bytes(count_of(*answer, "resident_bytes")), why);
+  context.out << '\n';
+  return kExitOk;
+}
+
 std::string check_not_empty(const std::string& text) {
   return text.empty() ? "the name is empty" : "";
 }
@@ -51,6 +65,12 @@ void add_lifecycle_commands(Commands& commands) {
                                 [flags](Context& context) { return stop_model(context, flags->model, flags->kill); });
   stop->add_option("MODEL", flags->model, "Its name")->required()->check(CLI::Validator(check_not_empty, ""));
   stop->add_flag("--kill", flags->kill, "Do not let running requests finish");
+
+  auto evicted = std::make_shared<std::string>();
+  CLI::App* evict =
+      commands.add("evict", "Take a sleeping model's weights out of host memory", "The server's JSON",
+                   {"thaw evict stories"}, [evicted](Context& context) { return evict_model(context, *evicted); });
+  evict->add_option("MODEL", *evicted, "Its name")->required()->check(CLI::Validator(check_not_empty, ""));
 
   auto name = std::make_shared<std::string>();
   CLI::App* rm = commands.add("rm", "Stop a model and forget it; its weight file stays", "The server's JSON",

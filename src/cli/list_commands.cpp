@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <memory>
 
 #include <fmt/format.h>
@@ -26,6 +28,17 @@ Style style_of_state(const std::string& state) {
 std::string bytes_or_dash(const json::object& object, std::string_view key) {
   const std::uint64_t bytes = count_of(object, key);
   return bytes == 0 ? "-" : base::format_bytes(bytes);
+}
+
+/// "100%", "34%, pinned": how much of the weights is in host memory, where the next start finds it.
+std::string warmth(const json::object& model) {
+  const auto resident_bytes = number_of(model, "resident_bytes");
+  const auto weights_bytes = static_cast<double>(count_of(model, "weights_bytes"));
+  const std::string mark = flag_of(model, "pinned") ? ", pinned" : "";
+  if (!resident_bytes || weights_bytes == 0) return "?" + mark;
+  // All is said of all only, and something of something: rounded down, and up to 1%.
+  const double percent = std::floor(*resident_bytes / weights_bytes * 100);
+  return fmt::format("{:.0f}%{}", *resident_bytes > 0 ? std::max(percent, 1.0) : 0, mark);
 }
 
 std::string age_of_ms(double ms) {
@@ -85,6 +98,7 @@ void print_models(const std::vector<const json::object*>& models, Context& conte
                {"DEVICE"},
                {"MEMORY", Align::right},
                {"WEIGHTS", Align::right},
+               {"WARM", Align::right},
                {"AGE", Align::right}});
   for (const json::object* model : models) {
     const std::string state = text_of(*model, "state");
@@ -97,6 +111,7 @@ void print_models(const std::vector<const json::object*>& models, Context& conte
                {text_of(*model, "device")},
                {bytes_or_dash(*model, "device_memory_bytes")},
                {bytes_or_dash(*model, "weights_bytes")},
+               {warmth(*model)},
                {age_since(*model, "created_unix_ms")}});
   }
   context.out << table.render(context.terminal.colours);
@@ -118,6 +133,10 @@ void print_model(const json::object& model, Context& context) {
   line("device",
        fmt::format("{}, {} a replica", text_of(model, "device"), bytes_or_dash(model, "device_memory_bytes")));
   line("weights", bytes_or_dash(model, "weights_bytes"));
+  line("in memory", number_of(model, "resident_bytes")
+                        ? fmt::format("{} ({})", base::format_bytes(count_of(model, "resident_bytes")), warmth(model))
+                        : "the kernel does not say");
+  line("not evicted", text_of(model, "eviction_failure"));
   line("replicas",
        fmt::format("{} ready, {} starting (from {} to {})", count_of(model, "ready"), count_of(model, "starting"),
                    count_of(model, "min_replicas"), count_of(model, "max_replicas")));
@@ -158,7 +177,8 @@ void print_instances(const std::vector<const json::object*>& instances, Context&
                {"STATE"},
                {"DEVICE"},
                {"RESERVED", Align::right},
-               {"RESIDENT", Align::right},
+               {"HELD", Align::right},
+               {"WEIGHTS", Align::right},
                {"ACTIVE", Align::right},
                {"SERVED", Align::right},
                {"AGE", Align::right},
@@ -173,7 +193,8 @@ void print_instances(const std::vector<const json::object*>& instances, Context&
                {state, style_of_state(state)},
                {text_of(*instance, "device")},
                {bytes_or_dash(*instance, "device_bytes")},
-               {bytes_or_dash(*instance, "memory_bytes")},
+               {bytes_or_dash(*instance, "held_bytes")},
+               {bytes_or_dash(*instance, "weights_resident_bytes")},
                {std::to_string(count_of(*instance, "in_flight"))},
                {std::to_string(count_of(*instance, "served"))},
                {age_of_ms(number_of(*instance, "age_ms").value_or(0))},
@@ -210,6 +231,12 @@ int list_instances(Context& context) {
                  {base::format_bytes(count_of(*device, "reserved_bytes"))},
                  {base::format_bytes(count_of(*device, "budget_bytes"))},
                  {base::format_bytes(count_of(*device, "total_bytes"))}});
+  if (const json::object* cache = object_of(*answer, "host_cache"))
+    devices.add({{"cache", Style::bold},
+                 {"weights kept in host memory"},
+                 {base::format_bytes(count_of(*cache, "cached_bytes"))},
+                 {base::format_bytes(count_of(*cache, "budget_bytes"))},
+                 {"-"}});
   context.out << devices.render(context.terminal.colours);
   return kExitOk;
 }

@@ -5,12 +5,6 @@
 
 namespace thaw::control {
 
-namespace {
-
-double decay(base::Duration age) { return std::exp2(-base::to_s(age) / base::to_s(ArrivalRate::kHalfLife)); }
-
-}  // namespace
-
 void PeakWindow::resize(base::Duration window) {
   const std::uint32_t latest = *std::max_element(slices_.begin(), slices_.end());
   slices_.fill(0);
@@ -34,8 +28,10 @@ std::uint32_t PeakWindow::peak(base::TimePoint now) {
   return *std::max_element(slices_.begin(), slices_.end());
 }
 
+double ArrivalRate::decay(base::Duration age) const { return std::exp2(-base::to_s(age) / base::to_s(half_life_)); }
+
 double ArrivalRate::per_second(base::TimePoint now) const {
-  return weight_ * decay(now - folded_at_) * std::log(2.0) / base::to_s(kHalfLife);
+  return weight_ * decay(now - folded_at_) * std::log(2.0) / base::to_s(half_life_);
 }
 
 void ArrivalRate::fold(base::TimePoint now) {

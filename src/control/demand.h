@@ -34,10 +34,13 @@ class PeakWindow {
   base::TimePoint slice_end_{};
 };
 
-/// Requests per second, each counting half as much after a minute: what is not asked for any more soon looks it.
+/// Requests per second, each counting half as much after a while (a minute, unless said): what is not asked for any
+/// more soon looks it.
 class ArrivalRate {
  public:
   static constexpr base::Duration kHalfLife = base::Seconds(60);
+
+  explicit ArrivalRate(base::Duration half_life = kHalfLife) : half_life_(half_life) {}
 
   void note(base::TimePoint now) {
     if (now - folded_at_ > base::Seconds(1)) fold(now);
@@ -47,7 +50,9 @@ class ArrivalRate {
 
  private:
   void fold(base::TimePoint now);
+  [[nodiscard]] double decay(base::Duration age) const;
 
+  base::Duration half_life_;
   double weight_ = 0;
   base::TimePoint folded_at_{};
 };

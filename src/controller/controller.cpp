@@ -25,6 +25,12 @@ Controller::Controller(net::Loop& loop, observe::Metrics& metrics, control::Poli
 Controller::~Controller() = default;
 
 void Controller::node_joined(const wire::NodeHello& hello) {
+  auto& cache = caches_[hello.node];
+  cache = std::make_unique<CacheKeeper>(
+      loop_, metrics_, hello.host_cache,
+      [this, node = hello.node](wire::NodeCommand order) { send_(node, std::move(order)); });
+  for (const auto& [name, model] : models_)
+    cache->keep([&](auto& book, auto /*now*/, auto& out) { book.model_deployed(model->spec, out); });
   scheduler_.node_joined(hello, loop_.now(), actions_);
   carry_out();
 }
@@ -38,6 +44,8 @@ void Controller::node_event(const wire::NodeEvent& event) {
       if (files_ != nullptr) files_->model_loaded(found->second->model());
     }
     scheduler_.instance_ready(*ready, now, actions_);
+    for (auto& [node, cache] : caches_)
+      cache->keep([&](auto& book, auto /*now*/, auto& out) { book.instance_ready(ready->instance, out); });
   } else if (const auto* weights = std::get_if<wire::InstanceWeights>(&event)) {
     if (const auto found = replicas_.find(weights->instance); found != replicas_.end()) note_weights(*found->second, weights->phase);
   } else if (const auto* down = std::get_if<wire::InstanceDown>(&event)) {
@@ -55,10 +63,19 @@ void Controller::node_event(const wire::NodeEvent& event) {
       replicas_.erase(found);
     }
     scheduler_.instance_gone(*gone, now, actions_);
+    reservations_changed_ = true;
+  } else if (const auto* state = std::get_if<wire::WeightsState>(&event)) {
+    if (const auto found = caches_.find(state->node); found != caches_.end()) found->second->on(*state);
+  } else if (const auto* evicted = std::get_if<wire::WeightsEvicted>(&event)) {
+    if (const auto found = caches_.find(evicted->node); found != caches_.end()) found->second->on(*evicted);
   } else {
     note_files(event, now);
   }
   carry_out();
+  // After whatever has started in its place, and after the books of the device: weights are never in both books.
+  if (const auto* gone = std::get_if<wire::InstanceGone>(&event))
+    for (auto& [node, cache] : caches_)
+      cache->keep([&](auto& book, auto at, auto& out) { book.instance_gone(gone->instance, at, out); });
 }
 
 void Controller::note_files(const wire::NodeEvent& event, base::TimePoint now) {
@@ -102,6 +119,8 @@ void Controller::deploy(ModelEntry entry) {
   models_[name] = shared;
   by_name_.emplace(shared->spec.name.str(), shared);
   scheduler_.model_deployed(shared->spec, loop_.now(), actions_);
+  for (auto& [node, cache] : caches_)
+    cache->keep([&](auto& book, auto /*now*/, auto& out) { book.model_deployed(shared->spec, out); });
   carry_out();
 }
 
@@ -111,6 +130,8 @@ bool Controller::remove(const ModelName& name) {
   by_name_.erase(name.str());
   models_.erase(found);
   scheduler_.model_removed(name, loop_.now(), actions_);
+  for (auto& [node, cache] : caches_)
+    cache->keep([&](auto& book, auto now, auto& out) { book.model_removed(name, now, out); });
   carry_out();
   return true;
 }
@@ -131,6 +152,7 @@ std::shared_ptr<ModelEntry> Controller::share(std::string_view name) const {
 }
 
 void Controller::arrived(Ticket& ticket, const ModelName& model, const base::TenantName& tenant) {
+  for (auto& [node, cache] : caches_) cache->requested(model);
   arriving_ = &ticket;
   scheduler_.request_arrived({ticket.id(), model, tenant}, loop_.now(), actions_);
   carry_out();
@@ -168,7 +190,18 @@ void Controller::carry_out() {
   // Performing never calls the scheduler back: resolved tickets resume later in this turn of the loop.
   for (const control::Action& action : actions_) std::visit([this](const auto& a) { perform(a); }, action);
   actions_.clear();
+  if (reservations_changed_) update_reserved();
   arm_timer();
+}
+
+/// Of host memory, which instances and weights share.
+void Controller::update_reserved() {
+  reservations_changed_ = false;
+  std::map<base::NodeName, std::uint64_t> reserved_bytes;
+  for (const control::DeviceView& device : scheduler_.devices())
+    if (device.info.kind == spec::DeviceKind::cpu) reserved_bytes[device.node] += device.reserved_bytes;
+  for (auto& [node, cache] : caches_)
+    cache->keep([&](auto& book, auto now, auto& out) { book.reserved(reserved_bytes[node], now, out); });
 }
 
 void Controller::arm_timer() {
@@ -185,6 +218,10 @@ void Controller::perform(const control::Start& action) {
                command.device.str(), base::format_bytes(command.model.resources.device_memory_bytes.value_or(0)));
   replicas_.emplace(command.instance, std::make_shared<Replica>(command.instance, command.model.name, loop_.now()));
   send_(action.node, command);
+  if (const auto found = caches_.find(action.node); found != caches_.end())
+    found->second->keep(
+        [&](auto& book, auto now, auto& out) { book.instance_starting(command.instance, command.model, now, out); });
+  reservations_changed_ = true;
 }
 
 void Controller::perform(const control::Stop& action) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "control/scheduler.h"
+#include "controller/cache_keeper.h"
 #include "controller/ticket.h"
 #include "net/loop.h"
 #include "node/agent.h"
@@ -64,6 +65,10 @@ class Controller {
   [[nodiscard]] const std::map<base::ModelName, std::shared_ptr<ModelEntry>>& models() const { return models_; }
   [[nodiscard]] std::shared_ptr<ModelEntry> share(std::string_view name) const;
 
+  // --- weights in host memory
+  /// Of the node's page cache; null before a node has joined. (One node in this version: with more, one each.)
+  [[nodiscard]] CacheKeeper* cache() { return caches_.empty() ? nullptr : caches_.begin()->second.get(); }
+
   // --- requests: arrived, (wait on the ticket, answering | failed)*, ended
   void arrived(Ticket& ticket, const base::ModelName& model, const base::TenantName& tenant);
   void answering(Ticket& ticket);
@@ -80,6 +85,7 @@ class Controller {
  private:
   void carry_out();
   void arm_timer();
+  void update_reserved();
   void perform(const control::Start& action);
   void perform(const control::Stop& action);
   void perform(const control::Dispatch& action);
@@ -101,6 +107,8 @@ class Controller {
   Ticket* arriving_ = nullptr;  ///< resolved in place, without a way through waiting_
   control::Actions actions_;
   FilesListener* files_ = nullptr;
+  std::map<base::NodeName, std::unique_ptr<CacheKeeper>> caches_;
+  bool reservations_changed_ = false;
 };
 
 }  // namespace thaw::controller

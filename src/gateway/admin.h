@@ -3,6 +3,8 @@
 #include "gateway/exchange.h"
 #include "net/task.h"
 
+#include <boost/json/object.hpp>
+
 namespace thaw::gateway {
 class Server;
 }
@@ -21,10 +23,18 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange);
 net::Task<void> remove_model(Server& server, Exchange& exchange);
 net::Task<void> stop_model(Server& server, Exchange& exchange);
 net::Task<void> verify_model(Server& server, Exchange& exchange);
+net::Task<void> evict_model(Server& server, Exchange& exchange);
 net::Task<void> model_logs(Server& server, Exchange& exchange);
 
 net::Task<void> list_instances(Server& server, Exchange& exchange);
 net::Task<void> show_request(Server& server, Exchange& exchange);
 net::Task<void> usage(Server& server, Exchange& exchange);
+
+// --- for the handlers above
+
+/// Brings what the controller knows of weights in memory up to date, unless it was less than a second ago.
+net::Task<void> look_at_cache(Server& server);
+/// "host_cache" of answers.
+boost::json::object describe_cache(Server& server);
 
 }  // namespace thaw::gateway::admin

@@ -47,6 +47,20 @@ json::object describe(const controller::ModelEntry& model, const control::ModelV
           {"updated_unix_ms", model.updated_unix_ms}};
 }
 
+/// With how much of its weights is in memory; null while nobody has looked, or where the kernel does not say.
+json::object describe(const controller::ModelEntry& model, const control::ModelView& view, Server& server) {
+  const base::TimePoint now = server.loop().now();
+  controller::CacheKeeper* const cache = server.services().controller.cache();
+  const auto entry = cache == nullptr ? std::nullopt : cache->book().entry(model.spec.source.path, now);
+  const bool known = entry && entry->resident_bytes;
+  json::object o = describe(model, view, server.services().model_files.changed_files(view.model), now);
+  if (known && entry->weights_bytes > 0) o["weights_bytes"] = entry->weights_bytes;
+  o["resident_bytes"] = known ? json::value(*entry->resident_bytes) : json::value(nullptr);
+  o["pinned"] = model.spec.cache.pin;
+  o["eviction_failure"] = entry ? entry->why_left : "";
+  return o;
+}
+
 json::object describe(const node::ModelFacts& facts) {
   return {{"format", facts.format},
           {"weights_bytes", facts.weights_bytes},
@@ -95,23 +109,24 @@ struct Checked {
 
 net::Task<void> list_models(Server& server, Exchange& exchange) {
   controller::Controller& controller = server.services().controller;
+  co_await look_at_cache(server);
   json::array models;
   for (const control::ModelView& view : controller.scheduler().models())
-    if (const auto* model = controller.find(view.model)) models.push_back(describe(*model, view, server.services().model_files.changed_files(view.model), server.loop().now()));
-  const json::object answer{{"models", std::move(models)}};
+    if (const auto* model = controller.find(view.model)) models.push_back(describe(*model, view, server));
+  const json::object answer{{"models", std::move(models)}, {"host_cache", describe_cache(server)}};
   co_await respond_json(exchange, 200, answer);
 }
 
 net::Task<void> show_model(Server& server, Exchange& exchange) {
   controller::Controller& controller = server.services().controller;
   const base::ModelName name{std::string(exchange.parameter())};
+  co_await look_at_cache(server);
   for (const control::ModelView& view : controller.scheduler().models()) {
     const auto* model = controller.find(view.model);
     if (view.model != name || model == nullptr) continue;
-    const controller::ModelFiles& known = server.services().model_files;
-    json::object o = describe(*model, view, known.changed_files(name), server.loop().now());
+    json::object o = describe(*model, view, server);
     json::array files;
-    for (const controller::KnownFile& file : known.files(name)) files.push_back(describe(file));
+    for (const controller::KnownFile& file : server.services().model_files.files(name)) files.push_back(describe(file));
     o["files"] = std::move(files);
     o["spec"] = json::parse(spec::to_json(model->spec)).at("spec");
     co_await respond_json(exchange, 200, o);

@@ -22,6 +22,8 @@ json::object describe(const control::InstanceView& view, base::TimePoint now) {
                  {"state", to_string(view.state)},
                  {"device_bytes", view.device_bytes},
                  {"memory_bytes", 0},
+                 {"held_bytes", 0},
+                 {"weights_resident_bytes", nullptr},
                  {"in_flight", view.in_flight},
                  {"served", view.served},
                  {"age_ms", whole_ms(now - view.since)},
@@ -39,6 +41,15 @@ json::object describe(const wire::Phase& phase) {
     o["resident_bytes"] = phase.bytes->resident;
   }
   return o;
+}
+
+/// Of a model's weights in host memory, shared by its replicas; nothing when nobody knows.
+std::optional<std::uint64_t> weights_resident(Server& server, const base::ModelName& name) {
+  controller::Controller& controller = server.services().controller;
+  const auto* model = controller.find(name);
+  if (model == nullptr || controller.cache() == nullptr) return std::nullopt;
+  const auto entry = controller.cache()->book().entry(model->spec.source.path, server.loop().now());
+  return entry ? entry->resident_bytes : std::nullopt;
 }
 
 json::object describe(const control::DeviceView& view) {
@@ -75,6 +86,7 @@ net::Task<void> status(Server& server, Exchange& exchange) {
 }
 
 net::Task<void> metrics(Server& server, Exchange& exchange) {
+  co_await look_at_cache(server);
   const control::Scheduler& scheduler = server.services().controller.scheduler();
   observe::Levels levels;
   for (const auto& m : scheduler.models()) {
@@ -84,6 +96,11 @@ net::Task<void> metrics(Server& server, Exchange& exchange) {
   }
   for (const auto& d : scheduler.devices())
     levels.devices.push_back({d.node.str(), d.info.id.str(), static_cast<double>(d.reserved_bytes), static_cast<double>(d.info.budget_bytes)});
+  if (auto* cache = server.services().controller.cache(); cache != nullptr) {
+    const control::HostCacheView view = cache->book().view();
+    levels.host_cache_bytes = static_cast<double>(view.cached_bytes);
+    levels.host_cache_budget_bytes = static_cast<double>(view.budget_bytes);
+  }
   levels.deployed_models = static_cast<double>(server.services().controller.models().size());
   levels.changed_models = static_cast<double>(server.services().model_files.models_with_changed_files());
   levels.connections = static_cast<double>(server.connections());
@@ -100,6 +117,7 @@ net::Task<void> metrics(Server& server, Exchange& exchange) {
 
 net::Task<void> list_instances(Server& server, Exchange& exchange) {
   Services& services = server.services();
+  co_await look_at_cache(server);
   const std::vector<control::InstanceView> views = services.controller.scheduler().instances();
   // What the kernel says of each takes a look into a few files.
   node::Agent& node = services.node;
@@ -114,13 +132,16 @@ net::Task<void> list_instances(Server& server, Exchange& exchange) {
     json::object o = describe(views[i], server.loop().now());
     if (usages[i].ok()) {
       o["memory_bytes"] = usages[i]->memory_bytes;
+      o["held_bytes"] = usages[i]->held_bytes;
       o["pid"] = usages[i]->pid;
     }
+    if (const auto bytes = weights_resident(server, views[i].model)) o["weights_resident_bytes"] = *bytes;
     instances.push_back(std::move(o));
   }
   json::array devices;
   for (const auto& view : services.controller.scheduler().devices()) devices.push_back(describe(view));
-  const std::string body = json::serialize(json::object{{"instances", std::move(instances)}, {"devices", std::move(devices)}});
+  const std::string body = json::serialize(
+      json::object{{"instances", std::move(instances)}, {"devices", std::move(devices)}, {"host_cache", describe_cache(server)}});
   co_await exchange.respond(200, "application/json", body);
 }
 

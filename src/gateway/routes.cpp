@@ -22,6 +22,7 @@ const std::vector<Route>& route_table() {
       {"DELETE", "/admin/v1/models/*", Access::key, admin::remove_model},
       {"POST", "/admin/v1/models/*/stop", Access::key, admin::stop_model},
       {"POST", "/admin/v1/models/*/verify", Access::key, admin::verify_model},
+      {"POST", "/admin/v1/models/*/evict", Access::key, admin::evict_model},
       {"GET", "/admin/v1/models/*/logs", Access::key, admin::model_logs},
       {"GET", "/admin/v1/instances", Access::key, admin::list_instances},
       {"GET", "/admin/v1/requests/*", Access::key, admin::show_request},

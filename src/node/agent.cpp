@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <system_error>
 
@@ -16,6 +17,7 @@
 #include "node/sandbox/pool.h"
 #include "node/sandbox/runc.h"
 #include "node/supervisor.h"
+#include "node/weights/host_cache.h"
 
 namespace thaw::node {
 namespace {
@@ -28,6 +30,15 @@ std::string lazy_map_beside(const std::string& init_path) {
   if (::access(path.c_str(), R_OK) == 0) return path;
   spdlog::warn("no {}: engines wait for all their weights before they begin to compute", path);
   return {};
+}
+
+/// What weights may take: on their own what was set, and together with the CPU device's instances its budget; the whole memory where the size was
+/// set by hand.
+wire::HostCacheInfo host_cache_info(const std::optional<std::uint64_t>& set_bytes, const std::vector<wire::DeviceInfo>& devices) {
+  const auto cpu = std::find_if(devices.begin(), devices.end(),
+                                [](const wire::DeviceInfo& device) { return device.kind == spec::DeviceKind::cpu; });
+  if (cpu == devices.end()) return {set_bytes.value_or(0), set_bytes.value_or(0)};
+  return {set_bytes.value_or(cpu->budget_bytes), set_bytes ? cpu->total_bytes : cpu->budget_bytes};
 }
 
 /// /run/thaw/<label of the data directory> for root: sockets need short paths, and sandboxes do not survive a reboot either. Other users
@@ -54,6 +65,7 @@ struct Agent::Impl {
   SandboxHome home;
   std::unique_ptr<SandboxMaker> maker;
   std::unique_ptr<SandboxPool> pool;
+  std::unique_ptr<HostCache> cache;
   std::unique_ptr<Supervisor> supervisor;
   std::unique_ptr<FileHasher> hasher;
 
@@ -126,6 +138,7 @@ Agent::Agent(AgentConfig config, EventSink sink) : impl_(std::make_unique<Impl>(
 Agent::~Agent() {
   impl_->hasher.reset();
   impl_->supervisor.reset();
+  impl_->cache.reset();
   impl_->pool.reset();
   impl_->maker.reset();
   if (impl_->lock && !impl_->home.directory.empty()) impl_->remove_home();
@@ -140,18 +153,37 @@ base::Result<wire::NodeHello> Agent::open() {
   if (removed > 0) spdlog::warn("removed {} sandboxes that an earlier run left behind", removed);
   THAW_RETURN_IF_ERROR(adopt_orphans());
   THAW_RETURN_IF_ERROR(impl_->prepare_maker());
-  THAW_ASSIGN_OR_RETURN(impl_->supervisor, Supervisor::start(impl_->config, *impl_->maker, *impl_->pool, impl_->sink));
+  impl_->cache = std::make_unique<HostCache>(impl_->config.node, impl_->sink);
+  const auto sink = [impl = impl_.get()](wire::NodeEvent event) {
+    if (const auto* gone = std::get_if<wire::InstanceGone>(&event)) impl->cache->instance_gone(gone->instance);
+    impl->sink(std::move(event));
+  };
+  THAW_ASSIGN_OR_RETURN(impl_->supervisor, Supervisor::start(impl_->config, *impl_->maker, *impl_->pool, sink));
   impl_->hasher = std::make_unique<FileHasher>([supervisor = impl_->supervisor.get()] { return supervisor->starting(); });
   wire::NodeHello hello;
   hello.node = impl_->config.node;
   hello.devices = find_devices(impl_->config);
+  hello.host_cache = host_cache_info(impl_->config.settings.host_cache_bytes, hello.devices);
   return hello;
 }
 
 void Agent::submit(wire::NodeCommand command) {
   if (const auto* hash = std::get_if<wire::HashFile>(&command)) return impl_->hash(*hash);
+  if (auto* look = std::get_if<wire::LookAtWeights>(&command)) return impl_->cache->submit(std::move(*look));
+  if (auto* evict = std::get_if<wire::EvictWeights>(&command)) return impl_->cache->submit(std::move(*evict));
+  if (const auto* start = std::get_if<wire::StartInstance>(&command))
+    impl_->cache->instance_started(start->instance, start->model.source.path);
+  if (const auto* take = std::get_if<wire::TakeSnapshot>(&command))
+    impl_->cache->instance_started(take->instance, take->model.source.path);
   impl_->supervisor->submit(std::move(command));
 }
+
+std::vector<std::optional<wire::WeightsState>> Agent::look_at_weights(const std::vector<std::string>& sources,
+                                                                      base::Duration at_most) {
+  return impl_->cache->look(sources, at_most);
+}
+
+base::Result<wire::WeightsEvicted> Agent::evict_weights(const std::string& source) { return impl_->cache->evict(source); }
 
 base::Result<Agent::Usage> Agent::usage(base::InstanceId instance) const { return impl_->supervisor->usage(instance); }
 

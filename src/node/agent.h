@@ -48,11 +48,21 @@ class Agent {
   void submit(wire::NodeCommand command);
 
   /// Kernel's numbers of one running instance, for `thaw ps`.
-  struct Usage { std::uint64_t memory_bytes = 0; std::int64_t pid = 0; };
+  struct Usage {
+    std::uint64_t memory_bytes = 0;  ///< charged to its control group, page cache that it brought in included
+    std::uint64_t held_bytes = 0;    ///< of it, what only its end frees: anonymous, shared and kernel memory
+    std::int64_t pid = 0;
+  };
   [[nodiscard]] base::Result<Usage> usage(base::InstanceId instance) const;
 
   /// Weights read ahead of engines since open().
   [[nodiscard]] FillTotals weights_read() const;
+  /// For `thaw ls`: how much of these weights is in memory, looked at now, blocking, for at most `at_most`; nothing for those that there was
+  /// no time for: a later call begins with them.
+  [[nodiscard]] std::vector<std::optional<wire::WeightsState>> look_at_weights(const std::vector<std::string>& sources,
+                                                                               base::Duration at_most);
+  /// For `thaw evict`: takes them out of memory, blocking. conflict while an instance uses them.
+  [[nodiscard]] base::Result<wire::WeightsEvicted> evict_weights(const std::string& source);
 
  private:
   struct Impl;

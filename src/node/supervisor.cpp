@@ -13,6 +13,7 @@
 #include "node/sandbox/clock.h"
 #include "node/start.h"
 #include "node/weights/integrity.h"
+#include "node/tiers/holdings.h"
 
 namespace thaw::node {
 namespace {
@@ -223,7 +224,7 @@ base::Result<Agent::Usage> Supervisor::usage(base::InstanceId id) const {
   if (found == instances_.end() || !found->second->sandbox || found->second->stage == Stage::ending)
     return base::Error{base::ErrorKind::not_found, fmt::format("instance {} is not running", id.value())};
   const Sandbox& sandbox = *found->second->sandbox;
-  return Agent::Usage{sandbox.memory_bytes(), sandbox.engine_pid()};
+  return Agent::Usage{sandbox.memory_bytes(), held_host_bytes(sandbox), sandbox.engine_pid()};
 }
 
 // --- what the watcher sees

@@ -126,6 +126,31 @@ struct Metrics::Impl {
                               .Help("Clients that left before their answer was complete.")
                               .Register(registry)
                               .Add({});
+  Counter& evictions = BuildCounter()
+                           .Name("thaw_host_cache_evictions_total")
+                           .Help("Times that weights were taken out of the page cache.")
+                           .Register(registry)
+                           .Add({});
+  Counter& evicted = BuildCounter()
+                         .Name("thaw_host_cache_evicted_bytes_total")
+                         .Help("Bytes of weights that left the page cache so.")
+                         .Register(registry)
+                         .Add({});
+  Counter& evictions_failed = BuildCounter()
+                                  .Name("thaw_host_cache_eviction_failures_total")
+                                  .Help("Evictions after which weights stayed.")
+                                  .Register(registry)
+                                  .Add({});
+  Gauge& cache = BuildGauge()
+                     .Name("thaw_host_cache_bytes")
+                     .Help("Weights in the page cache, but for those of CPU replicas.")
+                     .Register(registry)
+                     .Add({});
+  Gauge& cache_budget = BuildGauge()
+                            .Name("thaw_host_cache_budget_bytes")
+                            .Help("Weights that may be in the page cache now.")
+                            .Register(registry)
+                            .Add({});
   Family<Gauge>& in_flight =
       BuildGauge().Name("thaw_num_requests_running").Help("Requests on a replica.").Register(registry);
   Family<Gauge>& queued =
@@ -214,6 +239,11 @@ void Metrics::file_changed(const std::string& model) {
 void Metrics::file_not_verified(const std::string& model) {
   impl_->not_verified.Add({{"model", model}}).Increment();
 }
+void Metrics::weights_evicted(std::uint64_t bytes, bool failed) {
+  if (bytes > 0) impl_->evictions.Increment();
+  impl_->evicted.Increment(static_cast<double>(bytes));
+  if (failed) impl_->evictions_failed.Increment();
+}
 void Metrics::client_left() {
   impl_->clients_left.Increment();
 }
@@ -237,6 +267,8 @@ std::string Metrics::scrape(const Levels& levels) {
     level(impl_->reserved, {{"node", d.node}, {"device", d.device}}, d.reserved_bytes);
     level(impl_->budget, {{"node", d.node}, {"device", d.device}}, d.budget_bytes);
   }
+  impl_->cache.Set(levels.host_cache_bytes);
+  impl_->cache_budget.Set(levels.host_cache_budget_bytes);
   impl_->deployed.Set(levels.deployed_models);
   impl_->changed_models.Set(levels.changed_models);
   impl_->connections.Set(levels.connections);

@@ -36,9 +36,10 @@ struct Levels {
   std::vector<PerModel> models;  ///< only those that are not asleep: 1,000 sleeping models are no 4,000 lines
   std::vector<PerDevice> devices;
   double deployed_models = 0, connections = 0, buffered_bytes = 0, usage_rows_dropped = 0, changed_models = 0;
-  double weight_fills = 0;        ///< under way
+  double weight_fills = 0;  ///< under way
   /// Since the start.
   double weights_read_bytes = 0, weights_resident_bytes = 0, weights_left_bytes = 0;
+  double host_cache_bytes = 0, host_cache_budget_bytes = 0;
 };
 
 /// Every metric of the daemon, under names in the habit of Prometheus and vLLM; docs/metrics.md lists them. Recording
@@ -64,6 +65,8 @@ class Metrics {
   void client_left();
   void file_changed(const std::string& model);       ///< a model's file is not what it was
   void file_not_verified(const std::string& model);  ///< its bytes are not those that were recorded, or cannot be read
+  /// `failed`: something stayed that should have left.
+  void weights_evicted(std::uint64_t bytes, bool failed);
 
   /// Prometheus text format.
   std::string scrape(const Levels& levels);

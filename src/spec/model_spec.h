@@ -44,6 +44,11 @@ struct Scaling {
   Queue queue;
 };
 
+/// The weights in the page cache of a node: between replicas they are kept there as long as there is room.
+struct WeightsCache {
+  bool pin = false;  ///< never evicted to make room for another model's. The kernel may still take them when memory is short
+};
+
 /// What a user declares about one model: the whole of it, so that it can be stored and sent as it is.
 struct ModelSpec {
   base::ModelName name;  ///< 1 to 63 of [a-z0-9._-], starting and ending with a letter or digit
@@ -54,6 +59,7 @@ struct ModelSpec {
   std::map<std::string, std::string> env;      ///< added to the engine's (otherwise scrubbed) environment; the same bounds
   Resources resources;
   Scaling scaling;
+  WeightsCache cache;
   base::Duration start_deadline = base::Seconds(120);    ///< from start to ready, 100 ms to 1 h
   base::Duration request_timeout = base::Seconds(600);   ///< from dispatch to the end of the answer, 1 s to 24 h
   base::Duration stall_timeout = base::Seconds(120);     ///< longest silence inside a streamed answer, 100 ms to 1 h

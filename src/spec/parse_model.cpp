@@ -92,6 +92,10 @@ Table<Resources> resources_table() {
           bytes("hostMemory", &Resources::host_memory_bytes, 1, kMaxMemory)};
 }
 
+Table<WeightsCache> cache_table() {
+  return {choice<WeightsCache, bool>("pin", &WeightsCache::pin, {{"false", false}, {"true", true}})};
+}
+
 Table<Queue> queue_table() {
   return {whole("maxLength", &Queue::max_length, 0, 100'000),
           duration("timeout", &Queue::timeout, Millis(1), hours(1))};
@@ -122,6 +126,7 @@ Table<ModelSpec> model_table(const std::string& base_directory) {
       {"env", read_env},
       nested("resources", &ModelSpec::resources, resources_table()),
       {"scaling", read_scaling},
+      nested("cache", &ModelSpec::cache, cache_table()),
       duration("startDeadline", &ModelSpec::start_deadline, Millis(100), hours(1)),
       duration("requestTimeout", &ModelSpec::request_timeout, Seconds(1), hours(24)),
       duration("stallTimeout", &ModelSpec::stall_timeout, Millis(100), hours(1))};

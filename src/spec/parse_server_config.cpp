@@ -45,6 +45,14 @@ void read_gateway(const Cursor& at, ServerConfig& into) {
     at.at("maxBodyBytes").refuse("is more than maxBufferedBytes, so that no request of that size could be taken");
 }
 
+void read_host_cache(const Cursor& at, ServerConfig::Node& into) {
+  std::uint64_t size = 0;
+  if (at.value.kind == YamlValue::Kind::scalar && at.value.text == "auto")
+    into.host_cache_bytes.reset();
+  else if (read_bytes(at, 0, kMaxMemory, size))
+    into.host_cache_bytes = size;
+}
+
 Table<ServerConfig::Node> node_table() {
   using Node = ServerConfig::Node;
   return {choice<Node, SandboxKind>(
@@ -54,7 +62,8 @@ Table<ServerConfig::Node> node_table() {
           whole("maxConcurrentStarts", &Node::max_concurrent_starts, 1, 256),
           duration("stopGrace", &Node::stop_grace, Seconds(0), minutes(5)),
           bytes("logBytes", &Node::log_bytes, 64 * kKiB, 1024 * kGiB),
-          whole("uidBase", &Node::uid_base, kMinUid, kMaxUid)};
+          whole("uidBase", &Node::uid_base, kMinUid, kMaxUid),
+          {"hostCache", read_host_cache}};
 }
 
 Table<ServerConfig> devices_table() {

@@ -22,7 +22,7 @@ const char* to_string(SandboxKind kind);
 ///     dataDir: /var/lib/thaw
 ///     gateway: {maxBodyBytes: 32MiB, maxBufferedBytes: 512MiB, maxConnections: 10000, headerTimeout: 10s, idleConnectionTimeout: 75s,
 ///               drainTimeout: 30s, streamHold: 3s}
-///     node: {sandbox: runc, pool: 1, maxConcurrentStarts: 4, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288}
+///     node: {sandbox: runc, pool: 1, maxConcurrentStarts: 4, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto}
 ///     devices: {cpu: {memory: 16GiB}, cuda: {reserve: 512MiB}}
 ///     engines: {llama.cpp: /opt/llama/llama-server}
 ///     log: {level: info, format: text}
@@ -49,6 +49,8 @@ struct ServerConfig {
     base::Duration stop_grace = base::Seconds(5);  ///< from SIGTERM to SIGKILL
     std::uint64_t log_bytes = 8ULL << 20;     ///< kept per model, over all rotated files
     std::uint32_t uid_base = 524'288;         ///< first host uid of the range that sandboxes are mapped to
+    /// Weights kept in the page cache at most; absent (auto): what instances leave of the CPU device's budget.
+    std::optional<std::uint64_t> host_cache_bytes;
   } node;
 
   std::optional<std::uint64_t> cpu_memory_bytes;       ///< budget of the CPU device; absent: 80% of the host's memory

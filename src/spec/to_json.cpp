@@ -56,6 +56,7 @@ std::string to_json(const ModelSpec& spec) {
   }
   body["resources"] = resources_json(spec.resources);
   body["scaling"] = scaling_json(spec.scaling);
+  body["cache"] = json::object{{"pin", spec.cache.pin}};
   body["startDeadline"] = exact(spec.start_deadline);
   body["requestTimeout"] = exact(spec.request_timeout);
   body["stallTimeout"] = exact(spec.stall_timeout);

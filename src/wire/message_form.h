@@ -26,6 +26,10 @@ constexpr const char* kHash = "hash_file";
 constexpr const char* kFilesSeen = "files_seen";
 constexpr const char* kFilesChanged = "files_changed";
 constexpr const char* kFileHashed = "file_hashed";
+constexpr const char* kLook = "look_at_weights";
+constexpr const char* kEvict = "evict_weights";
+constexpr const char* kWeightsState = "weights_state";
+constexpr const char* kEvicted = "weights_evicted";
 
 // Bounds of what is read; a writer keeps to them where the contents are not its own.
 constexpr std::size_t kMaxDevices = 1'024;

@@ -11,6 +11,7 @@
 #include "base/time.h"
 #include "spec/model_spec.h"
 #include "wire/file_stamp.h"
+#include "wire/weights.h"
 
 /// What controller and node say to each other: plain values that can be written as JSON, so that a cluster changes the
 /// transport only. A node never decides and a controller never touches a process.
@@ -62,6 +63,7 @@ struct NodeHello {
   std::uint64_t host_budget_bytes = 0;   ///< host memory that instances may hold together beside their devices' memory
   std::uint64_t image_budget_bytes = 0;  ///< disk that images may hold together
   std::vector<ImageInfo> images{};       ///< complete and usable as far as can be seen without reading them
+  HostCacheInfo host_cache{};
 };
 
 /// How an instance came up, cheapest first.
@@ -147,8 +149,8 @@ struct HashFile {
   bool urgent = false;  ///< somebody waits: at once, and not only while no instance starts
 };
 
-using NodeCommand =
-    std::variant<StartInstance, StopInstance, FreezeInstance, WakeInstance, TakeSnapshot, DropImage, HashFile>;
+using NodeCommand = std::variant<StartInstance, StopInstance, FreezeInstance, WakeInstance, TakeSnapshot, DropImage, HashFile,
+                                 LookAtWeights, EvictWeights>;
 
 // --- node -> controller
 
@@ -252,7 +254,8 @@ struct FileHashed {
 };
 
 using NodeEvent = std::variant<InstanceReady, InstanceWeights, InstanceDown, InstanceGone, InstanceStandby, FreezeFailed, SnapshotTaken,
-                               SnapshotFailed, ImageGone, FilesSeen, FilesChanged, FileHashed>;
+                               SnapshotFailed, ImageGone, FilesSeen, FilesChanged, FileHashed, WeightsState,
+                               WeightsEvicted>;
 
 std::string to_json(const NodeHello& hello);
 std::string to_json(const NodeCommand& command);

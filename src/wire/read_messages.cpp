@@ -83,6 +83,10 @@ void read(ObjectReader& from, NodeHello& hello) {
   from.natural("host_budget_bytes", hello.host_budget_bytes);
   from.natural("image_budget_bytes", hello.image_budget_bytes);
   from.list("images", kMaxImages, hello.images, [](ObjectReader& element, ImageInfo& image) { read(element, image); });
+  from.object("host_cache", [&hello](ObjectReader& cache) {
+    cache.natural("max_bytes", hello.host_cache.max_bytes);
+    cache.natural("shared_bytes", hello.host_cache.shared_bytes);
+  });
 }
 
 void read_model(ObjectReader& from, spec::ModelSpec& into) {
@@ -233,6 +237,32 @@ void read(ObjectReader& from, ImageGone& gone) {
   from.text("reason", gone.reason);
 }
 
+void read(ObjectReader& from, LookAtWeights& look) {
+  from.text("source", look.source);
+}
+
+void read(ObjectReader& from, EvictWeights& evict) {
+  from.text("source", evict.source);
+  from.natural("keep_bytes", evict.keep_bytes);
+}
+
+void read(ObjectReader& from, WeightsState& state) {
+  from.name("node", state.node);
+  from.text("source", state.source);
+  from.natural("weights_bytes", state.weights_bytes);
+  from.natural("resident_bytes", state.resident_bytes);
+  from.flag("resident_known", state.resident_known);
+  from.natural("read_bytes_per_s", state.read_bytes_per_s);
+}
+
+void read(ObjectReader& from, WeightsEvicted& evicted) {
+  from.name("node", evicted.node);
+  from.text("source", evicted.source);
+  from.natural("freed_bytes", evicted.freed_bytes);
+  from.natural("resident_bytes", evicted.resident_bytes);
+  from.text("why_left", evicted.why_left);
+}
+
 template <typename Message>
 base::Result<Message> read_as(const char* type, const json::value& value) {
   ObjectReader from(value, type);
@@ -282,7 +312,8 @@ base::Result<NodeCommand> parse_command(std::string_view text) {
   (void)(try_read<StartInstance>(kStart, value, result) || try_read<StopInstance>(kStop, value, result) ||
          try_read<FreezeInstance>(kFreeze, value, result) || try_read<WakeInstance>(kWake, value, result) ||
          try_read<TakeSnapshot>(kSnapshot, value, result) || try_read<DropImage>(kDrop, value, result) ||
-         try_read<HashFile>(kHash, value, result));
+         try_read<HashFile>(kHash, value, result) || try_read<LookAtWeights>(kLook, value, result) ||
+         try_read<EvictWeights>(kEvict, value, result));
   return result;
 }
 
@@ -296,7 +327,8 @@ base::Result<NodeEvent> parse_event(std::string_view text) {
          try_read<SnapshotTaken>(kSnapshotTaken, value, result) ||
          try_read<SnapshotFailed>(kSnapshotFailed, value, result) || try_read<ImageGone>(kImageGone, value, result) ||
          try_read<FilesSeen>(kFilesSeen, value, result) || try_read<FilesChanged>(kFilesChanged, value, result) ||
-         try_read<FileHashed>(kFileHashed, value, result));
+         try_read<FileHashed>(kFileHashed, value, result) || try_read<WeightsState>(kWeightsState, value, result) ||
+         try_read<WeightsEvicted>(kEvicted, value, result));
   return result;
 }
 

@@ -72,7 +72,8 @@ json::object write(const NodeHello& hello) {
           {"drivers", write_all(hello.drivers)},
           {"host_budget_bytes", hello.host_budget_bytes},
           {"image_budget_bytes", hello.image_budget_bytes},
-          {"images", write_all(hello.images)}};
+          {"images", write_all(hello.images)},
+          {"host_cache", {{"max_bytes", hello.host_cache.max_bytes}, {"shared_bytes", hello.host_cache.shared_bytes}}}};
 }
 
 /// Null when a spec is no text; refused by the reader.
@@ -203,6 +204,33 @@ json::object write(const ImageGone& gone) {
           {"image", gone.image.str()},
           {"freed_bytes", gone.freed_bytes},
           {"reason", sendable(gone.reason, ObjectReader::kMaxText)}};
+}
+
+json::object write(const LookAtWeights& look) {
+  return {{"type", kLook}, {"source", look.source}};
+}
+
+json::object write(const EvictWeights& evict) {
+  return {{"type", kEvict}, {"source", evict.source}, {"keep_bytes", evict.keep_bytes}};
+}
+
+json::object write(const WeightsState& state) {
+  return {{"type", kWeightsState},
+          {"node", state.node.str()},
+          {"source", state.source},
+          {"weights_bytes", state.weights_bytes},
+          {"resident_bytes", state.resident_bytes},
+          {"resident_known", state.resident_known},
+          {"read_bytes_per_s", state.read_bytes_per_s}};
+}
+
+json::object write(const WeightsEvicted& evicted) {
+  return {{"type", kEvicted},
+          {"node", evicted.node.str()},
+          {"source", evicted.source},
+          {"freed_bytes", evicted.freed_bytes},
+          {"resident_bytes", evicted.resident_bytes},
+          {"why_left", sendable(evicted.why_left, ObjectReader::kMaxText)}};
 }
 
 }  // namespace

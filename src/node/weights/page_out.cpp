@@ -44,20 +44,45 @@ base::Result<std::vector<OpenFile>> open_files(const std::vector<std::string>& p
   return files;
 }
 
+base::Result<std::uint64_t> count_range(const OpenFile& file, std::uint64_t offset, std::uint64_t bytes) {
+  const auto resident = resident_bytes(file.fd.get(), offset, bytes);
+  if (resident) return *resident;
+  return base::Error{base::ErrorKind::denied,
+                     "the kernel does not say how much of " + file.path + " is in memory; only its owner may ask"};
+}
+
 base::Result<std::uint64_t> count(const std::vector<OpenFile>& files) {
   std::uint64_t bytes = 0;
   for (const OpenFile& file : files) {
-    const auto resident = resident_bytes(file.fd.get(), 0, file.bytes);
-    if (!resident)
-      return base::Error{base::ErrorKind::denied,
-                         "the kernel does not say how much of " + file.path + " is in memory; only its owner may ask"};
-    bytes += *resident;
+    THAW_ASSIGN_OR_RETURN(const std::uint64_t resident, count_range(file, 0, file.bytes));
+    bytes += resident;
   }
   return bytes;
 }
 
 void drop_unmapped(const std::vector<OpenFile>& files) {
   for (const OpenFile& file : files) ::posix_fadvise(file.fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+}
+
+/// From the end of the files towards the front, until `bytes` have left.
+base::Status drop_tail(const std::vector<OpenFile>& files, std::uint64_t bytes) {
+  for (auto file = files.rbegin(); file != files.rend(); ++file) {
+    for (std::uint64_t end = file->bytes; end > 0;) {
+      const std::uint64_t begin = (end - 1) / kTailStep_bytes * kTailStep_bytes;
+      THAW_ASSIGN_OR_RETURN(const std::uint64_t before, count_range(*file, begin, end - begin));
+      if (before > 0) {
+        // Without a length for the last step: the kernel keeps a page that a range covers in part.
+        ::posix_fadvise(file->fd.get(), static_cast<off_t>(begin),
+                        end == file->bytes ? 0 : static_cast<off_t>(end - begin), POSIX_FADV_DONTNEED);
+        THAW_ASSIGN_OR_RETURN(const std::uint64_t after, count_range(*file, begin, end - begin));
+        const std::uint64_t left = before > after ? before - after : 0;
+        if (left >= bytes) return {};
+        bytes -= left;
+      }
+      end = begin;
+    }
+  }
+  return {};
 }
 
 /// Takes what `mapper` alone maps out of its address space and out of memory. Empty, or why the kernel refused.
@@ -90,6 +115,8 @@ std::string page_out_mappings(const Mapper& mapper) {
   }
   return {};
 }
+
+constexpr const char* kKernelHoldsIt = "the kernel holds it: it is being read or written, or locked";
 
 std::string name_pids(const std::vector<pid_t>& pids) {
   const std::size_t named = std::min(pids.size(), kPidsNamed);
@@ -136,7 +163,7 @@ class Ladder {
     if (mappers.size() > 1)
       return "several stopped processes map it and it is charged to neither: " + name_pids(pids_of(mappers));
     if (mappers.size() == 1) return name_pids(pids_of(mappers)) + " holds it";
-    return "the kernel holds it: it is being read or written, or locked";
+    return kKernelHoldsIt;
   }
 
  private:
@@ -174,6 +201,21 @@ base::Result<PageOut> page_out(const std::vector<std::string>& files, const std:
   THAW_RETURN_IF_ERROR(ladder.climb(mappers));
   report.after_bytes = ladder.left_bytes();
   report.why_left = ladder.why_left(mappers);
+  return report;
+}
+
+base::Result<PageOut> page_out_tail(const std::vector<std::string>& files, std::uint64_t keep_bytes) {
+  PageOut report;
+  THAW_ASSIGN_OR_RETURN(const std::vector<OpenFile> open, open_files(files));
+  THAW_ASSIGN_OR_RETURN(report.before_bytes, count(open));
+  report.after_bytes = report.before_bytes;
+  for (int tries = 0; tries < kDropTries && report.after_bytes > keep_bytes; ++tries) {
+    THAW_RETURN_IF_ERROR(drop_tail(open, report.after_bytes - keep_bytes));
+    THAW_ASSIGN_OR_RETURN(report.after_bytes, count(open));
+  }
+  if (report.after_bytes <= keep_bytes) return report;
+  report.running = pids_of(find_mappers(files));
+  report.why_left = report.running.empty() ? std::string(kKernelHoldsIt) : "mapped by " + name_pids(report.running);
   return report;
 }
 

@@ -46,9 +46,17 @@ struct PageOut {
   }
 };
 
-/// Takes the files out of the page cache. Bytes that did not leave are no error but the report's content; trying again
-/// helps once a mapper is gone. Files that do not exist hold nothing. Errors: denied where the kernel does not say what
-/// is resident (not the files' owner), io, invalid.
+/// Takes the files out of the page cache, all of them. Bytes that did not leave are no error but the report's content;
+/// trying again helps once a mapper is gone. Files that do not exist hold nothing. Errors: denied where the kernel does
+/// not say what is resident (not the files' owner), io, invalid.
 base::Result<PageOut> page_out(const std::vector<std::string>& files, const std::vector<StoppedInstance>& stopped = {});
+
+/// Takes what nobody maps out of the page cache, from the end of the files towards the front and in steps of
+/// kTailStep_bytes, until at most `keep_bytes` are there: an engine reads from the front while the rest comes in. When
+/// more stay, why_left says why and `running` who maps them. Otherwise as page_out(), but looks at other processes only
+/// then.
+base::Result<PageOut> page_out_tail(const std::vector<std::string>& files, std::uint64_t keep_bytes);
+
+constexpr std::uint64_t kTailStep_bytes = 2ULL << 20;  // no folio is larger, so none lies across two steps
 
 }  // namespace thaw::node

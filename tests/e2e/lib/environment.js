@@ -47,6 +47,18 @@ function madeModel() {
   return file;
 }
 
+/** A GGUF file of random weights, another one for every `seed`, on a disk (a tmpfs has no page cache to be out of): clean, and gone with the process. */
+export function madeWeights(name, size, seed) {
+  diskScratch ??= fs.mkdtempSync('/var/tmp/thaw-e2e-');
+  fs.chmodSync(diskScratch, 0o755);
+  const file = path.join(diskScratch, name);
+  execFileSync(path.join(binDir, 'make-model'), ['--size', size, '--type', 'f16', '--seed', String(seed), '--out', file], { stdio: 'ignore' });
+  execFileSync('sync', [file]); // what is not written yet cannot leave the page cache
+  return file;
+}
+let diskScratch;
+process.on('exit', () => diskScratch && fs.rmSync(diskScratch, { recursive: true, force: true }));
+
 /** llama-server, built when it is not there yet. */
 export function realEngine() {
   if (process.env.THAW_TEST_ENGINE) return process.env.THAW_TEST_ENGINE;

@@ -75,7 +75,7 @@ const std::string kStreamEnd =
     event(R"({"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8}})") + event("[DONE]");
 
 TEST_F(App, HelpOfEveryCommandHasAnExample) {
-  for (const char* command : {"serve", "deploy", "ls", "ps", "run", "logs", "verify", "stop", "rm", "doctor", "version"}) {
+  for (const char* command : {"serve", "deploy", "ls", "ps", "run", "logs", "verify", "stop", "evict", "rm", "doctor", "version"}) {
     const Outcome outcome = run({command, "--help"});
     EXPECT_EQ(outcome.code, kExitOk) << command;
     EXPECT_TRUE(contains(outcome.out, std::string("Example:\n  ")) &&
@@ -182,13 +182,14 @@ TEST_F(App, LsOfOneModelAsksForItAlone) {
 
 TEST_F(App, PsShowsInstancesAndDevices) {
   const std::string body =
-      R"({"instances":[{"id":7,"model":"m","state":"ready","device":"cpu0","device_bytes":1048576,"memory_bytes":2097152,
+      R"({"instances":[{"id":7,"model":"m","state":"ready","device":"cpu0","device_bytes":1048576,"memory_bytes":2097152,"held_bytes":1572864,
+    "weights_resident_bytes":3145728,
     "in_flight":1,"served":9,"age_ms":61000,"idle_ms":null,"pid":4242}],
     "devices":[{"id":"cpu0","name":"Some CPU","reserved_bytes":1048576,"budget_bytes":1073741824,"total_bytes":2147483648}]})";
   FakeServer server([&](const auto&, const auto& connection) { connection.answer(200, body); });
   const Outcome outcome = run({"ps"}, server.url());
   EXPECT_TRUE(
-      contains(outcome.out, "\n 7  m      ready  cpu0        1MiB      2MiB       1       9   1m     -  4242\n"))
+      contains(outcome.out, "\n 7  m      ready  cpu0        1MiB  1.5MiB     3MiB       1       9   1m     -  4242\n"))
       << outcome.out;
   EXPECT_TRUE(contains(outcome.out, "cpu0    Some CPU      1MiB    1GiB   2GiB\n")) << outcome.out;
 
@@ -209,6 +210,26 @@ TEST_F(App, StopAndRmCallTheirRoutes) {
   EXPECT_EQ(requests[0].method + requests[0].target, "POST/admin/v1/models/m/stop");
   EXPECT_EQ(requests[1].target, "/admin/v1/models/m/stop?kill=1");
   EXPECT_EQ(requests[2].method + requests[2].target, "DELETE/admin/v1/models/m");
+}
+
+TEST_F(App, EvictSaysWhatLeftAndWhatDidNot) {
+  std::string answer = R"({"name":"m","freed_bytes":1073741824,"resident_bytes":0,"why_left":""})";
+  FakeServer server([&](const auto&, const auto& connection) { connection.answer(200, answer); });
+  EXPECT_EQ(run({"evict", "m"}, server.url()).out, "1GiB of m left host memory\n");
+  EXPECT_EQ(server.requests()[0].method + server.requests()[0].target, "POST/admin/v1/models/m/evict");
+  answer = R"({"name":"m","freed_bytes":0,"resident_bytes":2097152,"why_left":"mapped by process 7"})";
+  EXPECT_EQ(run({"evict", "m"}, server.url()).out, "0B of m left host memory, 2MiB stay: mapped by process 7\n");
+  EXPECT_EQ(run({"evict", "m", "--json"}, server.url()).out, answer + "\n");
+}
+
+TEST_F(App, LsShowsHowMuchOfTheWeightsIsInMemory) {
+  FakeServer server([&](const auto&, const auto& connection) {
+    connection.answer(200, R"({"models":[{"name":"a","weights_bytes":1000,"resident_bytes":1000,"pinned":true},
+      {"name":"b","weights_bytes":1000,"resident_bytes":999},{"name":"c","weights_bytes":1000,"resident_bytes":1},
+      {"name":"d","weights_bytes":1000,"resident_bytes":0},{"name":"e","weights_bytes":1000,"resident_bytes":null}]})");
+  });
+  const std::string out = run({"ls"}, server.url()).out;
+  for (const char* part : {" 100%, pinned ", " 99% ", " 1% ", " 0% ", " ? "}) EXPECT_TRUE(contains(out, part)) << part << "\n" << out;
 }
 
 TEST_F(App, LogsArePassedThroughOrWrappedInJson) {

@@ -33,12 +33,17 @@ class ControllerTest : public testing::Test {
   void play(Script script, std::uint64_t budget_bytes = 1ULL << 30) {
     controller_ = std::make_unique<Controller>(*loop_, metrics_, policy_, 100, [this](const base::NodeName& node, wire::NodeCommand command) {
       EXPECT_EQ(node.str(), "node");
-      sent_.push_back(std::move(command));
+      const bool for_cache = std::holds_alternative<wire::LookAtWeights>(command) || std::holds_alternative<wire::EvictWeights>(command);
+      (for_cache ? sent_to_cache_ : sent_).push_back(std::move(command));
     });
     wire::DeviceInfo cpu;
     cpu.id = base::DeviceId("cpu0");
     cpu.total_bytes = cpu.budget_bytes = budget_bytes;
-    controller_->node_joined({base::NodeName("node"), {cpu}});
+    wire::NodeHello hello;
+    hello.node = base::NodeName("node");
+    hello.devices = {cpu};
+    hello.host_cache = {budget_bytes, budget_bytes};
+    controller_->node_joined(hello);
     net::Timer watchdog(*loop_, [this] {
       ADD_FAILURE() << "the test hangs";
       loop_->stop();
@@ -88,6 +93,21 @@ class ControllerTest : public testing::Test {
     }
     return text;
   }
+  /// What was ordered of the host cache since the last call: "look /m.gguf, evict /m.gguf 2", 2 MiB being kept.
+  std::string cache_orders() {
+    std::string text;
+    for (const wire::NodeCommand& command : std::exchange(sent_to_cache_, {})) {
+      if (!text.empty()) text += ", ";
+      if (const auto* look = std::get_if<wire::LookAtWeights>(&command)) text += "look " + look->source;
+      if (const auto* evict = std::get_if<wire::EvictWeights>(&command))
+        text += "evict " + evict->source + " " + std::to_string(evict->keep_bytes >> 20U);
+    }
+    return text;
+  }
+  /// The node's answer to a look.
+  void weights(const std::string& source, std::uint64_t resident_bytes) {
+    controller_->node_event(wire::WeightsState{base::NodeName("node"), source, kModelBytes, resident_bytes, true, 0});
+  }
   [[nodiscard]] bool ordered() const { return !sent_.empty(); }
 
   void ready(std::uint64_t instance) {
@@ -114,6 +134,7 @@ class ControllerTest : public testing::Test {
   control::Policy policy_;
   std::string socket_path_ = "/nowhere/engine.sock";
   std::vector<wire::NodeCommand> sent_;
+  std::vector<wire::NodeCommand> sent_to_cache_;
   std::unique_ptr<Controller> controller_;
 
  private:

@@ -135,6 +135,37 @@ TEST_F(PageOutTest, SeveralFilesAreOneModel) {
   EXPECT_EQ(report->after_bytes, 0U);
 }
 
+TEST_F(PageOutTest, ATailLeavesAndTheFrontStays) {
+  warm();
+  const std::string second = write_weights(directory_ / "weights2", kBytes);
+  const auto report = page_out_tail({file_, second}, kBytes - 1);
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  EXPECT_EQ(report->before_bytes, 2 * kBytes);
+  EXPECT_EQ(resident_bytes_of(second), 0U);
+  EXPECT_EQ(resident_bytes_of(file_), 8ULL << 20) << "the last step, which is a part of one";
+  EXPECT_EQ(report->after_bytes, 8ULL << 20);
+  EXPECT_EQ(report->why_left, "");
+  ASSERT_TRUE(page_out_tail({file_, second}, (6ULL << 20) - 1).ok());
+  EXPECT_EQ(resident_bytes_of(file_, ResidencyCall::mincore), 4ULL << 20);
+  const Fd fd(::open(file_.c_str(), O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(resident_bytes(fd.get(), 0, 4ULL << 20), 4ULL << 20);
+  ASSERT_TRUE(page_out_tail({file_, second}, 0).ok());
+  EXPECT_EQ(resident_bytes_of(file_), 0U);
+}
+
+TEST_F(PageOutTest, ATailThatSomebodyMapsStays) {
+  MapperProcess mapper(file_);
+  ASSERT_TRUE(mapper.mapped());
+  const auto report = page_out_tail({file_}, 0);
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  EXPECT_EQ(report->freed_bytes(), 0U);
+  EXPECT_EQ(report->running, std::vector<pid_t>{mapper.pid()});
+  EXPECT_NE(report->why_left.find(std::to_string(mapper.pid())), std::string::npos) << report->why_left;
+  EXPECT_EQ(resident_bytes_of(file_), kBytes);
+  mapper.end();
+  EXPECT_GE(page_out_tail({file_}, 0)->freed_bytes(), 1U);
+}
+
 TEST_F(PageOutTest, WhatIsNoFileIsRefused) {
   const auto report = page_out({directory_ / ""});
   ASSERT_FALSE(report.ok());

@@ -19,6 +19,7 @@ spec:
   resources: {device: cuda, deviceMemory: 64MiB, cpus: 1.5, hostMemory: 1GiB}
   scaling: {minReplicas: 1, maxReplicas: 2, targetConcurrency: 8, idleTimeout: 5s,
             queue: {maxLength: 100, timeout: 60s}}
+  cache: {pin: true}
   startDeadline: 30s
   requestTimeout: 2m
   stallTimeout: 15s
@@ -56,6 +57,7 @@ TEST(ParseModel, ReadsEveryKey) {
   EXPECT_EQ(spec.resources.device_memory_bytes, 64ULL << 20);
   EXPECT_EQ(spec.resources.cpus, 1.5);
   EXPECT_EQ(spec.resources.host_memory_bytes, 1ULL << 30);
+  EXPECT_TRUE(spec.cache.pin);
   EXPECT_EQ(spec.scaling.min_replicas, 1U);
   EXPECT_EQ(spec.scaling.max_replicas, 2U);
   EXPECT_EQ(spec.scaling.target_concurrency, 8U);
@@ -160,6 +162,7 @@ TEST(ParseModelErrors, NameTheValue) {
       {"scaling: {queue: {timeout: 2h}}", "6:30: spec.scaling.queue.timeout: 2h is out of range; give 1ms to 1h"},
       {"startDeadline: 50ms", "6:18: spec.startDeadline: 50ms is out of range; give 100ms to 1h"},
       {"requestTimeout: 25h", "6:19: spec.requestTimeout: 25h is out of range; give 1s to 24h"},
+      {"cache: {pin: maybe}", "6:16: spec.cache.pin: \"maybe\" is unknown; known: false, true"},
       {"stallTimeout: 0s", "6:17: spec.stallTimeout: 0s is out of range; give 100ms to 1h"},
       {"source: {path: /other}", "6:3: spec.source: given twice; the first is in line 5"},
   };
@@ -167,12 +170,13 @@ TEST(ParseModelErrors, NameTheValue) {
 }
 
 TEST(ParseModelErrors, AcceptTheEndsOfEveryRange) {
-  for (const char* line : {"scaling: {minReplicas: 0, maxReplicas: 1000, targetConcurrency: 1024, idleTimeout: 0s, "
-                           "queue: {maxLength: 0, timeout: 1ms}}",
-                           "scaling: {minReplicas: 1000, maxReplicas: 1000, targetConcurrency: 1, idleTimeout: 8760h, "
-                           "queue: {maxLength: 100000, timeout: 1h}}",
-                           "startDeadline: 100ms", "startDeadline: 1h", "requestTimeout: 1s", "requestTimeout: 24h",
-                           "stallTimeout: 100ms", "stallTimeout: 1h", "resources: {cpus: 0.01}", "args: []", "env: {}"})
+  for (const char* line :
+       {"scaling: {minReplicas: 0, maxReplicas: 1000, targetConcurrency: 1024, idleTimeout: 0s, "
+        "queue: {maxLength: 0, timeout: 1ms}}",
+        "scaling: {minReplicas: 1000, maxReplicas: 1000, targetConcurrency: 1, idleTimeout: 8760h, "
+        "queue: {maxLength: 100000, timeout: 1h}}",
+        "startDeadline: 100ms", "startDeadline: 1h", "requestTimeout: 1s", "requestTimeout: 24h", "stallTimeout: 100ms",
+        "stallTimeout: 1h", "resources: {cpus: 0.01}", "cache: {pin: true}", "cache: {}", "args: []", "env: {}"})
     EXPECT_EQ(error_of_line(line), "(no error)") << line;
 }
 
@@ -183,7 +187,7 @@ TEST(ParseModelErrors, NameWhatIsMissing) {
   EXPECT_EQ(
       error(kHead + std::string("spec:\n")),
       "m.yaml:4:1: spec: is nothing, where a mapping with source, engine, enginePath, args, env, resources, scaling, "
-      "startDeadline, requestTimeout, stallTimeout is expected");
+      "cache, startDeadline, requestTimeout, stallTimeout is expected");
 }
 
 TEST(ParseModelErrors, SayWhichKindOfTextThisIs) {

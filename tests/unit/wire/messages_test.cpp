@@ -30,6 +30,7 @@ NodeHello hello() {
   hello.host_budget_bytes = 1ULL << 33;
   hello.image_budget_bytes = 1ULL << 34;
   hello.images = {image()};
+  hello.host_cache = {1ULL << 35, 1ULL << 36};
   return hello;
 }
 
@@ -81,6 +82,8 @@ TEST(Messages, HelloComesBack) {
   EXPECT_EQ(back->image_budget_bytes, 1ULL << 34);
   ASSERT_EQ(back->images.size(), 1U);
   expect_same(back->images[0], image());
+  EXPECT_EQ(back->host_cache.max_bytes, 1ULL << 35);
+  EXPECT_EQ(back->host_cache.shared_bytes, 1ULL << 36);
   EXPECT_EQ(to_json(*back), to_json(hello()));
 }
 
@@ -265,6 +268,34 @@ TEST(FileStamps, SayHowTheyDiffer) {
   EXPECT_EQ(describe_change(before, now), "another file was put in its place");
   now.bytes = 5;
   EXPECT_EQ(describe_change(before, now), "its size went from 1125899906842624 to 5 bytes");
+}
+
+TEST(Messages, OrdersAndNewsOfTheHostCacheComeBack) {
+  const auto look = parse_command(to_json(NodeCommand(LookAtWeights{"/models/m \xe2\x82\xac.gguf"})));
+  ASSERT_TRUE(look.ok()) << look.error().message;
+  EXPECT_EQ(std::get<LookAtWeights>(*look).source, "/models/m \xe2\x82\xac.gguf");
+  const auto evict = parse_command(to_json(NodeCommand(EvictWeights{"/m.gguf", ~0ULL})));
+  ASSERT_TRUE(evict.ok()) << evict.error().message;
+  EXPECT_EQ(std::get<EvictWeights>(*evict).source, "/m.gguf");
+  EXPECT_EQ(std::get<EvictWeights>(*evict).keep_bytes, ~0ULL);
+
+  const auto state = parse_event(to_json(NodeEvent(WeightsState{base::NodeName("n"), "/m.gguf", 4, 3, false, 2})));
+  ASSERT_TRUE(state.ok()) << state.error().message;
+  const auto& found = std::get<WeightsState>(*state);
+  EXPECT_EQ(found.node.str(), "n");
+  EXPECT_EQ(found.source, "/m.gguf");
+  EXPECT_EQ(found.weights_bytes, 4U);
+  EXPECT_EQ(found.resident_bytes, 3U);
+  EXPECT_FALSE(found.resident_known);
+  EXPECT_EQ(found.read_bytes_per_s, 2U);
+
+  const auto evicted = parse_event(to_json(NodeEvent(WeightsEvicted{base::NodeName("n"), "/m.gguf", 5, 6, "in use\xff"})));
+  ASSERT_TRUE(evicted.ok()) << evicted.error().message;
+  const auto& left = std::get<WeightsEvicted>(*evicted);
+  EXPECT_EQ(left.node.str(), "n");
+  EXPECT_EQ(left.freed_bytes, 5U);
+  EXPECT_EQ(left.resident_bytes, 6U);
+  EXPECT_EQ(left.why_left, "in use?");
 }
 
 TEST(Messages, LogsOfAnyBytesAndLengthGetThrough) {
