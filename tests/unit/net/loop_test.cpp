@@ -147,9 +147,9 @@ TEST_F(LoopTest, TimersFireInOrderAndOnlyAtTheirLastDeadline) {
 TEST_F(LoopTest, ATimerMayDestroyItself) {
   auto timer = std::make_unique<Timer>(*loop_, [] {});
   auto* raw = &timer;
-  timer = std::make_unique<Timer>(*loop_, [&, raw] {
-    raw->reset();
-    loop_->stop();
+  timer = std::make_unique<Timer>(*loop_, [loop = loop_.get(), raw] {
+    loop->stop();
+    raw->reset();  // and this closure with it
   });
   timer->arm(in(1));
   loop_->run();
