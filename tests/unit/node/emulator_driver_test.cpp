@@ -99,7 +99,7 @@ TEST_F(EmulatorDriver, CopiesRealBytesInTheOrderOfTheStream) {
   ASSERT_EQ(pin(memory), kCudaSuccess);
   const CUdeviceptr device = allocate(2 * kMiB);
   const CUstream on = stream();
-  settings_.set("THAW_EMULATOR_BUS_MB_S", "200");  // 2 MiB take 10 ms
+  settings_.set("THAW_EMULATOR_BUS_MB_S", "10");  // 2 MiB take 200 ms: longer than this thread is ever kept from its next lines
   ASSERT_EQ(copy(device, memory.span().data(), 2 * kMiB, on), kCudaSuccess);
   EXPECT_EQ(query(on), kCudaErrorNotReady) << "asynchronous";
   CUevent event = nullptr;
