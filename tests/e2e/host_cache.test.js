@@ -11,14 +11,17 @@ import { until } from './lib/until.js';
 const MiB = 1 << 20;
 const budget_bytes = 60 * MiB; // two and a half of the models
 
-/** Bytes of a file in the page cache, as mincore(2) says. */
-const resident = (file) => Number(execFileSync('fincore', ['--bytes', '--noheadings', '--raw', '--output', 'RES', file], { encoding: 'utf8' }));
+/** Bytes of a file in the page cache, as mincore(2) says, which counts whole pages: the last one is not all file. */
+const resident = (file) =>
+  Math.min(fs.statSync(file).size, Number(execFileSync('fincore', ['--bytes', '--noheadings', '--raw', '--output', 'RES', file], { encoding: 'utf8' })));
 
 describe('weights in host memory', { timeout: 300_000 }, () => {
   const server = useServer({ config: { node: { hostCache: '60MiB' } } });
   const names = ['new', 'often', 'seldom'];
   const files = Object.fromEntries(names.map((name, seed) => [name, madeWeights(`${name}.gguf`, '24MiB', seed)]));
   const size = (name) => fs.statSync(files[name]).size;
+  const slack_bytes = MiB; // the kernel may take a page back at any time
+  const isWhole = (bytes, name) => assert.ok(bytes <= size(name) && bytes > size(name) - slack_bytes, `${bytes} of ${size(name)} of ${name}`);
   const spec = (name, more = {}) => realModel(name, { source: { path: files[name] }, resources: { deviceMemory: '256MiB' }, ...more });
 
   async function ask(name, times = 1) {
@@ -51,8 +54,8 @@ describe('weights in host memory', { timeout: 300_000 }, () => {
     await sleep('new');
     await withinBudget();
     const shown = await agreed();
-    assert.equal(shown.often.resident_bytes, size('often'));
-    assert.equal(shown.new.resident_bytes, size('new'));
+    isWhole(shown.often.resident_bytes, 'often');
+    isWhole(shown.new.resident_bytes, 'new');
     assert.ok(shown.seldom.resident_bytes > 0 && shown.seldom.resident_bytes < size('seldom'), `${shown.seldom.resident_bytes}`);
     const sum = names.reduce((bytes, name) => bytes + resident(files[name]), 0);
     assert.ok(sum <= budget_bytes && sum > budget_bytes - 4 * MiB, `${sum}`);
@@ -70,14 +73,14 @@ describe('weights in host memory', { timeout: 300_000 }, () => {
       return now.cached_bytes === resident(files.often) + resident(files.new) && now;
     });
     assert.ok(cached_bytes <= budget_bytes);
-    assert.equal(resident(files.seldom), size('seldom'));
+    isWhole(resident(files.seldom), 'seldom');
     assert.equal((await server.call('GET', '/admin/v1/instances')).json.devices[0].reserved_bytes, 256 * MiB);
 
     const refused = await server.cli(['evict', 'seldom']);
     assert.equal(refused.code, 1);
     assert.match(refused.stderr, /an instance uses the weights; `thaw stop` what runs first/);
     assert.equal((await server.call('POST', '/admin/v1/models/seldom/evict')).status, 409);
-    assert.equal(resident(files.seldom), size('seldom'));
+    isWhole(resident(files.seldom), 'seldom');
   });
 
   it('pinned weights stay, and others make room for them', async () => {
@@ -86,8 +89,8 @@ describe('weights in host memory', { timeout: 300_000 }, () => {
     await withinBudget();
     const shown = await agreed();
     assert.equal(shown.seldom.pinned, true);
-    assert.equal(shown.seldom.resident_bytes, size('seldom'));
-    assert.equal(shown.often.resident_bytes, size('often'));
+    isWhole(shown.seldom.resident_bytes, 'seldom');
+    isWhole(shown.often.resident_bytes, 'often');
     assert.ok(shown.new.resident_bytes < size('new'), 'asked three times, not five');
     assert.match((await server.cli(['ls'])).stdout, /seldom .* 100%, pinned /);
   });
@@ -114,7 +117,7 @@ describe('weights in host memory', { timeout: 300_000 }, () => {
     execFileSync('cat', [files.often, files.new], { stdio: 'ignore' });
     await withinBudget();
     const shown = await agreed();
-    assert.equal(shown.seldom.resident_bytes, size('seldom'));
+    isWhole(shown.seldom.resident_bytes, 'seldom');
     assert.ok(names.reduce((bytes, name) => bytes + resident(files[name]), 0) <= budget_bytes);
   });
 
