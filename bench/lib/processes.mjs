@@ -43,9 +43,9 @@ export function main(run) {
   );
 }
 
-/// A directory of its own, gone at the end. Short, because socket paths are.
-export function temporaryDirectory() {
-  const path = mkdtempSync('/tmp/thaw-bench-');
+/// A directory of its own, gone at the end. Short, because socket paths are. /tmp is not on a disk everywhere; /var/tmp is.
+export function temporaryDirectory(parent = '/tmp') {
+  const path = mkdtempSync(`${parent}/thaw-bench-`);
   chmodSync(path, 0o755);  // sandboxed engines are other users
   cleanUpWith(() => rmSync(path, { recursive: true, force: true }));
   return path;

@@ -1,5 +1,6 @@
 // Reads model files in one way, once, and says what it took: one JSON line. bench/weights.mjs and bench/fill_ways.mjs
 // direct it.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -21,6 +22,7 @@ namespace thaw::bench {
 namespace {
 
 constexpr const char* kUsage = R"(usage: bench-weights read FILE... [--chunk BYTES] [--depth N] [--threads]
+       bench-weights limit FILE                       direct reads into as much memory as the file takes
        bench-weights fill FILE... [--workers N]      thaw's page-cache fill, from a cold page cache
        bench-weights way FILE --way NAME [--workers N] [--chunk BYTES]
        bench-weights cat FILE                         cat FILE > /dev/null, from a cold page cache
@@ -69,9 +71,16 @@ void print(std::uint64_t bytes, const Cost& cost, const std::string& more = "") 
              cost.seconds, cost.cpu_s, cost.host_cpu_s, more);
 }
 
+/// As many reads at once as there is to read: a copy of the file in memory, as the page cache holds one.
+node::ReadSettings whole(std::uint64_t bytes) {
+  constexpr std::uint64_t kLeastBytes = 4ULL << 20;
+  const std::uint64_t each = (bytes / node::ReadSettings::kMaxDepth / 4096 + 1) * 4096;
+  const std::uint64_t chunk_bytes = std::max(kLeastBytes, each);
+  return {chunk_bytes, static_cast<std::uint32_t>((bytes + chunk_bytes - 1) / chunk_bytes)};
+}
+
 /// The time is that of reading, opening the files included, as fio counts it; CPU time that of all, also of the memory.
-void read(const Arguments& arguments) {
-  const node::ReadSettings defaults;
+void read(const Arguments& arguments, const node::ReadSettings& defaults) {
   const node::ReadSettings settings{arguments.number("--chunk", defaults.chunk_bytes),
                                     static_cast<std::uint32_t>(arguments.number("--depth", defaults.depth))};
   std::vector<node::ReadRange> ranges;
@@ -143,7 +152,8 @@ void way(const Arguments& arguments) {
 
 void run(const Arguments& arguments) {
   if (arguments.files.empty()) fail(std::string("which FILE?\n") + kUsage);
-  if (arguments.verb == "read") return read(arguments);
+  if (arguments.verb == "read") return read(arguments, {});
+  if (arguments.verb == "limit") return read(arguments, whole(bytes_of(arguments.files.at(0))));
   if (arguments.verb == "fill") return fill(arguments);
   if (arguments.verb == "way") return way(arguments);
   if (arguments.verb != "cold" && arguments.verb != "cat")

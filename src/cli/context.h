@@ -12,6 +12,7 @@
 #include "cli/serve.h"
 #include "cli/terminal.h"
 #include "node/agent.h"
+#include "node/weights/disk_calibration.h"
 
 namespace thaw::cli {
 
@@ -23,7 +24,11 @@ struct Context {
   Terminal terminal;
   Environment environment;
   std::function<int(const ServeOptions&)> serve;
-  std::function<std::vector<node::Finding>(const node::AgentConfig&)> examine_host;
+  std::function<std::vector<node::Finding>(const node::AgentConfig&, const std::vector<std::string>&)> examine_host;
+  /// Measures the disk of a file or directory: some seconds.
+  std::function<base::Result<node::DiskCalibration>(const std::string&)> calibrate_disk = [](const std::string& path) {
+    return node::calibrate_disk(path);
+  };
   bool json = false;  ///< --json was given: standard output carries JSON and nothing else
 
   /// A client of the server that the environment or the credentials file names.

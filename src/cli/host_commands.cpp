@@ -11,6 +11,7 @@
 #include "base/units.h"
 #include "base/version.h"
 #include "cli/commands.h"
+#include "cli/doctor_disks.h"
 #include "cli/files.h"
 #include "cli/json.h"
 #include "spec/server_config.h"
@@ -26,6 +27,8 @@ constexpr std::size_t kMaxConfigBytes = 1 << 20;
 struct DoctorFlags {
   std::string config_path;
   std::optional<std::string> data_dir;
+  bool disks = false;
+  std::vector<std::string> paths;  ///< --path: what else to measure
 };
 
 const char* to_string(Finding::Level level) {
@@ -118,7 +121,8 @@ void print_findings_json(const std::vector<Finding>& findings, bool ok, const Co
 int examine(Context& context, const DoctorFlags& flags) {
   const auto config = agent_config(flags);
   if (!config.ok()) return context.fail(config.error());
-  std::vector<Finding> findings = context.examine_host(*config);
+  if (flags.disks) return measure_disks(context, *config, flags.paths);
+  std::vector<Finding> findings = context.examine_host(*config, deployed_files(context));
   findings.push_back(examine_server(context));
   const bool ok = std::none_of(findings.begin(), findings.end(),
                                [](const Finding& finding) { return finding.level == Finding::Level::failure; });
@@ -145,12 +149,15 @@ void add_host_commands(Commands& commands) {
   auto flags = std::make_shared<DoctorFlags>();
   CLI::App* doctor =
       commands.add("doctor", "Say what works on this host, what does not, and why", "An object with ok and findings",
-                   {"thaw doctor", "thaw doctor --data-dir ./state --json"},
+                   {"thaw doctor", "thaw doctor --data-dir ./state --json", "thaw doctor --disks --path /srv/models"},
                    [flags](Context& context) { return examine(context, *flags); });
   doctor->add_option("--config", flags->config_path, "As for `thaw serve`")
       ->type_name("FILE")
       ->check(CLI::Validator(CLI::ExistingFile).description(""));
   doctor->add_option("--data-dir", flags->data_dir, "As for `thaw serve`")->type_name("DIR");
+  CLI::Option* const disks = doctor->add_flag(
+      "--disks", flags->disks, "Measure how the disks of the data directory and of models are read best, some 3 s each, and remember it");
+  doctor->add_option("--path", flags->paths, "With --disks: also the disk of this file or directory")->type_name("PATH")->needs(disks);
 
   commands.add("version", "Print the version", "An object with version", {"thaw version"}, print_version);
 }

@@ -93,6 +93,7 @@ struct Finding {
   std::string text;      ///< what was found
   std::string remedy;    ///< empty when nothing is to be done
 };
-std::vector<Finding> examine_host(const AgentConfig& config);
+/// `model_files`: of deployed models, whose disks are looked at as well.
+std::vector<Finding> examine_host(const AgentConfig& config, const std::vector<std::string>& model_files = {});
 
 }  // namespace thaw::node

@@ -2,7 +2,7 @@
 
 namespace thaw::node {
 
-std::vector<Finding> examine_host(const AgentConfig& config) {
+std::vector<Finding> examine_host(const AgentConfig& config, const std::vector<std::string>& model_files) {
   const CudaSurvey cuda = survey_cuda();
   std::vector<Finding> findings{
       examine_kernel(),          examine_privileges(config), examine_cgroups(config),   examine_user_namespaces(config),
@@ -13,6 +13,7 @@ std::vector<Finding> examine_host(const AgentConfig& config) {
   findings.push_back(examine_disk(config));
   findings.push_back(examine_direct_io(config));
   findings.push_back(examine_io_uring());
+  for (Finding& finding : examine_disks(config, model_files)) findings.push_back(std::move(finding));
   return findings;
 }
 

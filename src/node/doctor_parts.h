@@ -22,6 +22,8 @@ Finding examine_user_namespaces(const AgentConfig& config);
 Finding examine_cgroups(const AgentConfig& config);
 Finding examine_seccomp(const AgentConfig& config);
 Finding examine_io_uring();
+/// What was measured of the disks of the data directory and of models' files, and whether these can be read directly.
+std::vector<Finding> examine_disks(const AgentConfig& config, const std::vector<std::string>& model_files);
 Finding examine_direct_io(const AgentConfig& config);
 Finding examine_disk(const AgentConfig& config);
 

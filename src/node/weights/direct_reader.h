@@ -25,7 +25,7 @@ struct ReadSettings {
   static constexpr std::uint64_t kMaxChunkBytes = 64ULL << 20;
   static constexpr std::uint32_t kMaxDepth = 128;
 
-  std::uint64_t chunk_bytes = 2ULL << 20;  ///< of one read; a multiple of 4096
+  std::uint64_t chunk_bytes = 1ULL << 20;  ///< of one read; a multiple of 4096
   std::uint32_t depth = 8;                 ///< reads under way at once
 
   [[nodiscard]] std::uint64_t memory_bytes() const { return chunk_bytes * depth; }

@@ -45,9 +45,22 @@ class App : public ::testing::Test {
                       served_ = options;
                       return 42;
                     },
-                    [this](const node::AgentConfig& config) {
+                    [this](const node::AgentConfig& config, const std::vector<std::string>& model_files) {
                       examined_ = config;
+                      examined_files_ = model_files;
                       return findings_;
+                    },
+                    [this](const std::string& path) -> base::Result<node::DiskCalibration> {
+                      calibrated_.push_back(path);
+                      if (calibration_error_) return *calibration_error_;
+                      node::DiskCalibration calibration;
+                      const auto disk = node::disk_of(path);
+                      if (!disk.ok()) return disk.error();
+                      calibration.disk = *disk;
+                      calibration.settings = {512 << 10, 16};
+                      calibration.bytes_per_s = 3.21e9;
+                      calibration.threads_why = "io_uring is forbidden";
+                      return calibration;
                     }};
     const int code = run_cli(arguments, context);
     return {code, out.str(), err.str()};
@@ -55,7 +68,10 @@ class App : public ::testing::Test {
 
   std::optional<ServeOptions> served_;
   std::optional<node::AgentConfig> examined_;
+  std::vector<std::string> examined_files_;
   std::vector<node::Finding> findings_;
+  std::vector<std::string> calibrated_;
+  std::optional<base::Error> calibration_error_;
 };
 
 bool contains(const std::string& text, const std::string& part) {
@@ -439,6 +455,40 @@ TEST_F(App, VerifySaysWhenTheAnswerBreaksOff) {
   EXPECT_EQ(cut.code, kExitFailure);
   EXPECT_TRUE(contains(cut.err, "broke off")) << cut.err;
   EXPECT_TRUE(contains(run({"verify", "b"}, server.url()).err, "cannot verify b: the server is shutting down"));
+}
+
+TEST_F(App, DoctorMeasuresEachDiskOnceAndRemembersIt) {
+  const fs::path state = fs::temp_directory_path() / ("thaw-app-test-" + std::to_string(::getpid()));
+  fs::create_directories(state);
+  const std::string file = (state / "model.gguf").string();
+  std::ofstream(file) << "x";
+  FakeServer server([&](const auto&, const auto& connection) {
+    connection.answer(200, R"({"models":[{"name":"m","source":")" + file + R"("}]})");
+  });
+
+  Outcome outcome = run({"doctor", "--disks", "--data-dir", state.string()}, server.url());
+  EXPECT_EQ(outcome.code, kExitOk) << outcome.err;
+  EXPECT_EQ(calibrated_, std::vector<std::string>{file}) << "the model lies on the data directory's disk, and can be read";
+  EXPECT_TRUE(contains(outcome.out, "512KiB")) << outcome.out;
+  EXPECT_TRUE(contains(outcome.out, "3.21  direct, threads  io_uring is forbidden\n")) << outcome.out;
+  EXPECT_EQ(node::stored_read_settings(state.string(), file), (node::ReadSettings{512 << 10, 16}));
+
+  outcome = run({"doctor", "--disks", "--data-dir", state.string(), "--path", "/missing", "--json"}, unreachable_url());
+  EXPECT_EQ(outcome.code, kExitFailure);
+  const auto object = boost::json::parse(outcome.out).as_object();
+  EXPECT_EQ(object.at("ok"), false);
+  const auto& disks = object.at("disks").as_array();
+  ASSERT_EQ(disks.size(), 2U);
+  EXPECT_EQ(disks[0].at("depth"), 16);
+  EXPECT_EQ(disks[0].at("direct"), true);
+  EXPECT_TRUE(contains(boost::json::serialize(disks[1]), "cannot look at /missing"));
+
+  calibration_error_ = base::Error{base::ErrorKind::exhausted, "no room"};
+  outcome = run({"doctor", "--disks", "--data-dir", state.string()}, unreachable_url());
+  EXPECT_EQ(outcome.code, kExitFailure);
+  EXPECT_TRUE(contains(outcome.out, "no room")) << outcome.out;
+  EXPECT_EQ(run({"doctor", "--path", "/tmp"}).code, kExitUsage) << "--path is for --disks";
+  fs::remove_all(state);
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include "node/doctor_parts.h"
+#include "node/sandbox/files.h"
+#include "node/weights/disk_calibration.h"
 #include "unit/node/gguf_builder.h"
 
 namespace thaw::node {
@@ -41,6 +43,48 @@ TEST_F(DoctorTest, LeavesNothingBehind) {
   (void)examine_host(config_);
   EXPECT_FALSE(std::filesystem::exists(ours));
   EXPECT_FALSE(std::filesystem::exists(config_.data_dir));
+}
+
+TEST_F(DoctorTest, SaysWhatWasMeasuredOfDisks) {
+  const auto speed = [this](const std::vector<std::string>& model_files = {}) {
+    std::vector<Finding> found;
+    for (const Finding& finding : examine_disks(config_, model_files))
+      if (finding.topic == "disk speed") found.push_back(finding);
+    return found;
+  };
+  ASSERT_EQ(speed().size(), 1U);
+  EXPECT_EQ(speed()[0].level, Level::note);
+  EXPECT_NE(speed()[0].remedy.find("thaw doctor --disks"), std::string::npos);
+
+  DiskCalibration calibration;
+  calibration.disk = *disk_of(directory_.path());
+  calibration.settings = {512 << 10, 16};
+  calibration.bytes_per_s = 3.2e9;
+  calibration.buffered_why = "ext4 refuses direct I/O";
+  ASSERT_TRUE(store_calibration(config_.data_dir, calibration).ok());
+  ASSERT_EQ(speed({directory_.path()}).size(), 1U) << "the same disk";
+  EXPECT_EQ(speed()[0].level, Level::ok);
+  EXPECT_NE(speed()[0].text.find("3.2 GB/s, read through the page cache (ext4 refuses direct I/O) in 512KiB x 16"), std::string::npos) << speed()[0].text;
+
+  ASSERT_TRUE(write_file(calibrations_path(config_.data_dir), "{", 0644).ok());
+  ASSERT_EQ(speed().size(), 2U);
+  EXPECT_NE(speed()[0].text.find("ignored"), std::string::npos);
+}
+
+TEST_F(DoctorTest, SaysWhetherModelsCanBeReadDirectly) {
+  const auto models = [this](const std::string& file) {
+    for (const Finding& finding : examine_disks(config_, {file}))
+      if (finding.topic == "models") return finding;
+    return Finding{};
+  };
+  const std::string file = directory_ / "model.gguf";
+  ASSERT_TRUE(write_file(file, "x", 0644).ok());
+  EXPECT_EQ(models(file).topic, "models");
+  EXPECT_EQ(models(directory_ / "missing").level, Level::warning);
+  if (std::filesystem::exists("/sys/kernel/notes")) {
+    EXPECT_EQ(models("/sys/kernel/notes").level, Level::note);
+    EXPECT_NE(models("/sys/kernel/notes").text.find("no direct I/O on sysfs"), std::string::npos) << models("/sys/kernel/notes").text;
+  }
 }
 
 TEST_F(DoctorTest, LooksAtTheNearestDirectoryThatExists) {
