@@ -1,12 +1,16 @@
 #include "node/weights/settings_search.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 namespace thaw::node {
 namespace {
 
 constexpr double kAsGood = 0.97;
-constexpr std::size_t kFinalists = 5;
+constexpr double kPerhapsAsGood = 0.9;  // after two samples each
+constexpr std::size_t kFastest = 3;     // that are looked at more closely
+constexpr std::size_t kFamiliar = 3;
 constexpr unsigned kMaxRounds = 50;
 constexpr unsigned kFirstRounds = 2;
 
@@ -22,6 +26,31 @@ struct Candidate {
     return sorted.size() % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
   }
 };
+
+/// How far from the defaults: they suit most disks, and what is hardly faster in one moment is not in the next.
+double distance(const ReadSettings& settings) {
+  const ReadSettings defaults;
+  const auto far = [](std::uint64_t a, std::uint64_t b) {
+    return std::abs(std::log2(static_cast<double>(a) / static_cast<double>(b)));
+  };
+  return 10 * far(settings.memory_bytes(), defaults.memory_bytes()) + far(settings.chunk_bytes, defaults.chunk_bytes);
+}
+
+bool more_familiar(const Candidate& a, const Candidate& b) { return distance(a.settings) < distance(b.settings); }
+
+/// The fastest few, and of those that may be as fast the few nearest to the defaults.
+std::vector<Candidate> finalists_of(std::vector<Candidate> all) {
+  std::stable_sort(all.begin(), all.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.median() > b.median(); });
+  const double good = all.front().median() * kPerhapsAsGood;
+  const auto rest = all.begin() + static_cast<std::ptrdiff_t>(std::min(kFastest, all.size()));
+  const auto too_slow = std::partition_point(
+      rest, all.end(), [good](const Candidate& candidate) { return candidate.median() >= good; });
+  std::stable_sort(rest, too_slow, more_familiar);
+  const auto familiar = static_cast<std::ptrdiff_t>(kFamiliar);
+  all.erase(too_slow - rest > familiar ? rest + familiar : too_slow, all.end());
+  return all;
+}
 
 /// Samples each candidate once a round, for as long as there is time: of a slow disk only the first few are tried,
 /// those that need little memory.
@@ -56,9 +85,7 @@ base::Result<FoundSettings> search_settings(const SettingsSearch& search) {
   const base::TimePoint begun = search.now();
   const base::TimePoint end = begun + search.budget;
   THAW_RETURN_IF_ERROR(run_rounds(search, candidates, kFirstRounds, begun + search.budget / 2));
-  std::stable_sort(candidates.begin(), candidates.end(),
-                   [](const Candidate& a, const Candidate& b) { return a.median() > b.median(); });
-  candidates.resize(std::min(candidates.size(), kFinalists));
+  candidates = finalists_of(std::move(candidates));
   THAW_RETURN_IF_ERROR(run_rounds(search, candidates, kMaxRounds, end));
 
   double fastest = 0;
@@ -66,7 +93,7 @@ base::Result<FoundSettings> search_settings(const SettingsSearch& search) {
   const Candidate* chosen = nullptr;
   for (const Candidate& candidate : candidates) {
     if (candidate.median() < fastest * kAsGood) continue;
-    if (chosen == nullptr || candidate.settings.memory_bytes() < chosen->settings.memory_bytes()) chosen = &candidate;
+    if (chosen == nullptr || more_familiar(candidate, *chosen)) chosen = &candidate;
   }
   return FoundSettings{chosen->settings, chosen->median()};
 }

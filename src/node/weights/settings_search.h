@@ -30,8 +30,7 @@ struct FoundSettings {
   double bytes_per_s = 0;  ///< median
 };
 
-/// The settings with the least memory of those that come within 3% of the fastest: memory to read into is pinned, and a
-/// small one stays in the processor's cache. Fails when a sample fails.
+/// Of the settings that come within 3% of the fastest, those nearest to the defaults. Fails when a sample fails.
 base::Result<FoundSettings> search_settings(const SettingsSearch& search);
 
 }  // namespace thaw::node
