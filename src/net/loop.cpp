@@ -69,6 +69,7 @@ void Loop::run() {
       if (owner != nullptr) {
         owner->on_events(events);
         run_deferred();
+        if (late_.size() >= kMaxLate) run_late();
       } else if (events != 0) {
         woken = true;
       }

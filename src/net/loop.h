@@ -75,6 +75,7 @@ class Loop {
  private:
   friend class Timer;
   static constexpr std::size_t kMaxEvents = 512;
+  static constexpr std::size_t kMaxLate = 4;  ///< who waits in batch_end(): more would leave the peers idle for too long
   static constexpr std::size_t kKeptBytes = 512 * 1024;  ///< of keep(), a turn; not resident before it is used
 
   struct BatchEnd {
