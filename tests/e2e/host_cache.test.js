@@ -11,17 +11,17 @@ import { until } from './lib/until.js';
 const MiB = 1 << 20;
 const budget_bytes = 60 * MiB; // two and a half of the models
 
-/** Bytes of a file in the page cache, as mincore(2) says, which counts whole pages: the last one is not all file. */
+/** Bytes of a file in the page cache, as mincore(2) says, which counts whole pages. */
 const resident = (file) =>
-  Math.min(fs.statSync(file).size, Number(execFileSync('fincore', ['--bytes', '--noheadings', '--raw', '--output', 'RES', file], { encoding: 'utf8' })));
+  Math.min(Number(execFileSync('fincore', ['--bytes', '--noheadings', '--raw', '--output', 'RES', file], { encoding: 'utf8' })), fs.statSync(file).size);
+/** All of it, but for a few pages: the kernel may take some back at any time, without anybody's asking. */
+const assertWarm = (bytes, all) => assert.ok(bytes > 0.9 * all && bytes <= all, `${bytes} of ${all}`);
 
 describe('weights in host memory', { timeout: 300_000 }, () => {
   const server = useServer({ config: { node: { hostCache: '60MiB' } } });
   const names = ['new', 'often', 'seldom'];
   const files = Object.fromEntries(names.map((name, seed) => [name, madeWeights(`${name}.gguf`, '24MiB', seed)]));
   const size = (name) => fs.statSync(files[name]).size;
-  const slack_bytes = MiB; // the kernel may take a page back at any time
-  const isWhole = (bytes, name) => assert.ok(bytes <= size(name) && bytes > size(name) - slack_bytes, `${bytes} of ${size(name)} of ${name}`);
   const spec = (name, more = {}) => realModel(name, { source: { path: files[name] }, resources: { deviceMemory: '256MiB' }, ...more });
 
   async function ask(name, times = 1) {
@@ -39,6 +39,7 @@ describe('weights in host memory', { timeout: 300_000 }, () => {
       const shown = await models();
       return Object.keys(shown).every((name) => shown[name].resident_bytes === resident(files[name])) && shown;
     });
+  const sum = () => names.reduce((bytes, name) => bytes + resident(files[name]), 0);
   const withinBudget = () => until('the budget is kept', async () => (await cache()).cached_bytes <= budget_bytes);
 
   before(async () => {
@@ -54,13 +55,14 @@ describe('weights in host memory', { timeout: 300_000 }, () => {
     await sleep('new');
     await withinBudget();
     const shown = await agreed();
-    isWhole(shown.often.resident_bytes, 'often');
-    isWhole(shown.new.resident_bytes, 'new');
-    assert.ok(shown.seldom.resident_bytes > 0 && shown.seldom.resident_bytes < size('seldom'), `${shown.seldom.resident_bytes}`);
-    const sum = names.reduce((bytes, name) => bytes + resident(files[name]), 0);
-    assert.ok(sum <= budget_bytes && sum > budget_bytes - 4 * MiB, `${sum}`);
-    const { cached_bytes, evicted_bytes, failed_evictions } = await cache();
-    assert.equal(cached_bytes, sum);
+    assertWarm(shown.often.resident_bytes, size('often'));
+    assertWarm(shown.new.resident_bytes, size('new'));
+    assert.ok(shown.seldom.resident_bytes > 0.2 * size('seldom') && shown.seldom.resident_bytes < 0.6 * size('seldom'), `${shown.seldom.resident_bytes}`);
+    const { evicted_bytes, failed_evictions } = await until('the sum is the kernel\'s', async () => {
+      const now = await cache();
+      return now.cached_bytes === sum() && now;
+    });
+    assert.ok(sum() <= budget_bytes && sum() > 0.8 * budget_bytes, `${sum()}`);
     assert.ok(evicted_bytes > 0);
     assert.equal(failed_evictions, 0);
     for (const name of names) assert.equal(shown[name].weights_bytes, size(name));
@@ -73,14 +75,14 @@ describe('weights in host memory', { timeout: 300_000 }, () => {
       return now.cached_bytes === resident(files.often) + resident(files.new) && now;
     });
     assert.ok(cached_bytes <= budget_bytes);
-    isWhole(resident(files.seldom), 'seldom');
+    assertWarm(resident(files.seldom), size('seldom'));
     assert.equal((await server.call('GET', '/admin/v1/instances')).json.devices[0].reserved_bytes, 256 * MiB);
 
     const refused = await server.cli(['evict', 'seldom']);
     assert.equal(refused.code, 1);
     assert.match(refused.stderr, /an instance uses the weights; `thaw stop` what runs first/);
     assert.equal((await server.call('POST', '/admin/v1/models/seldom/evict')).status, 409);
-    isWhole(resident(files.seldom), 'seldom');
+    assertWarm(resident(files.seldom), size('seldom'));
   });
 
   it('pinned weights stay, and others make room for them', async () => {
@@ -89,10 +91,10 @@ describe('weights in host memory', { timeout: 300_000 }, () => {
     await withinBudget();
     const shown = await agreed();
     assert.equal(shown.seldom.pinned, true);
-    isWhole(shown.seldom.resident_bytes, 'seldom');
-    isWhole(shown.often.resident_bytes, 'often');
-    assert.ok(shown.new.resident_bytes < size('new'), 'asked three times, not five');
-    assert.match((await server.cli(['ls'])).stdout, /seldom .* 100%, pinned /);
+    assertWarm(shown.seldom.resident_bytes, size('seldom'));
+    assertWarm(shown.often.resident_bytes, size('often'));
+    assert.ok(shown.new.resident_bytes < 0.6 * size('new'), 'asked three times, not five');
+    assert.match((await server.cli(['ls'])).stdout, /seldom .* (9\d|100)%, pinned /);
   });
 
   it('evict takes all of a sleeping model out of memory', async () => {
@@ -103,9 +105,12 @@ describe('weights in host memory', { timeout: 300_000 }, () => {
     assert.equal((await agreed()).often.resident_bytes, 0);
     assert.match((await server.cli(['ls'])).stdout, /often .* 0% /);
     assert.match((await server.cli(['ps'])).stdout, /^cache +weights kept in host memory/m);
-    const metrics = await server.metrics();
+    let metrics = '';
     const value = (name) => Number(metrics.match(new RegExp(`^thaw_host_cache_${name} (\\S+)$`, 'm'))[1]);
-    assert.equal(value('bytes'), (await cache()).cached_bytes);
+    await until('the metric is the kernel\'s', async () => {
+      metrics = await server.metrics();
+      return value('bytes') === sum();
+    });
     assert.equal(value('budget_bytes'), budget_bytes);
     assert.equal(value('evicted_bytes_total'), (await cache()).evicted_bytes);
     assert.ok(value('evictions_total') >= 3);
@@ -117,8 +122,8 @@ describe('weights in host memory', { timeout: 300_000 }, () => {
     execFileSync('cat', [files.often, files.new], { stdio: 'ignore' });
     await withinBudget();
     const shown = await agreed();
-    isWhole(shown.seldom.resident_bytes, 'seldom');
-    assert.ok(names.reduce((bytes, name) => bytes + resident(files[name]), 0) <= budget_bytes);
+    assertWarm(shown.seldom.resident_bytes, size('seldom'));
+    assert.ok(sum() <= budget_bytes);
   });
 
   it('a removed model leaves nothing in memory', async () => {
