@@ -234,6 +234,7 @@ void Supervisor::on_ended(base::InstanceId id, Exit exit) {
   const auto found = instances_.find(id);
   if (found == instances_.end()) return;
   const InstancePtr instance = found->second;
+  if (instance->stage == Stage::ending) return;  // it is being removed by now, without this lock, and nobody asks how it ended any more
   instance->exit = instance->sandbox->ending(exit);
   instance->changed.notify_all();
   if (instance->stage != Stage::ready) return;  // its start worker, or whoever ended it, takes it from here
