@@ -98,10 +98,12 @@ TEST_F(PageOutTest, WhatTwoStoppedProcessesMapLeavesThroughTheGroupThatPaysForIt
   const MapperProcess first(file_, *first_group);
   const MapperProcess second(file_, *second_group);
   ASSERT_TRUE(first.mapped() && second.mapped());
-  ASSERT_GE((*first_group)->memory_bytes(), kBytes);
+  const std::uint64_t held_bytes = (*first_group)->memory_bytes();
+  ASSERT_GE(held_bytes, kBytes);
   const PageOut report = checked({{{first.pid()}, *first_group}, {{second.pid()}, *second_group}});
   EXPECT_EQ(report.after_bytes, 0U) << report.why_left;
-  EXPECT_LT((*first_group)->memory_bytes(), kBytes);
+  // Most of it; the process's own memory is in the group too, and under a sanitiser that is some MB.
+  EXPECT_LT((*first_group)->memory_bytes(), held_bytes - kBytes / 2);
 }
 
 // The kernel reports success here and frees nothing: the report must not.
