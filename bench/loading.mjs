@@ -8,6 +8,7 @@ import { cleanUpWith, freePort, main, run, until } from './lib/processes.mjs';
 import { median, percentile, result, say, table } from './lib/report.mjs';
 import { Thaw, binary, engineOf, poolIsFull } from './lib/thaw.mjs';
 import { temporaryDirectory } from './lib/processes.mjs';
+import { costOf } from './lib/weights.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -30,15 +31,33 @@ const ttft = async (port, name, { key = 'none', command = [] } = {}) =>
   JSON.parse(await run([binary('bench-ttft'), '--port', String(port), '--key', key, '--body', chatBody(name), ...(command.length ? ['--', ...command] : [])]));
 const pages = (command, files) => run([binary('bench-pages'), command, ...files]);
 const drop = (files) => pages('drop', files);
-/// Bytes a second past the page cache, all files one after the other.
-const diskRate = async (files) => {
-  const { bytes, seconds } = JSON.parse(await pages('rate', files));
-  return bytes / seconds;
+/// Bytes a second past the page cache: `read` into a few buffers over and over, as fast as this disk is ever read here (scripts/bench weights compares
+/// it with fio); `limit` into as much memory as the file takes, which no load can do without and which a hypervisor first has to hand out.
+const rateOf = async (verb, files) => {
+  const runs = verb === 'read' ? [await costOf(verb, files)] : await inTurn(files, (file) => costOf(verb, [file]));
+  return runs.reduce((sum, { bytes }) => sum + bytes, 0) / runs.reduce((sum, { seconds }) => sum + seconds, 0);
 };
+const inTurn = async (values, act) => {
+  const results = [];
+  for (const value of values) results.push(await act(value));
+  return results;
+};
+/// {disk, memory}: the mean of what it was before the round and is now.
+const ratesDuring = async (files, round) => {
+  const rates = async () => ({ disk: await rateOf('read', files), memory: await rateOf('limit', files) });
+  const before = await rates();
+  await round();
+  const after = await rates();
+  return { disk: (before.disk + after.disk) / 2, memory: (before.memory + after.memory) / 2 };
+};
+/// Reads the files into the page cache. A kernel that reclaims by itself (DAMON) takes single pages back at any time: a hundredth may be missing.
 const warm = async (files) => {
-  for (const file of files) await run(['cat', file]);
-  const { bytes, resident } = JSON.parse(await pages('resident', files));
-  if (resident < bytes) throw new Error(`${bytes - resident} bytes did not stay in the page cache: this machine has too little memory`);
+  for (let attempt = 0; attempt < 5; ++attempt) {
+    await run(['sh', '-c', 'cat "$@" > /dev/null', 'cat', ...files]);
+    const { bytes, resident } = JSON.parse(await pages('resident', files));
+    if (resident >= bytes * 0.99) return;
+  }
+  throw new Error('the models did not stay in the page cache: this machine has too little memory');
 };
 
 /// Where models of gigabytes are made once and kept for the next run: --models DIR; else they are gone at the end.
@@ -79,6 +98,11 @@ async function sleepingThaw(directory, models, config = '') {
   return { thaw, sleep, measure };
 }
 
+const addRates = (numbers, { disk, memory }) => {
+  numbers.disk.push(disk / GB);
+  numbers.memory.push(memory / GB);
+};
+
 const weightsOf = (record) => record.phases.find((phase) => phase.name === 'weights');
 
 /// One model, all contestants in turn.
@@ -88,7 +112,7 @@ async function alone(directory, megabytes, type) {
   const { sleep, measure, thaw } = await sleepingThaw(path.join(directory, `${megabytes}-${type}`), [model]);
   const port = await freePort();
   const byHand = async () => (await ttft(port, model.name, { command: [engine, '-m', model.file, '--host', '127.0.0.1', '--port', String(port)] })).ttft_ms;
-  const numbers = { disk: [], hand: [], handWarm: [], cold: [], warm: [], vsHand: [], vsIdeal: [], fill: [] };
+  const numbers = { disk: [], memory: [], hand: [], handWarm: [], cold: [], warm: [], vsHand: [], vsIdeal: [], vsMemory: [], fill: [] };
   const cases = {
     hand: async () => {
       await drop(files);
@@ -116,18 +140,19 @@ async function alone(directory, megabytes, type) {
   };
   const order = Object.keys(cases);
   for (let round = 0; round < rounds; ++round) {
-    const before = await diskRate(files);
     const of = {};
-    for (let i = 0; i < order.length; ++i) {
-      const contestant = order[(round + i) % order.length];
-      await settled();
-      of[contestant] = await cases[contestant]();
-      numbers[contestant].push(of[contestant]);
-    }
-    const rate = (before + (await diskRate(files))) / 2;
-    numbers.disk.push(rate / GB);
+    const rate = await ratesDuring(files, async () => {
+      for (let i = 0; i < order.length; ++i) {
+        const contestant = order[(round + i) % order.length];
+        await settled();
+        of[contestant] = await cases[contestant]();
+        numbers[contestant].push(of[contestant]);
+      }
+    });
+    addRates(numbers, rate);
     numbers.vsHand.push(of.cold / of.hand);
-    numbers.vsIdeal.push(of.cold / Math.max((model.bytes / rate) * 1000, of.warm));
+    numbers.vsIdeal.push(of.cold / Math.max((model.bytes / rate.disk) * 1000, of.warm));
+    numbers.vsMemory.push(of.cold / Math.max((model.bytes / rate.memory) * 1000, of.warm));
   }
   await thaw.server.stop();
   return { model, numbers };
@@ -142,9 +167,8 @@ async function eightAtOnce(directory, type) {
   const bytes = models.reduce((sum, model) => sum + model.bytes, 0);
   const { sleep, measure, thaw } = await sleepingThaw(path.join(directory, `eight-${type}`), models, 'devices: {cpu: {memory: 16GiB}}\n');
   const all = async () => (await Promise.all([...models].reverse().map(({ name }) => measure(name)))).map(({ ms }) => ms).reverse();
-  const numbers = { disk: [], last: [], lastWarm: [], first: [], firstAlone: [], vsIdeal: [], smallest: [] };
+  const numbers = { disk: [], memory: [], last: [], lastWarm: [], first: [], firstAlone: [], vsIdeal: [], vsMemory: [], smallest: [] };
   for (let round = 0; round < rounds; ++round) {
-    const before = await diskRate(files);
     const cases = [
       async () => {
         await drop(files);
@@ -161,14 +185,16 @@ async function eightAtOnce(directory, type) {
         numbers.firstAlone.push((await measure(models[0].name)).ms);
       },
     ];
-    for (let i = 0; i < cases.length; ++i) {
-      await settled();
-      await cases[(round + i) % cases.length]();
-      await sleep();
-    }
-    const rate = (before + (await diskRate(files))) / 2;
-    numbers.disk.push(rate / GB);
-    numbers.vsIdeal.push(numbers.last[round] / Math.max((bytes / rate) * 1000, numbers.lastWarm[round]));
+    const rate = await ratesDuring(files, async () => {
+      for (let i = 0; i < cases.length; ++i) {
+        await settled();
+        await cases[(round + i) % cases.length]();
+        await sleep();
+      }
+    });
+    addRates(numbers, rate);
+    numbers.vsIdeal.push(numbers.last[round] / Math.max((bytes / rate.disk) * 1000, numbers.lastWarm[round]));
+    numbers.vsMemory.push(numbers.last[round] / Math.max((bytes / rate.memory) * 1000, numbers.lastWarm[round]));
     numbers.smallest.push(numbers.first[round] / numbers.firstAlone[round]);
   }
   await thaw.server.stop();
@@ -195,12 +221,14 @@ main(async () => {
           ['llama-server by hand, cold', ...spread(numbers.hand)],
           ['llama-server by hand, warm', ...spread(numbers.handWarm)],
           ['the disk alone', ...spread(numbers.disk.map((rate) => (model.bytes / GB / rate) * 1000))],
+          ['the disk into new memory', ...spread(numbers.memory.map((rate) => (model.bytes / GB / rate) * 1000))],
         ],
       );
       console.log(`disk, read directly: ${median(numbers.disk).toFixed(2)} GB/s; weights, as read by thaw during starts: ${median(numbers.fill).toFixed(2)} GB/s\n`);
       const label = `${Number(size) / 1000}gb_${type.replace('_', '')}`;
       result(`cold_ttft_vs_default_${label}`, median(numbers.vsHand), 'ratio');
       result(`cold_ttft_vs_ideal_${label}`, median(numbers.vsIdeal), 'ratio');
+      result(`cold_ttft_vs_memory_ideal_${label}`, median(numbers.vsMemory), 'ratio');
     }
   if (options.eight || !options.size)
     for (const type of types) {
@@ -215,10 +243,12 @@ main(async () => {
           ['the smallest among eight, cold', ...spread(numbers.first)],
           ['the smallest alone, cold', ...spread(numbers.firstAlone)],
           ['the disk alone', ...spread(numbers.disk.map((rate) => (bytes / GB / rate) * 1000))],
+          ['the disk into new memory', ...spread(numbers.memory.map((rate) => (bytes / GB / rate) * 1000))],
         ],
       );
       const label = type.replace('_', '');
       result(`eight_vs_ideal_${label}`, median(numbers.vsIdeal), 'ratio');
+      result(`eight_vs_memory_ideal_${label}`, median(numbers.vsMemory), 'ratio');
       result(`smallest_of_eight_vs_alone_${label}`, median(numbers.smallest), 'ratio');
     }
 });

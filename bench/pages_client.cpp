@@ -2,7 +2,6 @@
 //
 //   bench-pages drop FILE...       puts them out of the page cache, and makes sure (mincore): fails if more than 1% stays
 //   bench-pages resident FILE...   prints {"bytes":…,"resident":…}
-//   bench-pages rate FILE...       reads them past the page cache (O_DIRECT), many large reads at once: prints {"bytes":…,"seconds":…}
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -10,7 +9,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -24,11 +22,7 @@
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::uint64_t kPageBytes = 4096;
-constexpr std::uint64_t kReadBytes = 2ULL << 20;
-constexpr unsigned kReadsAtOnce = 8;
 constexpr int kDropTries = 50;
 constexpr auto kDropPause = std::chrono::milliseconds(20);
 
@@ -94,46 +88,16 @@ void print_resident(const std::vector<std::string>& paths) {
   std::printf("{\"bytes\":%llu,\"resident\":%llu}\n", static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(there));
 }
 
-void read_direct(const File& file) {
-  std::atomic<std::uint64_t> next{0};
-  std::vector<std::thread> readers;
-  for (unsigned i = 0; i < kReadsAtOnce; ++i) {
-    readers.emplace_back([&] {
-      void* const buffer = std::aligned_alloc(kPageBytes, kReadBytes);
-      for (std::uint64_t at = 0; (at = next.fetch_add(kReadBytes)) < file.bytes();) {
-        const ssize_t count = ::pread(file.fd(), buffer, kReadBytes, static_cast<off_t>(at));
-        if (count < static_cast<ssize_t>(std::min(kReadBytes, file.bytes() - at))) fail(file.path() + ": " + std::strerror(errno));
-      }
-      std::free(buffer);
-    });
-  }
-  for (std::thread& reader : readers) reader.join();
-}
-
-void print_rate(const std::vector<std::string>& paths) {
-  std::uint64_t bytes = 0;
-  const auto begin = Clock::now();
-  for (const std::string& path : paths) {
-    const File file(path, O_DIRECT);
-    read_direct(file);
-    bytes += file.bytes();
-  }
-  std::printf("{\"bytes\":%llu,\"seconds\":%.6f}\n", static_cast<unsigned long long>(bytes),
-              std::chrono::duration<double>(Clock::now() - begin).count());
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::string_view command = argc > 1 ? argv[1] : "";
   const std::vector<std::string> paths(argv + std::min(argc, 2), argv + argc);
-  if (paths.empty()) fail("usage: bench-pages drop|resident|rate FILE...");
+  if (paths.empty()) fail("usage: bench-pages drop|resident FILE...");
   if (command == "drop")
     for (const std::string& path : paths) drop(path);
   else if (command == "resident")
     print_resident(paths);
-  else if (command == "rate")
-    print_rate(paths);
   else
     fail("unknown command " + std::string(command));
   return 0;

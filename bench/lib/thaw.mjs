@@ -75,7 +75,7 @@ export class Thaw {
   /// Puts a model to sleep and waits until nothing of it is left.
   async sleep(model) {
     await this.call('POST', `/admin/v1/models/${model}/stop`);
-    await until(`${model} asleep`, 30_000, async () => (await this.instances()).length === 0);
+    await until(`${model} asleep`, 30_000, async () => (await this.instances()).every((instance) => instance.model !== model));
   }
 
   async request(id) {
