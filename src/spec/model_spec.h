@@ -14,8 +14,12 @@ namespace thaw::spec {
 enum class DeviceKind { cpu, cuda };
 enum class EngineKind { llama_cpp };
 
+/// Whether something is done: as measured costs say, never, or whenever it can be.
+enum class Mode { automatic, never, always };
+
 const char* to_string(DeviceKind kind);  ///< as written in a spec: "cpu", "cuda"
 const char* to_string(EngineKind kind);  ///< as written in a spec: "llama.cpp"
+const char* to_string(Mode mode);        ///< as written in a spec: "auto", "never", "always"
 
 /// Where the weights come from.
 struct Source {
@@ -49,6 +53,18 @@ struct WeightsCache {
   bool pin = false;  ///< never evicted to make room for another model's. The kernel may still take them when memory is short
 };
 
+/// What becomes of a replica that was idle for scaling.idleTimeout: frozen, so that it gives up what memory it can and is woken faster than
+/// another is started, or stopped.
+struct Standby {
+  Mode mode = Mode::automatic;
+  base::Duration timeout = base::Seconds(600);  ///< in standby for so long: stopped; 0 s to 365 d
+};
+
+/// Images of initialised replicas, from which others are restored.
+struct Snapshot {
+  Mode mode = Mode::automatic;
+};
+
 /// What a user declares about one model: the whole of it, so that it can be stored and sent as it is.
 struct ModelSpec {
   base::ModelName name;  ///< 1 to 63 of [a-z0-9._-], starting and ending with a letter or digit
@@ -60,6 +76,8 @@ struct ModelSpec {
   Resources resources;
   Scaling scaling;
   WeightsCache cache;
+  Standby standby;
+  Snapshot snapshot;
   base::Duration start_deadline = base::Seconds(120);    ///< from start to ready, 100 ms to 1 h
   base::Duration request_timeout = base::Seconds(600);   ///< from dispatch to the end of the answer, 1 s to 24 h
   base::Duration stall_timeout = base::Seconds(120);     ///< longest silence inside a streamed answer, 100 ms to 1 h

@@ -114,6 +114,14 @@ void read_scaling(const Cursor& at, ModelSpec& into) {
                             into.scaling.max_replicas));
 }
 
+template <typename T>
+Field<T> mode(Mode T::*member) {
+  return choice<T, Mode>("mode", member,
+                         {{to_string(Mode::automatic), Mode::automatic},
+                          {to_string(Mode::never), Mode::never},
+                          {to_string(Mode::always), Mode::always}});
+}
+
 Table<ModelSpec> model_table(const std::string& base_directory) {
   const Table<ModelSpec> metadata{required<ModelSpec>({"name", read_name})};
   const Table<Source> source{required(path("path", &Source::path, base_directory))};
@@ -127,6 +135,9 @@ Table<ModelSpec> model_table(const std::string& base_directory) {
       nested("resources", &ModelSpec::resources, resources_table()),
       {"scaling", read_scaling},
       nested("cache", &ModelSpec::cache, cache_table()),
+      nested("standby", &ModelSpec::standby,
+             Table<Standby>{mode(&Standby::mode), duration("timeout", &Standby::timeout, Seconds(0), hours(24 * 365))}),
+      nested("snapshot", &ModelSpec::snapshot, Table<Snapshot>{mode(&Snapshot::mode)}),
       duration("startDeadline", &ModelSpec::start_deadline, Millis(100), hours(1)),
       duration("requestTimeout", &ModelSpec::request_timeout, Seconds(1), hours(24)),
       duration("stallTimeout", &ModelSpec::stall_timeout, Millis(100), hours(1))};
@@ -163,6 +174,18 @@ const char* to_string(EngineKind kind) {
       return "llama.cpp";
   }
   return "llama.cpp";
+}
+
+const char* to_string(Mode mode) {
+  switch (mode) {
+    case Mode::automatic:
+      return "auto";
+    case Mode::never:
+      return "never";
+    case Mode::always:
+      return "always";
+  }
+  return "auto";
 }
 
 base::Result<ModelSpec> parse_model(std::string_view text, const std::string& file, const std::string& base_directory) {

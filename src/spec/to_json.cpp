@@ -57,6 +57,8 @@ std::string to_json(const ModelSpec& spec) {
   body["resources"] = resources_json(spec.resources);
   body["scaling"] = scaling_json(spec.scaling);
   body["cache"] = json::object{{"pin", spec.cache.pin}};
+  body["standby"] = {{"mode", to_string(spec.standby.mode)}, {"timeout", exact(spec.standby.timeout)}};
+  body["snapshot"] = {{"mode", to_string(spec.snapshot.mode)}};
   body["startDeadline"] = exact(spec.start_deadline);
   body["requestTimeout"] = exact(spec.request_timeout);
   body["stallTimeout"] = exact(spec.stall_timeout);

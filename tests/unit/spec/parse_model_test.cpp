@@ -20,6 +20,8 @@ spec:
   scaling: {minReplicas: 1, maxReplicas: 2, targetConcurrency: 8, idleTimeout: 5s,
             queue: {maxLength: 100, timeout: 60s}}
   cache: {pin: true}
+  standby: {mode: always, timeout: 90s}
+  snapshot: {mode: never}
   startDeadline: 30s
   requestTimeout: 2m
   stallTimeout: 15s
@@ -58,6 +60,9 @@ TEST(ParseModel, ReadsEveryKey) {
   EXPECT_EQ(spec.resources.cpus, 1.5);
   EXPECT_EQ(spec.resources.host_memory_bytes, 1ULL << 30);
   EXPECT_TRUE(spec.cache.pin);
+  EXPECT_EQ(spec.standby.mode, Mode::always);
+  EXPECT_EQ(spec.standby.timeout, base::Seconds(90));
+  EXPECT_EQ(spec.snapshot.mode, Mode::never);
   EXPECT_EQ(spec.scaling.min_replicas, 1U);
   EXPECT_EQ(spec.scaling.max_replicas, 2U);
   EXPECT_EQ(spec.scaling.target_concurrency, 8U);
@@ -160,6 +165,10 @@ TEST(ParseModelErrors, NameTheValue) {
       {"scaling: {queue: {maxLength: 100001}}",
        "6:32: spec.scaling.queue.maxLength: 100001 is out of range; give 0 to 100000"},
       {"scaling: {queue: {timeout: 2h}}", "6:30: spec.scaling.queue.timeout: 2h is out of range; give 1ms to 1h"},
+      {"standby: {mode: sometimes}", "6:19: spec.standby.mode: \"sometimes\" is unknown; known: auto, never, always"},
+      {"standby: {timeout: 8761h}", "6:22: spec.standby.timeout: \"8761h\" is longer than 365 days"},
+      {"standby: {after: 5s}", "6:13: spec.standby.after: unknown key; known here: mode, timeout"},
+      {"snapshot: always", "6:13: spec.snapshot: is a single value, where a mapping with mode is expected"},
       {"startDeadline: 50ms", "6:18: spec.startDeadline: 50ms is out of range; give 100ms to 1h"},
       {"requestTimeout: 25h", "6:19: spec.requestTimeout: 25h is out of range; give 1s to 24h"},
       {"cache: {pin: maybe}", "6:16: spec.cache.pin: \"maybe\" is unknown; known: false, true"},
@@ -176,7 +185,8 @@ TEST(ParseModelErrors, AcceptTheEndsOfEveryRange) {
         "scaling: {minReplicas: 1000, maxReplicas: 1000, targetConcurrency: 1, idleTimeout: 8760h, "
         "queue: {maxLength: 100000, timeout: 1h}}",
         "startDeadline: 100ms", "startDeadline: 1h", "requestTimeout: 1s", "requestTimeout: 24h", "stallTimeout: 100ms",
-        "stallTimeout: 1h", "resources: {cpus: 0.01}", "cache: {pin: true}", "cache: {}", "args: []", "env: {}"})
+        "stallTimeout: 1h", "standby: {timeout: 0s}", "standby: {mode: auto, timeout: 8760h}", "snapshot: {mode: auto}",
+        "resources: {cpus: 0.01}", "cache: {pin: true}", "cache: {}", "args: []", "env: {}"})
     EXPECT_EQ(error_of_line(line), "(no error)") << line;
 }
 
@@ -187,7 +197,7 @@ TEST(ParseModelErrors, NameWhatIsMissing) {
   EXPECT_EQ(
       error(kHead + std::string("spec:\n")),
       "m.yaml:4:1: spec: is nothing, where a mapping with source, engine, enginePath, args, env, resources, scaling, "
-      "cache, startDeadline, requestTimeout, stallTimeout is expected");
+      "cache, standby, snapshot, startDeadline, requestTimeout, stallTimeout is expected");
 }
 
 TEST(ParseModelErrors, SayWhichKindOfTextThisIs) {

@@ -17,6 +17,8 @@ ModelSpec unusual_spec() {
   spec.resources = {DeviceKind::cuda, (1ULL << 50) - 1, 0.1 + 0.2, 7};
   spec.scaling = {3, 1000, 1024, base::Duration(1), {0, base::Duration(1'000'001)}};
   spec.cache.pin = true;
+  spec.standby = {Mode::never, base::Duration(7)};
+  spec.snapshot = {Mode::always};
   spec.start_deadline = base::Millis(1500);
   spec.request_timeout = base::Duration(9'007'199'254'741);
   spec.stall_timeout = std::chrono::microseconds(100'001);
@@ -41,6 +43,9 @@ TEST(ToJson, IsReadBackUnchanged) {
   EXPECT_EQ(result->scaling.idle_timeout, base::Duration(1));
   EXPECT_EQ(result->scaling.queue.timeout, base::Duration(1'000'001));
   EXPECT_TRUE(result->cache.pin);
+  EXPECT_EQ(result->standby.mode, Mode::never);
+  EXPECT_EQ(result->standby.timeout, base::Duration(7));
+  EXPECT_EQ(result->snapshot.mode, Mode::always);
   EXPECT_EQ(result->start_deadline, spec.start_deadline);
   EXPECT_EQ(result->request_timeout, spec.request_timeout);
   EXPECT_EQ(result->stall_timeout, spec.stall_timeout);
@@ -56,7 +61,7 @@ TEST(ToJson, KeepsTheOrderOfTheDocumentedShapeAndWritesDefaultsOut) {
       to_json(spec),
       R"({"apiVersion":"thaw/v1","kind":"Model","metadata":{"name":"m"},"spec":{"source":{"path":"/m.gguf"},"engine":"llama.cpp",)"
       R"("resources":{"device":"cpu","cpus":2},"scaling":{"minReplicas":0,"maxReplicas":1,"targetConcurrency":4,"idleTimeout":"300s",)"
-      R"("queue":{"maxLength":512,"timeout":"120s"}},"cache":{"pin":false},"startDeadline":"120s","requestTimeout":"600s","stallTimeout":"120s"}})");
+      R"("queue":{"maxLength":512,"timeout":"120s"}},"cache":{"pin":false},"standby":{"mode":"auto","timeout":"600s"},"snapshot":{"mode":"auto"},"startDeadline":"120s","requestTimeout":"600s","stallTimeout":"120s"}})");
 }
 
 TEST(ToJson, StaysReadableForTheLargestSpecThatIsAccepted) {
