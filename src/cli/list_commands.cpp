@@ -20,7 +20,7 @@ using Align = Table::Align;
 
 Style style_of_state(const std::string& state) {
   if (state == "ready") return Style::green;
-  if (state == "asleep") return Style::dim;
+  if (state == "asleep" || state == "standby") return Style::dim;
   if (state == "backoff") return Style::red;
   return Style::yellow;
 }
@@ -89,6 +89,51 @@ std::string file_line(const json::object& file) {
   return line;
 }
 
+std::string count_or_dash(const json::object& object, std::string_view key) {
+  const std::uint64_t count = count_of(object, key);
+  return count == 0 ? "-" : std::to_string(count);
+}
+
+/// "1/2", "0+1/2": up or on their way, and in standby, of how many there may be.
+std::string replicas_of(const json::object& model) {
+  const std::uint64_t up = count_of(model, "ready") + count_of(model, "starting") + count_of(model, "waking");
+  const std::uint64_t standby = count_of(model, "standby") + count_of(model, "freezing");
+  return fmt::format("{}{}/{}", up, standby > 0 ? fmt::format("+{}", standby) : "", count_of(model, "max_replicas"));
+}
+
+/// "1.2 s", with its spread once there is one; empty when it was never measured.
+std::string cost_of(const json::object& costs, std::string_view name) {
+  const auto* cost = object_of(costs, name);
+  if (cost == nullptr || count_of(*cost, "samples") == 0) return {};
+  const double deviation_ms = number_of(*cost, "deviation_ms").value_or(0);
+  return fmt::format("{} takes {}{}", name, format_ms(number_of(*cost, "mean_ms").value_or(0)),
+                     deviation_ms > 0 ? fmt::format(" (+-{})", format_ms(deviation_ms)) : "");
+}
+
+/// What `thaw ls MODEL` says of standby and images.
+template <typename Line>
+void print_tiers(const json::object& model, const Line& line) {
+  const auto* tiers = object_of(model, "tiers");
+  if (tiers == nullptr) return;
+  line("rests", text_of(*tiers, "rests"));
+  const std::uint64_t transitions = count_of(*tiers, "freezes") + count_of(*tiers, "wakes") + count_of(*tiers, "restores");
+  const std::uint64_t failures = count_of(*tiers, "freeze_failures") + count_of(*tiers, "wake_failures") + count_of(*tiers, "restore_failures");
+  if (transitions + failures > 0)
+    line("standby", fmt::format("{} freezes ({} failed), {} wakes ({} failed), {} restores ({} failed)", count_of(*tiers, "freezes"),
+                                count_of(*tiers, "freeze_failures"), count_of(*tiers, "wakes"), count_of(*tiers, "wake_failures"),
+                                count_of(*tiers, "restores"), count_of(*tiers, "restore_failures")));
+  if (const auto* costs = object_of(*tiers, "costs")) {
+    std::string all;
+    for (const char* name : {"start", "restore", "wake", "freeze"}) {
+      const std::string cost = cost_of(*costs, name);
+      all += (all.empty() || cost.empty() ? "" : ", ") + cost;
+    }
+    line("costs", all);
+  }
+  line("images", count_or_dash(model, "images") == "-" ? "" : count_or_dash(model, "images") + ", see `thaw images`");
+  line("no image", text_of(*tiers, "last_snapshot_failure"));
+}
+
 void print_models(const std::vector<const json::object*>& models, Context& context) {
   Table table({{"NAME"},
                {"STATE"},
@@ -99,19 +144,20 @@ void print_models(const std::vector<const json::object*>& models, Context& conte
                {"MEMORY", Align::right},
                {"WEIGHTS", Align::right},
                {"WARM", Align::right},
+               {"IMAGES", Align::right},
                {"AGE", Align::right}});
   for (const json::object* model : models) {
     const std::string state = text_of(*model, "state");
     table.add({{text_of(*model, "name"), Style::bold},
                {state, style_of_state(state)},
-               {fmt::format("{}/{}", count_of(*model, "ready") + count_of(*model, "starting"),
-                            count_of(*model, "max_replicas"))},
+               {replicas_of(*model)},
                {std::to_string(count_of(*model, "in_flight"))},
                {std::to_string(count_of(*model, "queued"))},
                {text_of(*model, "device")},
                {bytes_or_dash(*model, "device_memory_bytes")},
                {bytes_or_dash(*model, "weights_bytes")},
                {warmth(*model)},
+               {count_or_dash(*model, "images")},
                {age_since(*model, "created_unix_ms")}});
   }
   context.out << table.render(context.terminal.colours);
@@ -138,13 +184,13 @@ void print_model(const json::object& model, Context& context) {
                         : "the kernel does not say");
   line("not evicted", text_of(model, "eviction_failure"));
   line("replicas",
-       fmt::format("{} ready, {} starting (from {} to {})", count_of(model, "ready"), count_of(model, "starting"),
+       fmt::format("{} ready, {} starting, {} in standby (from {} to {})", count_of(model, "ready"),
+                   count_of(model, "starting") + count_of(model, "waking"), count_of(model, "standby"),
                    count_of(model, "min_replicas"), count_of(model, "max_replicas")));
   line("requests", fmt::format("{} running, {} queued", count_of(model, "in_flight"), count_of(model, "queued")));
   line("cold starts", fmt::format("{}, {} failed, {} evictions", count_of(model, "cold_starts"),
                                   count_of(model, "start_failures"), count_of(model, "evictions")));
-  if (const auto cost_ms = number_of(model, "start_cost_ms"); cost_ms && *cost_ms > 0)
-    line("start takes", format_ms(*cost_ms));
+  print_tiers(model, line);
   line("last failure", text_of(model, "last_failure"));
   for (const json::object* file : objects_of(model, "files")) line("file", file_line(*file));
   line("deployed",
@@ -175,9 +221,11 @@ void print_instances(const std::vector<const json::object*>& instances, Context&
   Table table({{"ID", Align::right},
                {"MODEL"},
                {"STATE"},
+               {"WAY"},
                {"DEVICE"},
                {"RESERVED", Align::right},
                {"HELD", Align::right},
+               {"HOST", Align::right},
                {"WEIGHTS", Align::right},
                {"ACTIVE", Align::right},
                {"SERVED", Align::right},
@@ -191,9 +239,11 @@ void print_instances(const std::vector<const json::object*>& instances, Context&
     table.add({{std::to_string(count_of(*instance, "id"))},
                {text_of(*instance, "model"), Style::bold},
                {state, style_of_state(state)},
+               {text_of(*instance, "way")},
                {text_of(*instance, "device")},
                {bytes_or_dash(*instance, "device_bytes")},
                {bytes_or_dash(*instance, "held_bytes")},
+               {bytes_or_dash(*instance, "host_bytes")},
                {bytes_or_dash(*instance, "weights_resident_bytes")},
                {std::to_string(count_of(*instance, "in_flight"))},
                {std::to_string(count_of(*instance, "served"))},
@@ -209,6 +259,22 @@ void print_instances(const std::vector<const json::object*>& instances, Context&
                             context.terminal.colours)
                   << " stops: " << reason << '\n';
   }
+}
+
+/// What is kept beside the devices, on nodes that keep any.
+void print_nodes(const std::vector<const json::object*>& nodes, Context& context) {
+  Table table({{"NODE"}, {"HOST MEMORY", Align::right}, {"BUDGET", Align::right}, {"IMAGES", Align::right}, {"BUDGET", Align::right}});
+  bool any = false;
+  for (const json::object* node : nodes) {
+    if (count_of(*node, "host_budget_bytes") + count_of(*node, "image_budget_bytes") == 0) continue;
+    any = true;
+    table.add({{text_of(*node, "node"), Style::bold},
+               {base::format_bytes(count_of(*node, "host_reserved_bytes"))},
+               {base::format_bytes(count_of(*node, "host_budget_bytes"))},
+               {base::format_bytes(count_of(*node, "image_reserved_bytes"))},
+               {base::format_bytes(count_of(*node, "image_budget_bytes"))}});
+  }
+  if (any) context.out << '\n' << table.render(context.terminal.colours);
 }
 
 int list_instances(Context& context) {
@@ -238,6 +304,7 @@ int list_instances(Context& context) {
                  {base::format_bytes(count_of(*cache, "budget_bytes"))},
                  {"-"}});
   context.out << devices.render(context.terminal.colours);
+  print_nodes(objects_of(*answer, "nodes"), context);
   return kExitOk;
 }
 

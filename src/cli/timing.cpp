@@ -21,6 +21,8 @@ base::Result<RequestRecord> parse_record(std::string_view body) {
   RequestRecord record;
   record.done = answer.contains("done") ? flag_of(answer, "done") : true;
   record.cold = flag_of(answer, "cold");
+  record.way = text_of(answer, "way");
+  record.why = text_of(answer, "why");
   record.queued_ms = number_of(answer, "queued_ms").value_or(0);
   record.ttft_ms = number_of(answer, "ttft_ms");
   record.total_ms = number_of(answer, "total_ms").value_or(0);
@@ -84,6 +86,8 @@ std::string render_timing(const RequestRecord& record, bool utf8) {
   if (record.queued_ms >= kWorthTelling_ms)
     text += fmt::format(", waited {} for a replica", format_ms(record.queued_ms));
   text += "\n";
+  if (record.cold && !record.way.empty())
+    text += fmt::format("way up       {}{}\n", record.way, record.why.empty() ? "" : ": " + record.why);
   if (record.ttft_ms) text += fmt::format("first token  {}\n", format_ms(*record.ttft_ms));
   text += fmt::format("total        {}\n", format_ms(record.total_ms));
   if (record.attempts > 1) text += fmt::format("attempts     {} (the first failed and was retried)\n", record.attempts);

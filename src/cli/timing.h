@@ -26,6 +26,8 @@ struct WeightsRead {
 struct RequestRecord {
   bool done = false;  ///< false: the numbers may still change
   bool cold = false;
+  std::string way;    ///< of a cold one: by which its replica came up: "wake", "restore", "start"
+  std::string why;    ///< ... and why so
   double queued_ms = 0;
   std::optional<double> ttft_ms;  ///< arrival to first byte of the answer
   double total_ms = 0;

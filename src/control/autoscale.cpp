@@ -23,31 +23,35 @@ std::uint32_t Scheduler::State::desired(const Model& m) const {
   std::uint64_t load = m.queue.size();
   if (m.queue.first_retried() != nullptr) load += target - 1;
   for (const Instance* i : m.usable) load += i->exclusive ? target : i->in_flight;
-  return replicas_for(load, m);
+  return std::max(replicas_for(load, m), m.summoned ? 1U : 0U);
 }
 
-/// Replicas to begin now. A model whose last start failed tries one at a time, after its back-off.
+/// Replicas to begin now. A model whose last start failed tries one at a time, after its back-off; one in standby can be woken meanwhile.
 std::uint32_t Scheduler::State::missing(const Model& m, base::TimePoint now) const {
-  if (now < m.backoff_until) return 0;
   const std::uint32_t want = desired(m);
-  if (want <= m.replicas()) return 0;
-  if (m.failures > 0) return m.coming() > 0 ? 0 : 1;
-  return want - m.replicas();
+  const std::uint32_t have = m.replicas() + thawing(m, now);
+  if (want <= have) return 0;
+  if (m.failures == 0 && now >= m.backoff_until) return want - have;
+  if (m.coming() > 0) return 0;
+  return now >= m.backoff_until || can_wake(m) ? 1 : 0;
 }
 
-/// Replicas idle for idleTimeout, counted from the end of their last request (from ready if they had none): stopped, down
+/// Replicas idle for idleTimeout, counted from the end of their last request (from ready if they had none), are put to rest, down
 /// to minReplicas. A starting one is never stopped for being idle: it becomes ready first and idles out then.
 void Scheduler::State::stop_idle(Model& m, base::TimePoint now, Actions& out) {
   while (m.ready() > m.min_replicas()) {
     Instance* longest = nullptr;
     for (Instance* i : m.usable) {
-      if (i->in_flight > 0 || i->idle_since + m.spec.scaling.idle_timeout > now) continue;
+      if (i->in_flight > 0 || idles_out_at(*i) > now) continue;
       if (longest == nullptr || i->idle_since <= longest->idle_since) longest = i;
     }
     if (longest == nullptr) return;
-    longest->reason = "idle";
-    stop(*longest, now, out);
+    rest(*longest, "idle", now, out);
   }
+}
+
+base::TimePoint Scheduler::State::idles_out_at(const Instance& i) {
+  return std::max(i.idle_since + i.model->spec.scaling.idle_timeout, i.rest_at);
 }
 
 /// Replicas beyond what the peak of the last idleTimeout needed: the least loaded takes no more requests and stops when
@@ -68,7 +72,7 @@ void Scheduler::State::scale_down(Model& m, base::TimePoint now, Actions& out) {
 void Scheduler::State::revive_scaled_down(Model& m, base::TimePoint now) {
   for (Instance* i : m.instances) {
     if (desired(m) <= m.replicas()) return;
-    if (i->phase == Instance::Phase::ready && i->drain == Instance::Drain::scaled_down) revive(*i, now);
+    if (i->phase == Phase::ready && i->drain == Instance::Drain::scaled_down) revive(*i, now);
   }
 }
 
@@ -78,7 +82,12 @@ void Scheduler::State::drop_surplus_claims(Model& m, base::TimePoint now, Action
 
 /// When this model must be looked at again; never() for one that sleeps.
 base::TimePoint Scheduler::State::wake_at(Model& m, base::TimePoint now) const {
-  base::TimePoint at = m.queue.earliest_deadline();
+  base::TimePoint at = std::min(m.queue.earliest_deadline(), m.snapshot_at);
+  for (const Instance* i : m.instances) {
+    at = std::min(at, overdue_at(*i));
+    if (i->phase == Phase::standby && !i->wake_claimed) at = std::min(at, i->phase_since + m.spec.standby.timeout);
+    if (i->phase == Phase::freezing && now < patience_ends(*i) && desired(m) > m.replicas()) at = std::min(at, patience_ends(*i));
+  }
   if (m.backoff_until > now && desired(m) > m.replicas()) at = std::min(at, m.backoff_until);
   if (m.waiting) {
     at = std::min(at, m.chance_at);
@@ -88,14 +97,14 @@ base::TimePoint Scheduler::State::wake_at(Model& m, base::TimePoint now) const {
   }
   if (m.ready() > m.min_replicas()) {
     for (const Instance* i : m.usable) {
-      if (i->in_flight == 0) at = std::min(at, i->idle_since + m.spec.scaling.idle_timeout);
+      if (i->in_flight == 0) at = std::min(at, idles_out_at(*i));
     }
   }
   if (m.ready() > std::max(m.min_replicas(), 1U)) at = std::min(at, m.peak.slice_end());
   for (const Device* d : m.claims) {
     for (const Instance* i : d->instances) {
-      if (i->phase != Instance::Phase::stopping) continue;
-      const base::TimePoint late = i->stopped_at + policy.stop_grace + policy.stop_overdue;
+      if (i->phase != Phase::stopping) continue;
+      const base::TimePoint late = i->phase_since + policy.stop_grace + policy.stop_overdue;
       if (late > now) at = std::min(at, late);
     }
   }

@@ -23,7 +23,7 @@ std::uint64_t Scheduler::State::kept_for_others(const Device& d, const Model* ex
     ++replicas;
   };
   for (const Instance* i : d.instances) {
-    if (i->phase == Instance::Phase::starting || i->usable()) count(i->model);
+    if (i->rising() || i->usable()) count(i->model);
   }
   for (const Device::Claim& c : d.claims) count(c.model);
   std::uint64_t kept = 0;

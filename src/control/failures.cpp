@@ -28,8 +28,9 @@ void Scheduler::State::start_failed(Model& m, Instance& i, base::TimePoint now, 
   const bool same_episode = m.failures > 0 && i.begun_at < m.failed_at;
   if (!same_episode) ++m.failures;
   back_off(m, i, now);
+  m.summoned = false;
   drop_claims(m, now, out);
-  if (m.failures < policy.start_failures_before_refusing || m.ready() > 0 || m.starting > 0) return;
+  if (m.failures < policy.start_failures_before_refusing || m.ready() > 0 || m.rising() > 0) return;
   refuse_all(m, Refuse::Why::start_failed,
              "model " + m.name() + " does not start (" + std::to_string(m.failures) + " times in a row): " + m.last_failure,
              retry_after(m, now), out);

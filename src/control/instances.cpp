@@ -9,6 +9,7 @@ namespace thaw::control {
 namespace {
 
 constexpr std::size_t kMaxReasonBytes = 300;  ///< of an engine's own words in a message
+constexpr std::uint64_t kMaxHeld_bytes = 1ULL << 44;  ///< of host memory; a node that reports more is wrong, and sums must not wrap
 
 std::string last_line(const std::string& text) {
   const std::size_t end = text.find_last_not_of(" \t\r\n");
@@ -36,40 +37,92 @@ const char* to_string(InstanceState state) {
   switch (state) {
     case InstanceState::starting: return "starting";
     case InstanceState::ready: return "ready";
+    case InstanceState::freezing: return "freezing";
+    case InstanceState::standby: return "standby";
+    case InstanceState::waking: return "waking";
+    case InstanceState::imaging: return "imaging";
     case InstanceState::stopping: return "stopping";
   }
   return "unknown";
 }
 
-void Scheduler::State::start(Device& d, const Device::Claim& claim, base::TimePoint now, Actions& out) {
-  Model& m = *claim.model;
+Instance& Scheduler::State::create(Model& m, Device& d, Phase phase, base::TimePoint now) {
   const base::InstanceId id{next_instance++};
   auto owned = std::make_unique<Instance>();
   Instance& i = *owned;
   i.id = id;
   i.model = &m;
   i.device = &d;
-  i.bytes = claim.bytes;
-  i.begun_at = now;
+  i.phase = phase;
+  i.full_bytes = m.bytes;
+  i.begun_at = i.phase_since = now;
   i.idle_since = base::never();
-  i.reason = claim.reason;
   instances.emplace(id, std::move(owned));
-  d.reserved += i.bytes;
+  hold(i, m.bytes, 0);
   assert(d.reserved <= d.info.budget_bytes);
   d.instances.push_back(&i);
   m.instances.push_back(&i);
-  ++m.starting;
-  wire::StartInstance command{id, m.spec, d.info.id, m.spec.start_deadline};
-  out.emplace_back(std::in_place_type<Start>, d.node, std::move(command));
+  ++m.in_phase[static_cast<std::size_t>(phase)];
+  return i;
+}
+
+/// Along the table, or not at all: false when the trigger means nothing in the present state.
+bool Scheduler::State::enter(Instance& i, Trigger by, base::TimePoint now) {
+  const Transition* const t = find_transition(i.phase, by);
+  if (t == nullptr) return false;
+  leave_usable(i);
+  --i.model->in_phase[static_cast<std::size_t>(t->from)];
+  ++i.model->in_phase[static_cast<std::size_t>(t->to)];
+  i.phase = t->to;
+  i.phase_since = now;
+  i.phase_deadline = {};
+  return true;
+}
+
+/// What it holds from now on, on its device and of its node's host memory.
+void Scheduler::State::hold(Instance& i, std::uint64_t device_bytes, std::uint64_t host_bytes) {
+  Device& d = *i.device;
+  host_bytes = std::min(host_bytes, kMaxHeld_bytes);
+  assert(d.reserved >= i.bytes && d.owner->host_reserved >= i.host_bytes);
+  d.reserved += device_bytes - i.bytes;
+  d.owner->host_reserved += host_bytes - i.host_bytes;
+  i.bytes = device_bytes;
+  i.host_bytes = host_bytes;
+}
+
+void Scheduler::State::start(Device& d, const Device::Claim& claim, base::TimePoint now, Actions& out) {
+  Model& m = *claim.model;
+  Instance& i = create(m, d, Phase::starting, now);
+  i.reason = claim.reason;
+  i.phase_deadline = m.spec.start_deadline;
+  ++m.ascents;
+  wire::StartInstance command{i.id, m.spec, d.info.id, m.spec.start_deadline, {}};
+  std::string why = claim.reason;
+  if (const Image* const image = image_for(m, *d.owner)) {
+    const WayAnswer way = way_up(m);
+    if (way.restore) {
+      i.way = wire::Way::restore;
+      i.image = command.image = image->info.image;
+    }
+    why += "; " + way.why;
+  }
+  out.emplace_back(std::in_place_type<Start>, d.node, std::move(command), std::move(why));
+}
+
+void Scheduler::State::join_usable(Instance& i) {
+  std::vector<Instance*>& usable = i.model->usable;
+  usable.insert(std::upper_bound(usable.begin(), usable.end(), &i,
+                                 [](const Instance* a, const Instance* b) { return a->id < b->id; }),
+                &i);
 }
 
 void Scheduler::State::leave_usable(Instance& i) {
   if (i.usable()) take_out(i.model->usable, &i);
 }
 
-/// No new requests; stopped once those in flight have ended, so at once when there are none. A starting one is stopped.
+/// No new requests; stopped once those in flight have ended, so at once when there are none. What is in any other state is stopped.
 void Scheduler::State::drain_instance(Instance& i, Instance::Drain why, std::string reason, base::TimePoint now, Actions& out) {
-  if (i.phase != Instance::Phase::starting && i.phase != Instance::Phase::ready) return;
+  if (find_transition(i.phase, Trigger::stop) == nullptr) return;
   leave_usable(i);
   i.drain = why;
   i.reason = std::move(reason);
@@ -78,95 +131,103 @@ void Scheduler::State::drain_instance(Instance& i, Instance::Drain why, std::str
   if (i.in_flight == 0) stop(i, now, out);
 }
 
-void Scheduler::State::stop(Instance& i, base::TimePoint now, Actions& out) {
-  assert(i.phase == Instance::Phase::starting || i.phase == Instance::Phase::ready);
+void Scheduler::State::stop(Instance& i, base::TimePoint now, Actions& out, Trigger by) {
+  assert(find_transition(i.phase, by) != nullptr);
   assert(i.in_flight == 0 || i.killed);
-  leave_usable(i);
-  if (i.phase == Instance::Phase::starting) --i.model->starting;
-  i.phase = Instance::Phase::stopping;
-  i.stopped_at = now;
+  if (i.phase == Phase::imaging) snapshot_ended(i, i.reason, now);
+  cancel_wake(i, now, out);
+  enter(i, by, now);
   room_changed = true;
+  touch(*i.model);
   out.emplace_back(std::in_place_type<Stop>, i.device->node, i.id, i.reason);
 }
 
 /// It stays after all. Its model had to wait in line meanwhile like everybody else, so a new turn begins.
 void Scheduler::State::revive(Instance& i, base::TimePoint now) {
-  assert(i.phase == Instance::Phase::ready && i.drain != Instance::Drain::none);
+  assert(i.phase == Phase::ready && i.drain != Instance::Drain::none);
   i.drain = Instance::Drain::none;
   i.turn_from = now;
   i.reason.clear();
-  std::vector<Instance*>& usable = i.model->usable;
-  usable.insert(std::upper_bound(usable.begin(), usable.end(), &i,
-                                 [](const Instance* a, const Instance* b) { return a->id < b->id; }),
-                &i);
+  join_usable(i);
   touch(*i.model);
 }
 
 void Scheduler::State::ready(const wire::InstanceReady& e, base::TimePoint now, Actions& out) {
   Instance* const i = find(e.instance);
-  // Unknown: of an earlier life. Not starting: it was told to stop and said ready on the way; gone follows.
-  if (i == nullptr || i->phase != Instance::Phase::starting) return;
+  // Unknown: of an earlier life. Not rising: it was told to stop and said ready on the way; gone follows.
+  if (i == nullptr || !i->rising()) return;
   Model& m = *i->model;
-  --m.starting;
-  i->phase = Instance::Phase::ready;
+  const bool woken = i->phase == Phase::waking;
+  if (woken) woke_up(*i, now);
+  else came_up(*i, e, now, out);
+  enter(*i, Trigger::up, now);
   i->was_ready = true;
+  i->can_freeze = e.can_freeze;
   i->ready_at = i->turn_from = i->idle_since = now;
-  ++m.cold_starts;
-  m.start_cost.note(now - i->begun_at);
-  m.usable.insert(std::upper_bound(m.usable.begin(), m.usable.end(), i,
-                                   [](const Instance* a, const Instance* b) { return a->id < b->id; }),
-                  i);
+  i->rest_at = i->rest_waits_since = {};
+  hold(*i, i->bytes, e.held_host_bytes);
+  i->ready_host_bytes = i->host_bytes;
+  m.summoned = false;
+  join_usable(*i);
   touch(m);
   room_changed = true;
+  relieve_host(*i->device->owner, now, out);
   work(now, out);
 }
 
 void Scheduler::State::down(const wire::InstanceDown& e, base::TimePoint now, Actions& out) {
   Instance* const i = find(e.instance);
-  if (i == nullptr || i->phase == Instance::Phase::gone) return;
+  if (i == nullptr || i->phase == Phase::gone) return;
   Model& m = *i->model;
-  if (e.reason != wire::DownReason::stopped) m.last_failure = describe(e);
-  if (i->phase == Instance::Phase::stopping) return;
-  const bool was_starting = i->phase == Instance::Phase::starting;
-  leave_usable(*i);
-  if (was_starting) --m.starting;
-  i->phase = Instance::Phase::stopping;
-  i->stopped_at = now;
-  i->reason = e.reason == wire::DownReason::stopped ? "ended" : m.last_failure;
+  const bool failed = e.reason != wire::DownReason::stopped;
+  if (failed) m.last_failure = describe(e);
+  if (find_transition(i->phase, Trigger::down) == nullptr) return;
+  const Phase was = i->phase;
+  const std::string words = failed ? m.last_failure : "ended";
+  if (was == Phase::imaging) snapshot_ended(*i, words, now);
+  cancel_wake(*i, now, out);
+  enter(*i, Trigger::down, now);
+  i->reason = words;
   room_changed = true;
   touch(m);
-  // A replica that ends soon after it was ready, before any request could be to blame, did not start in truth.
-  if (settled(*i, now)) {
-    succeeded(m);
-  } else if (e.reason != wire::DownReason::stopped) {
-    if (i->used) {
-      back_off(m, *i, now);
-    } else {
-      start_failed(m, *i, now, out);
+  if (was == Phase::freezing || was == Phase::standby || was == Phase::waking) {
+    if (failed) rest_failed(*i, was);
+  } else if (was != Phase::imaging) {
+    if (failed && was == Phase::starting) restore_failed(*i, now, out);
+    // A replica that ends soon after it was ready, before any request could be to blame, did not start in truth.
+    if (settled(*i, now)) {
+      succeeded(m);
+    } else if (failed) {
+      if (i->used) back_off(m, *i, now);
+      else start_failed(m, *i, now, out);
     }
   }
+  look_at_claims(*i->device);
   work(now, out);
 }
 
 void Scheduler::State::outdated(base::InstanceId id, const std::string& reason, base::TimePoint now, Actions& out) {
   Instance* const i = find(id);
-  if (i == nullptr || (i->phase != Instance::Phase::starting && i->phase != Instance::Phase::ready)) return;
+  if (i == nullptr || find_transition(i->phase, Trigger::stop) == nullptr) return;
   if (i->drain == Instance::Drain::replaced) return;
+  // What was made of the old file is worth nothing any more.
+  for (Image* image : i->model->images) {
+    if (image->node == i->device->owner) drop(*image, reason, out);
+  }
   // Also one that drains already: it might be taken back.
   drain_instance(*i, Instance::Drain::replaced, reason, now, out);
   work(now, out);
 }
 
 void Scheduler::State::gone(Instance& i, base::TimePoint now, Actions& out) {
-  if (i.phase == Instance::Phase::gone) return;
+  if (i.phase == Phase::gone) return;
   Model& m = *i.model;
   Device& d = *i.device;
-  leave_usable(i);
-  if (i.phase == Instance::Phase::starting) --m.starting;
-  i.phase = Instance::Phase::gone;
+  if (i.phase == Phase::imaging) snapshot_ended(i, "it ended before the image was made", now);
+  cancel_wake(i, now, out);
+  enter(i, Trigger::vanished, now);
+  hold(i, 0, 0);
   i.device = nullptr;
-  assert(d.reserved >= i.bytes);
-  d.reserved -= i.bytes;
   take_out(d.instances, &i);
   take_out(m.instances, &i);
   touch(m);

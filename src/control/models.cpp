@@ -28,38 +28,52 @@ void Scheduler::State::joined(const wire::NodeHello& hello, base::TimePoint now,
     if (d->node != hello.node) continue;
     while (!d->claims.empty()) {
       Model& m = *d->claims.back().model;
+      for (const Device::Claim& c : d->claims) {
+        if (c.wake != nullptr) c.wake->wake_claimed = false;
+      }
       std::erase(m.claims, d.get());
       std::erase_if(d->claims, [&](const Device::Claim& c) { return c.model == &m; });
       touch(m);
     }
   }
   for (Instance* i : lost) gone(*i, now, out);
+  Node& node = join(hello);
   const auto is_lost = [&](const std::unique_ptr<Device>& d) {
-    return d->node == hello.node && std::none_of(hello.devices.begin(), hello.devices.end(),
-                                                 [&](const wire::DeviceInfo& info) { return info.id == d->info.id; });
+    return d->owner == &node && std::none_of(hello.devices.begin(), hello.devices.end(),
+                                             [&](const wire::DeviceInfo& info) { return info.id == d->info.id; });
   };
-  const bool known_node = std::any_of(devices.begin(), devices.end(), [&](const auto& d) { return d->node == hello.node; });
-  if (known_node) {
-    for (auto& [name, m] : models) {
-      if (m->failed_on != nullptr && m->failed_on->node == hello.node) m->failed_on = nullptr;
-      if (m->pinned != nullptr && m->pinned->node == hello.node) m->pinned = nullptr;
-    }
-    std::erase_if(devices, is_lost);
+  for (auto& [name, m] : models) {
+    if (m->failed_on != nullptr && m->failed_on->owner == &node) m->failed_on = nullptr;
+    if (m->pinned != nullptr && m->pinned->owner == &node) m->pinned = nullptr;
   }
+  std::erase_if(devices, is_lost);
   for (const wire::DeviceInfo& info : hello.devices) {
-    const auto known = std::find_if(devices.begin(), devices.end(), [&](const std::unique_ptr<Device>& d) {
-      return d->node == hello.node && d->info.id == info.id;
-    });
+    const auto known = std::find_if(devices.begin(), devices.end(),
+                                    [&](const std::unique_ptr<Device>& d) { return d->owner == &node && d->info.id == info.id; });
     if (known != devices.end()) {
       (*known)->info = info;
       continue;
     }
     devices.push_back(std::make_unique<Device>());
+    devices.back()->owner = &node;
     devices.back()->node = hello.node;
     devices.back()->info = info;
   }
   room_changed = true;
   work(now, out);
+}
+
+/// What the node's instances share, as it says now; the images that it has are all there are.
+Node& Scheduler::State::join(const wire::NodeHello& hello) {
+  const auto known = std::find_if(nodes.begin(), nodes.end(), [&](const std::unique_ptr<Node>& n) { return n->name == hello.node; });
+  Node& node = known != nodes.end() ? **known : *nodes.emplace_back(std::make_unique<Node>());
+  node.name = hello.node;
+  node.drivers = hello.drivers;
+  node.host_budget = hello.host_budget_bytes;
+  node.image_budget = hello.image_budget_bytes;
+  while (!node.images.empty()) forget_image(*node.images.begin()->second);
+  for (const wire::ImageInfo& image : hello.images) adopt_image(image, node);
+  return node;
 }
 
 void Scheduler::State::deployed(const spec::ModelSpec& spec, base::TimePoint now, Actions& out) {
@@ -76,7 +90,24 @@ void Scheduler::State::deployed(const spec::ModelSpec& spec, base::TimePoint now
     drop_claims(m, now, out);
     leave_waiters(m);
     end_instances(m, Instance::Drain::replaced, "replaced", now, out);
-    m.start_cost = {};
+    drop_images(m, "its model is another one by now", out);
+    m.costs = {};
+    m.standby_device_bytes.reset();
+    m.standby_host_bytes.reset();
+    m.rest_failures = m.snapshot_tries = 0;
+    m.image_bytes = 0;
+    m.rests_in_standby = m.restores_preferred = false;
+    m.rests.clear();
+  }
+  if (fresh) {
+    for (const auto& node : nodes) {
+      for (const auto& [id, image] : node->images) {
+        if (image->info.model != spec.name || image->model != nullptr || image->dropping) continue;
+        image->model = &m;
+        m.images.push_back(image.get());
+        m.image_bytes = image->info.bytes;
+      }
+    }
   }
   if (fresh || m.spec.scaling.idle_timeout != spec.scaling.idle_timeout) m.peak.resize(spec.scaling.idle_timeout);
   m.spec = spec;
@@ -103,6 +134,7 @@ void Scheduler::State::removed(const base::ModelName& name, base::TimePoint now,
   drop_claims(m, now, out);
   leave_waiters(m);
   end_instances(m, Instance::Drain::removed, "removed", now, out);
+  drop_images(m, "its model was removed", out);
   timers.disarm(m.timer);
   retired.push_back(std::move(found->second));
   models.erase(found);
@@ -114,6 +146,7 @@ void Scheduler::State::stopped(const base::ModelName& name, bool kill, base::Tim
   if (found == models.end()) return;
   Model& m = *found->second;
   m.paused = true;
+  m.summoned = false;
   if (kill) {
     refuse_all(m, Refuse::Why::draining, "model " + m.name() + " was stopped by an operator; the next request starts it again",
                base::Seconds(1), out);
@@ -123,7 +156,7 @@ void Scheduler::State::stopped(const base::ModelName& name, bool kill, base::Tim
   end_instances(m, Instance::Drain::asked, "stopped by an operator", now, out);
   if (kill) {
     for (Instance* i : std::vector<Instance*>(m.instances)) {
-      if (i->phase != Instance::Phase::ready) continue;
+      if (i->phase != Phase::ready) continue;
       i->killed = true;
       stop(*i, now, out);
     }

@@ -16,7 +16,7 @@ using Rank = Offer::Rank;
 
 /// What the loss of one idle replica costs: how often the model is asked for, times what its start takes, shared by its replicas.
 double worth(const Model& m, base::TimePoint now) {
-  return m.rate.per_second(now) * base::to_s(m.start_cost.value()) / std::max(m.ready(), 1U);
+  return m.rate.per_second(now) * base::to_s(m.start_cost()) / std::max(m.ready(), 1U);
 }
 
 std::uint32_t siblings(const Device& d, const Model& m) {
@@ -24,13 +24,13 @@ std::uint32_t siblings(const Device& d, const Model& m) {
   return static_cast<std::uint32_t>(on_device);
 }
 
-/// Best rank; then the cheapest victims; then not where it just failed, away from its own replicas, and the tightest fit
+/// Best rank; then a wake; then the cheapest victims; then not where it just failed, away from its own replicas, and the tightest fit
 /// (large holes stay whole). The first device wins among equals.
 bool better(const Offer& a, const Offer& b, const Model& m) {
   if (b.device == nullptr) return true;
   const auto key = [&](const Offer& o) {
     const Device& d = *o.device;
-    return std::tuple(o.rank, m.failed_on == &d, o.cost, siblings(d, m), d.info.budget_bytes - d.reserved);
+    return std::tuple(o.rank, o.wake == nullptr, m.failed_on == &d, o.cost, siblings(d, m), d.info.budget_bytes - d.reserved);
   };
   return key(a) < key(b);
 }
@@ -43,48 +43,63 @@ std::uint64_t Device::claimed() const {
   return sum;
 }
 
-/// A stop that takes far longer than it may: nobody counts on its bytes until they are really back.
-bool Scheduler::State::overdue(const Instance& i, base::TimePoint now) const {
-  return i.phase == Instance::Phase::stopping && i.stopped_at + policy.stop_grace + policy.stop_overdue <= now;
+/// Whether an idle replica that has to make room does so by being frozen: only where that frees nearly all that it holds.
+bool Scheduler::State::freezes_to_make_way(const Instance& i) const {
+  constexpr std::uint64_t kLittle = 8;  // of its bytes, as a divisor
+  const Node& node = *i.device->owner;
+  if (i.phase != Phase::ready || i.in_flight > 0 || !may_rest_in_standby(i)) return false;
+  if (expected_device_bytes(i) > i.bytes / kLittle || !resting_place(*i.model, node).standby) return false;
+  return node.host_reserved - i.host_bytes + expected_host_bytes(i) <= node.host_budget;
 }
 
-/// The replicas on `d` that may make room for `m` now or later; never so many that a model falls below its minReplicas.
-std::vector<Candidate> Scheduler::State::candidates(const Device& d, const Model& m, base::TimePoint now) const {
-  std::vector<Candidate> all;
+/// Who may make room on `d` for `m` now or later; of replicas in service never so many that a model falls below its minReplicas. Those in
+/// standby and those that are made images of serve nobody and may go at any time.
+std::vector<Candidate> Scheduler::State::candidates(const Device& d, const Model& m, const Instance* to_wake, base::TimePoint now) const {
+  std::vector<Candidate> all, allowed;
   for (Instance* i : d.instances) {
-    if (!i->usable() || i->model == &m) continue;
-    const base::TimePoint at = evictable_at(*i, m);
-    if (at != base::never()) all.push_back({i, i->bytes, worth(*i->model, now), i->idle_since, at});
+    if (i->usable() && i->model != &m) {
+      const base::TimePoint at = evictable_at(*i, m);
+      const std::uint64_t frees = freezes_to_make_way(*i) ? i->bytes - expected_device_bytes(*i) : i->bytes;
+      if (at != base::never()) all.push_back({i, frees, worth(*i->model, now), i->idle_since, at});
+    } else if (i->phase == Phase::standby && i != to_wake && !i->wake_claimed && i->bytes > 0) {
+      const base::TimePoint at = m.waits_entitled || i->model == &m ? base::TimePoint{} : i->idle_since + policy.spare_after;
+      allowed.push_back({i, i->bytes, resting_worth(*i, now), i->idle_since, at});
+    } else if (i->phase == Phase::imaging) {
+      allowed.push_back({i, i->bytes, 0, base::TimePoint{}, base::TimePoint{}});
+    }
   }
   std::stable_sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) { return a.at < b.at; });
-  std::vector<Candidate> allowed;
   for (const Candidate& c : all) {
     const Model* const owner = c.instance->model;
-    const auto taken = std::count_if(allowed.begin(), allowed.end(), [&](const Candidate& o) { return o.instance->model == owner; });
+    const auto taken = std::count_if(allowed.begin(), allowed.end(),
+                                     [&](const Candidate& o) { return o.instance->usable() && o.instance->model == owner; });
     if (static_cast<std::uint32_t>(taken) + owner->min_replicas() < owner->ready()) allowed.push_back(c);
   }
   return allowed;
 }
 
-/// What it takes to run a replica of `m` on `d`. Preferred in this order: free bytes; bytes that come back anyway; an idle
-/// replica's; those of a replica that ends its last requests already; a busy replica's whose turn is over.
-Offer Scheduler::State::offer(Device& d, const Model& m, base::TimePoint now) const {
+/// What it takes to have another replica of `m` on `d`: all bytes of a new one, or what `to_wake` gave up. Preferred in this order: free bytes;
+/// bytes that come back anyway; those of who serves nobody at present; those of a replica that ends its last requests already; a busy
+/// replica's whose turn is over.
+Offer Scheduler::State::offer(Device& d, const Model& m, Instance* to_wake, base::TimePoint now) const {
   Offer o;
   o.device = &d;
+  o.wake = to_wake;
+  o.need = to_wake != nullptr ? to_wake->full_bytes - to_wake->bytes : m.bytes;
   const std::uint64_t budget = d.info.budget_bytes;
-  if (d.info.kind != m.spec.resources.device || m.bytes > budget) return o;
-  std::uint64_t wanted = d.reserved + d.claimed() + pinned_by_others(d, m) + m.bytes;
+  if (d.info.kind != m.spec.resources.device || o.need > budget) return o;
+  std::uint64_t wanted = d.reserved + d.claimed() + pinned_by_others(d, m) + o.need;
   const auto ranked = [&](Rank rank) { o.rank = rank; return o; };
   if (wanted <= budget) return ranked(Rank::free);
 
   std::uint64_t draining_bytes = 0;
   for (const Instance* i : d.instances) {
-    if (i->phase == Instance::Phase::stopping && !overdue(*i, now)) wanted -= i->bytes;
-    if (i->phase == Instance::Phase::ready && !i->usable()) draining_bytes += i->bytes;
+    if (i->phase == Phase::ready && !i->usable()) draining_bytes += i->bytes;
+    else wanted -= i->bytes - lasting(*i, now);
   }
   if (wanted <= budget) return ranked(Rank::returning);
 
-  const std::vector<Candidate> all = candidates(d, m, now);
+  const std::vector<Candidate> all = candidates(d, m, to_wake, now);
   const auto choose = [&](std::uint64_t need, bool idle_only) {
     std::vector<Candidate> eligible;
     std::copy_if(all.begin(), all.end(), std::back_inserter(eligible), [&](const Candidate& c) {
@@ -104,17 +119,37 @@ Offer Scheduler::State::offer(Device& d, const Model& m, base::TimePoint now) co
   return o;
 }
 
+bool Scheduler::State::can_wake(const Model& m) {
+  return m.in(Phase::standby) > 0 && std::any_of(m.instances.begin(), m.instances.end(), [](const Instance* i) {
+    return i->phase == Phase::standby && !i->wake_claimed;
+  });
+}
+
+/// Waking one of its own before anything else, if that asks nobody for more than idle bytes; after failed starts, until the back-off ends,
+/// nothing but that.
+Offer Scheduler::State::best_offer(Model& m, base::TimePoint now) const {
+  Offer best;
+  m.chance_at = base::never();
+  const auto take = [&](Offer o) {
+    m.chance_at = std::min(m.chance_at, o.chance_at);
+    if (o.rank != Rank::none && better(o, best, m)) best = std::move(o);
+  };
+  if (can_wake(m)) {
+    for (Instance* i : m.instances) {
+      if (i->phase == Phase::standby && !i->wake_claimed) take(offer(*i->device, m, i, now));
+    }
+    if (best.rank <= Rank::evict_idle) return best;
+  }
+  if (now < m.backoff_until) return best;
+  for (const auto& d : devices) take(offer(*d, m, nullptr, now));
+  return best;
+}
+
 /// Begins what `m` lacks, as far as there is room; else says when to try again, or refuses what can never be served.
 void Scheduler::State::try_place(Model& m, base::TimePoint now, Actions& out) {
   while (missing(m, now) > 0) {
     if (!entitled(m)) m.waits_entitled = false, m.pinned = nullptr;
-    Offer best;
-    m.chance_at = base::never();
-    for (const auto& d : devices) {
-      Offer o = offer(*d, m, now);
-      m.chance_at = std::min(m.chance_at, o.chance_at);
-      if (o.rank != Rank::none && better(o, best, m)) best = std::move(o);
-    }
+    const Offer best = best_offer(m, now);
     if (best.rank != Rank::none) {
       accept(best, m, now, out);
       continue;
@@ -128,9 +163,10 @@ void Scheduler::State::try_place(Model& m, base::TimePoint now, Actions& out) {
 
 /// What nobody else will ever make room for is not kept waiting.
 void Scheduler::State::refuse_hopeless(Model& m, base::TimePoint now, Actions& out) {
-  if (m.replicas() > 0 || m.queue.empty()) return;
+  if (m.replicas() > 0 || (m.queue.empty() && !m.summoned) || can_wake(m)) return;
   const std::string never = why_never(m);
   if (never.empty()) return;
+  m.summoned = false;
   constexpr base::Duration kOperatorTakes = base::Seconds(5);  // no less: only a change by people helps
   refuse_all(m, Refuse::Why::no_capacity, never, std::max(retry_after(m, now), kOperatorTakes), out);
 }
@@ -152,31 +188,54 @@ void Scheduler::State::settle(base::TimePoint now, Actions& out) {
 
 void Scheduler::State::accept(const Offer& o, Model& m, base::TimePoint now, Actions& out) {
   Device& d = *o.device;
-  const char* const reason = m.queue.empty() ? "minReplicas" : m.ready() == 0 ? "first request" : "more requests";
-  d.claims.push_back({&m, m.bytes, reason});
+  const char* const reason = !m.queue.empty() ? (m.ready() == 0 ? "first request" : "more requests")
+                             : m.summoned     ? "asked for by hand"
+                                              : "minReplicas";
+  d.claims.push_back({&m, o.need, reason, o.wake});
   m.claims.push_back(&d);
+  if (o.wake != nullptr) o.wake->wake_claimed = true;
   for (Instance* i : o.victims) {
-    ++i->model->evictions;
-    i->model->evicted_at = now;
-    drain_instance(*i, Instance::Drain::evicted, "evicted for " + m.name(), now, out);
+    if (i->phase != Phase::imaging) {
+      ++i->model->evictions;
+      i->model->evicted_at = now;
+    }
+    if (i->phase == Phase::ready && i->in_flight == 0) make_way(*i, "evicted for " + m.name(), now, out);
+    else drain_instance(*i, Instance::Drain::evicted, "evicted for " + m.name(), now, out);
   }
   fund(d, now, out);
 }
 
-/// Starts the claims whose bytes are there; an earlier one's bytes are not given to a later one.
+/// An idle replica gives its bytes to somebody else: frozen if that is enough and its model rests in standby, else stopped.
+void Scheduler::State::make_way(Instance& i, const std::string& reason, base::TimePoint now, Actions& out) {
+  if (freezes_to_make_way(i)) {
+    freeze(i, reason, now, out);
+  } else if (i.drain == Instance::Drain::none) {
+    drain_instance(i, Instance::Drain::evicted, reason, now, out);
+  } else {
+    stop(i, now, out);
+  }
+}
+
+Device::Claim Scheduler::State::take_claim(Device& d, std::size_t n) {
+  const Device::Claim claim = d.claims[n];
+  d.claims.erase(d.claims.begin() + static_cast<std::ptrdiff_t>(n));
+  std::vector<Device*>& of_model = claim.model->claims;
+  of_model.erase(std::find(of_model.begin(), of_model.end(), &d));
+  return claim;
+}
+
+/// Begins the claims whose bytes are there; an earlier one's bytes are not given to a later one.
 void Scheduler::State::fund(Device& d, base::TimePoint now, Actions& out) {
   std::uint64_t promised = d.reserved;
   for (std::size_t n = 0; n < d.claims.size();) {
-    const Device::Claim claim = d.claims[n];
-    promised += claim.bytes;
+    promised += d.claims[n].bytes;
     if (promised > d.info.budget_bytes) {
       ++n;
       continue;
     }
-    d.claims.erase(d.claims.begin() + static_cast<std::ptrdiff_t>(n));
-    std::vector<Device*>& of_model = claim.model->claims;
-    of_model.erase(std::find(of_model.begin(), of_model.end(), &d));
-    start(d, claim, now, out);
+    const Device::Claim claim = take_claim(d, n);
+    if (claim.wake != nullptr) wake(d, claim, now, out);
+    else start(d, claim, now, out);
     touch(*claim.model);
   }
   d.freed = freed = room_changed = true;
@@ -186,18 +245,37 @@ void Scheduler::State::fund(Device& d, base::TimePoint now, Actions& out) {
 void Scheduler::State::cancel_claim(Model& m, Device& d, base::TimePoint now, Actions& out) {
   const auto claim = std::find_if(d.claims.rbegin(), d.claims.rend(), [&](const Device::Claim& c) { return c.model == &m; });
   assert(claim != d.claims.rend());
-  d.claims.erase(std::next(claim).base());
-  m.claims.erase(std::find(m.claims.begin(), m.claims.end(), &d));
+  if (claim->wake != nullptr) {
+    claim->wake->wake_claimed = false;
+    touch(m);  // its time in standby counts again
+  }
+  take_claim(d, static_cast<std::size_t>(std::distance(d.claims.begin(), std::next(claim).base())));
   room_changed = true;
   fund(d, now, out);
 }
 
+/// Whoever was to be woken ends: its model needs another replica.
+void Scheduler::State::cancel_wake(Instance& i, base::TimePoint now, Actions& out) {
+  if (!i.wake_claimed) return;
+  Device& d = *i.device;
+  const auto claim = std::find_if(d.claims.begin(), d.claims.end(), [&](const Device::Claim& c) { return c.wake == &i; });
+  assert(claim != d.claims.end());
+  i.wake_claimed = false;
+  take_claim(d, static_cast<std::size_t>(std::distance(d.claims.begin(), claim)));
+  touch(*i.model);
+  room_changed = true;
+  fund(d, now, out);
+}
+
+/// Not all the bytes that they count on will come, perhaps.
+void Scheduler::State::look_at_claims(const Device& d) {
+  for (const Device::Claim& c : d.claims) touch(*c.model);
+}
+
 /// Bytes of `d` that are spoken for once everything that is leaving in time has left.
-std::uint64_t Scheduler::State::lasting(const Device& d, base::TimePoint now) const {
+std::uint64_t Scheduler::State::lasting_on(const Device& d, base::TimePoint now) const {
   std::uint64_t sum = d.claimed();
-  for (const Instance* i : d.instances) {
-    if (i->phase == Instance::Phase::starting || i->usable() || overdue(*i, now)) sum += i->bytes;
-  }
+  for (const Instance* i : d.instances) sum += lasting(*i, now);
   return sum;
 }
 
@@ -207,8 +285,8 @@ void Scheduler::State::revive_evicted(base::TimePoint now) {
     if (!d->freed) continue;
     d->freed = false;
     for (Instance* i : d->instances) {
-      if (i->phase != Instance::Phase::ready || i->drain != Instance::Drain::evicted) continue;
-      if (lasting(*d, now) + i->bytes <= d->info.budget_bytes) revive(*i, now);
+      if (i->phase != Phase::ready || i->drain != Instance::Drain::evicted) continue;
+      if (lasting_on(*d, now) + i->bytes <= d->info.budget_bytes) revive(*i, now);
     }
   }
   freed = false;
@@ -222,7 +300,7 @@ void Scheduler::State::drop_claims(Model& m, base::TimePoint now, Actions& out) 
 void Scheduler::State::drop_stuck_claims(Model& m, base::TimePoint now, Actions& out) {
   const std::vector<Device*> claimed_on = m.claims;
   for (Device* d : claimed_on) {
-    if (lasting(*d, now) > d->info.budget_bytes) cancel_claim(m, *d, now, out);
+    if (lasting_on(*d, now) > d->info.budget_bytes) cancel_claim(m, *d, now, out);
   }
 }
 

@@ -43,7 +43,7 @@ void Scheduler::State::refuse_overdue(Model& m, base::TimePoint now, Actions& ou
     if (m.failures > 0 && m.ready() == 0) {
       why = Refuse::Why::start_failed;
       message += "; it does not start: " + m.last_failure;
-    } else if (m.waiting || (m.ready() == 0 && m.starting == 0)) {
+    } else if (m.waiting || (m.ready() == 0 && m.rising() + m.in(Phase::freezing) == 0)) {
       message += "; other models are busy on its device";
     } else if (m.ready() == 0) {
       message += "; it is still starting";
@@ -56,7 +56,7 @@ void Scheduler::State::refuse_overdue(Model& m, base::TimePoint now, Actions& ou
 
 /// An estimate from what is known, within the 1 to 60 s that clients honour.
 base::Duration Scheduler::State::retry_after(const Model& m, base::TimePoint now) const {
-  base::Duration wait = m.start_cost.value();
+  base::Duration wait = m.start_cost();
   if (m.backoff_until > now) {
     wait += m.backoff_until - now;
   } else if (m.waiting && m.chance_at != base::never()) {

@@ -142,11 +142,13 @@ void Scheduler::State::release(Request& r, base::TimePoint now, Actions& out) {
   i.exclusive = false;
   if (i.in_flight > 0) return;
   i.idle_since = now;
-  if (i.phase == Instance::Phase::gone) {
+  if (i.phase == Phase::gone) {
     instances.erase(i.id);
-  } else if (i.phase == Instance::Phase::ready && i.drain != Instance::Drain::none) {
+  } else if (i.phase == Phase::ready && i.drain == Instance::Drain::evicted) {
+    make_way(i, i.reason, now, out);
+  } else if (i.phase == Phase::ready && i.drain != Instance::Drain::none) {
     stop(i, now, out);
-  } else if (i.phase == Instance::Phase::ready) {
+  } else if (i.phase == Phase::ready) {
     timers.arm_at_latest(m.timer, now + m.spec.scaling.idle_timeout);
     if (!waiters.empty()) offer_idle_room(now);
     if (m.spec.scaling.idle_timeout <= base::Duration::zero()) touch(m);
@@ -191,7 +193,7 @@ void Scheduler::State::failed(base::RequestId id, RequestFailure failure, base::
   const bool retry = !r.answering;
   const bool killed = i.killed;
   // A replica that lost a request before its first byte, or hangs, gets no more; those it still answers may end.
-  if (i.phase == Instance::Phase::ready && (retry || failure != RequestFailure::cut)) {
+  if (i.phase == Phase::ready && (retry || failure != RequestFailure::cut)) {
     const char* const words = failure == RequestFailure::stalled ? "stalled" : "closed the connection";
     if (!settled(i, now)) back_off(m, i, now);
     m.last_failure = std::string("a replica ") + words;

@@ -48,6 +48,8 @@ void Scheduler::State::reconcile(Model& m, base::TimePoint now, Actions& out) {
   if (m.removed) return;
   dispatch_queue(m, now, out);
   refuse_overdue(m, now, out);
+  end_overdue(m, now, out);
+  stop_rested(m, now, out);
   stop_idle(m, now, out);
   scale_down(m, now, out);
   revive_scaled_down(m, now);
@@ -68,6 +70,7 @@ void Scheduler::State::reconcile(Model& m, base::TimePoint now, Actions& out) {
   } else {
     refuse_hopeless(m, now, out);
   }
+  think_of_snapshot(m, now, out);
   timers.arm(m.timer, wake_at(m, now));
 }
 
@@ -127,6 +130,30 @@ void Scheduler::instance_gone(const wire::InstanceGone& event, base::TimePoint n
 
 void Scheduler::instance_outdated(base::InstanceId instance, const std::string& reason, base::TimePoint now, Actions& out) {
   state_->outdated(instance, reason, now, out);
+void Scheduler::instance_standby(const wire::InstanceStandby& event, base::TimePoint now, Actions& out) { state_->frozen(event, now, out); }
+
+void Scheduler::freeze_failed(const wire::FreezeFailed& event, base::TimePoint now, Actions& out) { state_->freeze_failed(event, now, out); }
+
+void Scheduler::snapshot_taken(const wire::SnapshotTaken& event, base::TimePoint now, Actions& out) { state_->taken(event, now, out); }
+
+void Scheduler::snapshot_failed(const wire::SnapshotFailed& event, base::TimePoint now, Actions& out) { state_->not_taken(event, now, out); }
+
+void Scheduler::image_gone(const wire::ImageGone& event, base::TimePoint now, Actions& out) { state_->image_gone(event, now, out); }
+
+base::Result<std::uint32_t> Scheduler::model_frozen(const base::ModelName& model, base::TimePoint now, Actions& out) {
+  return state_->freeze_model(model, now, out);
+}
+
+base::Result<bool> Scheduler::model_woken(const base::ModelName& model, base::TimePoint now, Actions& out) {
+  return state_->wake_model(model, now, out);
+}
+
+base::Result<base::ImageId> Scheduler::model_snapshot(const base::ModelName& model, base::TimePoint now, Actions& out) {
+  return state_->snapshot_model(model, now, out);
+}
+
+base::Status Scheduler::image_dropped(const base::ImageId& image, base::TimePoint now, Actions& out) {
+  return state_->drop_by_hand(image, now, out);
 }
 
 void Scheduler::drain(base::TimePoint now, Actions& out) { state_->drain(now, out); }

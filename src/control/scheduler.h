@@ -9,6 +9,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "control/rest_policy.h"
 #include "spec/model_spec.h"
 #include "wire/messages.h"
 
@@ -18,7 +19,7 @@ namespace thaw::control {
 
 // --- actions: what the caller must now do, in this order
 
-struct Start { base::NodeName node; wire::StartInstance command; };
+struct Start { base::NodeName node; wire::StartInstance command; std::string why; };  ///< "first request; restores in 0.4 s, starts in 2 s"
 struct Stop { base::NodeName node; base::InstanceId instance; std::string reason; };  ///< "idle", "evicted for m2", "removed", ...
 /// Send the request to the instance now. `cold`: it had to wait for a start.
 struct Dispatch { base::RequestId request; base::InstanceId instance; bool cold = false; base::Duration queued{}; };
@@ -32,7 +33,13 @@ struct Refuse {
 };
 const char* to_string(Refuse::Why why);
 
-using Action = std::variant<Start, Stop, Dispatch, Refuse>;
+/// The instance serves nothing and is sent nothing from here on.
+struct Freeze { base::NodeName node; wire::FreezeInstance command; std::string why; };
+struct Wake { base::NodeName node; wire::WakeInstance command; std::string why; };
+struct Snapshot { base::NodeName node; wire::TakeSnapshot command; std::string why; };
+struct Drop { base::NodeName node; wire::DropImage command; std::string why; };
+
+using Action = std::variant<Start, Stop, Dispatch, Refuse, Freeze, Wake, Snapshot, Drop>;
 using Actions = std::vector<Action>;  ///< appended to; the caller clears and reuses it
 
 // --- events
@@ -63,11 +70,19 @@ struct Policy {
   base::Duration spare_after = base::Seconds(5);       ///< how long a replica must be idle before another model may have its place for an extra replica
   base::Duration settled_after = base::Seconds(10);    ///< a replica that ends sooner after it was ready is held against its model (back-off)
   base::Duration stop_overdue = base::Seconds(10);     ///< beyond stop_grace; then nobody counts on the stopping replica's bytes any more
+  base::Duration freeze_deadline = base::Seconds(30);
+  base::Duration wake_deadline = base::Seconds(30);    ///< or the model's start deadline, if that is shorter
+  base::Duration snapshot_deadline = base::Seconds(300);  ///< beyond the model's start deadline
+  base::Duration answer_overdue = base::Seconds(5);    ///< beyond a command's deadline; then the node is taken not to answer, and the instance is stopped
+  base::Duration freeze_patience = base::Millis(250);  ///< beyond the time that freezes take: how long a request waits for one to end before another replica is begun
+  base::Duration host_room_wait = base::Seconds(10);   ///< how long an idle replica waits for host memory of others that leave standby for it
+  base::Duration snapshot_after = base::Seconds(5);    ///< between a start and the thought of making an image, and between tries; doubles
+  std::uint32_t snapshot_tries = 10;                   ///< to find a quiet moment with room, after one start
 };
 
 // --- views, for `thaw ps`, `thaw ls`, metrics
 
-enum class InstanceState { starting, ready, stopping };
+enum class InstanceState { starting, ready, freezing, standby, waking, imaging, stopping };
 const char* to_string(InstanceState state);
 
 struct InstanceView {
@@ -76,28 +91,51 @@ struct InstanceView {
   base::NodeName node;
   base::DeviceId device;
   InstanceState state = InstanceState::starting;
-  std::uint64_t device_bytes = 0;
+  std::uint64_t device_bytes = 0;  ///< reserved now
+  std::uint64_t host_bytes = 0;    ///< reserved of the node's host memory, beside its device's
+  wire::Way way = wire::Way::start;  ///< by which it last came up, or is coming up
+  base::ImageId image;             ///< it is being restored from, or that is being made of it; else empty
   std::uint32_t in_flight = 0;
   std::uint64_t served = 0;
   base::TimePoint since{};        ///< when the instance was begun
   base::TimePoint idle_since{};   ///< end of its last request; never() while busy or not ready
-  std::string reason;             ///< why it was started or is being stopped
+  std::string reason;             ///< why it was started, is frozen or is being stopped
 };
 
 struct ModelView {
   base::ModelName model;
-  std::uint32_t ready = 0, starting = 0, stopping = 0;
+  std::uint32_t ready = 0, starting = 0, waking = 0, freezing = 0, standby = 0, stopping = 0;  ///< `stopping` has also those that end their requests first
+  std::uint32_t images = 0;
   std::uint32_t in_flight = 0, queued = 0;
   std::uint64_t cold_starts = 0, start_failures = 0, evictions = 0;
   base::TimePoint backoff_until{};   ///< past or epoch: none
   std::string last_failure;          ///< of a start or a replica; empty: none
   base::Duration start_cost{};       ///< EWMA of start to ready; 0: never measured
+  Costs costs;                       ///< of every way
+  std::uint64_t wakes = 0, restores = 0, freezes = 0;   ///< that succeeded
+  std::uint64_t wake_failures = 0, restore_failures = 0, freeze_failures = 0, snapshot_failures = 0;
+  std::string rests;                 ///< where it last came to rest and why: "standby: wakes in 20 ms, starts in 1.2 s"; empty: never
+  std::string last_snapshot_failure;
 };
 
 struct DeviceView {
   base::NodeName node;
   wire::DeviceInfo info;
   std::uint64_t reserved_bytes = 0;
+};
+
+struct NodeView {
+  base::NodeName node;
+  std::uint64_t host_reserved_bytes = 0, host_budget_bytes = 0;
+  std::uint64_t image_reserved_bytes = 0, image_budget_bytes = 0;  ///< reserved: images and those being made
+  std::vector<wire::DriverInfo> drivers;
+};
+
+struct ImageView {
+  base::NodeName node;
+  wire::ImageInfo info;
+  std::uint32_t restores = 0;     ///< from it, since the controller started
+  bool dropping = false;          ///< its end was ordered
 };
 
 /// Lifecycle: constructed empty; models and nodes come and go by events. Not thread-safe: one owner calls it, in time order.
@@ -124,6 +162,15 @@ class Scheduler {
   /// `thaw stop`: stops every replica once its in-flight requests ended (at once with `kill`); the next request starts one again. minReplicas are started again
   /// only by the next request or deploy.
   void model_stopped(const base::ModelName& model, bool kill, base::TimePoint now, Actions& out);
+  /// `thaw freeze`: every idle replica goes to standby now, whatever the policy says. How many; an error, with the remedy, when none can.
+  /// minReplicas are started again only by the next request or deploy.
+  base::Result<std::uint32_t> model_frozen(const base::ModelName& model, base::TimePoint now, Actions& out);
+  /// `thaw wake`: one replica comes up by the best way there is, if none is up or on its way. False: one is.
+  base::Result<bool> model_woken(const base::ModelName& model, base::TimePoint now, Actions& out);
+  /// `thaw snapshot`: an image is made now. Its id; an error, with the remedy, when that is impossible at present.
+  base::Result<base::ImageId> model_snapshot(const base::ModelName& model, base::TimePoint now, Actions& out);
+  /// `thaw images rm`. not_found: no such image.
+  base::Status image_dropped(const base::ImageId& image, base::TimePoint now, Actions& out);
   [[nodiscard]] bool has_model(const base::ModelName& model) const;
 
   /// Dispatches, queues or refuses. The model must exist (has_model). Every arrival is answered by exactly one Dispatch or Refuse at a
@@ -146,6 +193,11 @@ class Scheduler {
   /// What the instance was started from is another by now (its model's file changed): it takes no new requests, ends those it has and
   /// is replaced on demand, by the same rules as when a model is deployed with another file. `reason`: for people.
   void instance_outdated(base::InstanceId instance, const std::string& reason, base::TimePoint now, Actions& out);
+  void instance_standby(const wire::InstanceStandby& event, base::TimePoint now, Actions& out);
+  void freeze_failed(const wire::FreezeFailed& event, base::TimePoint now, Actions& out);
+  void snapshot_taken(const wire::SnapshotTaken& event, base::TimePoint now, Actions& out);
+  void snapshot_failed(const wire::SnapshotFailed& event, base::TimePoint now, Actions& out);
+  void image_gone(const wire::ImageGone& event, base::TimePoint now, Actions& out);
 
   /// SIGTERM: refuses what waits and what arrives (draining); in-flight requests go on.
   void drain(base::TimePoint now, Actions& out);
@@ -157,6 +209,8 @@ class Scheduler {
   [[nodiscard]] std::vector<InstanceView> instances() const;
   [[nodiscard]] std::vector<ModelView> models() const;
   [[nodiscard]] std::vector<DeviceView> devices() const;
+  [[nodiscard]] std::vector<NodeView> nodes() const;
+  [[nodiscard]] std::vector<ImageView> images() const;
   [[nodiscard]] std::size_t requests_in_flight() const;  ///< dispatched and not ended
 
  private:

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,13 +13,43 @@
 #include "control/request.h"
 #include "control/scheduler.h"
 #include "control/timers.h"
+#include "control/transitions.h"
 #include "control/victims.h"
 
 /// The scheduler's books, private to src/control. Every event changes them and marks the models it concerns; work() then
 /// brings those models, and whoever waits for room, to rest. Nothing here ever walks over all models on an event.
 namespace thaw::control {
 
+struct Node;
+
+/// A snapshot on a node's disk. Its bytes are reserved until the node says that it is gone.
+struct Image {
+  wire::ImageInfo info;
+  Node* node = nullptr;
+  Model* model = nullptr;          ///< null: not deployed at present
+  bool dropping = false;           ///< its end was ordered; nobody is restored from it any more
+  std::uint32_t restores = 0;      ///< from it that came up
+  std::uint32_t failures = 0;      ///< restores from it that did not, since one last did
+};
+
+/// What a machine's instances share: host memory, disk, drivers.
+struct Node {
+  base::NodeName name;
+  std::vector<wire::DriverInfo> drivers;
+  std::uint64_t host_budget = 0;
+  std::uint64_t host_reserved = 0;    ///< by its instances; more than the budget if they turn out to hold more
+  std::uint64_t image_budget = 0;
+  std::uint64_t image_reserved = 0;   ///< by images and by those that are being made
+  std::map<base::ImageId, std::unique_ptr<Image>> images;
+  std::uint32_t imaging = 0;          ///< replicas that are being made images of
+  base::Duration fastest_restore{};   ///< of anything, ever; 0: none yet
+
+  [[nodiscard]] bool can_freeze(spec::DeviceKind kind) const;
+  [[nodiscard]] bool can_snapshot(spec::DeviceKind kind) const;
+};
+
 struct Device {
+  Node* owner = nullptr;
   base::NodeName node;
   wire::DeviceInfo info;
   std::uint64_t reserved = 0;         ///< by every instance that is not gone
@@ -26,8 +58,9 @@ struct Device {
     Model* model;
     std::uint64_t bytes;
     const char* reason;
+    Instance* wake;                   ///< whom to wake with them; null: a new instance
   };
-  /// Starts that were decided on and wait for others' bytes to return, in order: nobody may take those bytes in between.
+  /// Ways up that were decided on and wait for others' bytes to return, in order: nobody may take those bytes in between.
   std::vector<Claim> claims;
   bool freed = false;                 ///< a claim or an instance left since revive_evicted() looked
 
@@ -35,27 +68,39 @@ struct Device {
 };
 
 struct Instance {
-  enum class Phase { starting, ready, stopping, gone };
   /// Why no more requests are sent to it. Those in flight end first; then it is stopped.
   enum class Drain { none, scaled_down, evicted, replaced, asked, removed, suspect };
 
   base::InstanceId id;
   Model* model = nullptr;
   Device* device = nullptr;         ///< null once gone
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = 0;          ///< reserved on its device now
+  std::uint64_t full_bytes = 0;     ///< ... while it is not in standby
+  std::uint64_t host_bytes = 0;     ///< reserved of its node's host memory
+  std::uint64_t ready_host_bytes = 0;  ///< ... while it is ready
+  std::uint64_t disk_bytes = 0;     ///< reserved of its node's image budget (imaging)
   Phase phase = Phase::starting;
+  base::TimePoint phase_since{};
+  base::Duration phase_deadline{};  ///< what the node was given; 0: none
   Drain drain = Drain::none;
   bool killed = false;              ///< by an operator, with its requests
   bool exclusive = false;           ///< a retried request runs alone on it
   bool was_ready = false;
   bool used = false;                ///< it was ever sent a request
+  bool can_freeze = false;          ///< so says its node
+  bool wake_claimed = false;        ///< a claim is to wake it: nobody may stop it for its bytes
+  wire::Way way = wire::Way::start;
+  base::ImageId image;              ///< to be restored from, or to be made
   std::uint32_t in_flight = 0;
   std::uint64_t served = 0;
-  base::TimePoint begun_at{}, ready_at{}, idle_since{}, stopped_at{};
+  base::TimePoint begun_at{}, ready_at{}, idle_since{};
   base::TimePoint turn_from{};      ///< its turn began: it was ready, or was taken back while it was leaving
+  base::TimePoint rest_at{};        ///< not to be put to rest before
+  base::TimePoint rest_waits_since{};  ///< waiting for host memory to rest in; epoch: it does not
   std::string reason;
 
   [[nodiscard]] bool usable() const { return phase == Phase::ready && drain == Drain::none; }
+  [[nodiscard]] bool rising() const { return phase == Phase::starting || phase == Phase::waking; }
 };
 
 struct Model {
@@ -63,13 +108,14 @@ struct Model {
   std::uint64_t bytes = 0;            ///< of one replica
   std::vector<Instance*> instances;   ///< not gone
   std::vector<Instance*> usable;      ///< ready and not draining, by id
+  std::array<std::uint32_t, kPhases> in_phase{};
   std::vector<Device*> claims;        ///< one entry a claim
-  std::uint32_t starting = 0;
   std::uint32_t in_flight = 0;
   FairQueue queue;
   PeakWindow peak;
   ArrivalRate rate;
-  RunningMean start_cost, service;
+  RunningMean service;
+  Costs costs;
   Timer timer;
   bool removed = false;
   bool paused = false;                ///< stopped by hand: minReplicas do not count until the next request or deploy
@@ -91,10 +137,36 @@ struct Model {
   std::string last_failure;
   std::uint64_t cold_starts = 0, start_failures = 0, evictions = 0;
 
+  // Resting (tiers.cpp).
+  std::optional<std::uint64_t> standby_device_bytes, standby_host_bytes;  ///< that it held in standby the last time
+  bool rests_in_standby = false;
+  std::uint32_t descents = 0;         ///< decisions where to rest
+  std::uint32_t rest_failures = 0;    ///< freezes and wakes that failed since one last worked
+  bool summoned = false;              ///< by hand: one replica is wanted until it is up
+  std::string rests;
+  std::uint64_t freezes = 0, wakes = 0, restores = 0, freeze_failures = 0, wake_failures = 0, restore_failures = 0;
+
+  // Images (images.cpp).
+  std::vector<Image*> images;
+  bool restores_preferred = false;
+  std::uint32_t ascents = 0;          ///< starts and restores that were begun
+  base::TimePoint snapshot_at = base::never();   ///< when to think of making one
+  std::uint32_t snapshot_tries = 0;
+  std::uint64_t snapshot_failures = 0;
+  std::uint64_t image_bytes = 0;      ///< of the last one; 0: none was made
+  std::string last_snapshot_failure;
+
   [[nodiscard]] std::uint32_t min_replicas() const { return paused || removed ? 0 : spec.scaling.min_replicas; }
   [[nodiscard]] std::uint32_t claimed() const { return static_cast<std::uint32_t>(claims.size()); }
   [[nodiscard]] std::uint32_t ready() const { return static_cast<std::uint32_t>(usable.size()); }
-  [[nodiscard]] std::uint32_t coming() const { return starting + claimed(); }
+  [[nodiscard]] std::uint32_t in(Phase phase) const { return in_phase[static_cast<std::size_t>(phase)]; }
+  [[nodiscard]] std::uint32_t rising() const { return in(Phase::starting) + in(Phase::waking); }
+  [[nodiscard]] std::uint32_t coming() const { return rising() + claimed(); }
+  /// What a replica costs to have again once it is gone altogether: by the way that would be taken.
+  [[nodiscard]] base::Duration start_cost() const {
+    const CostEstimate& way = (restores_preferred && !images.empty() && costs.restore.known()) || !costs.start.known() ? costs.restore : costs.start;
+    return way.mean();
+  }
   [[nodiscard]] std::uint32_t replicas() const { return ready() + coming(); }
   [[nodiscard]] std::uint32_t waiting_requests() const { return static_cast<std::uint32_t>(queue.size()); }
   [[nodiscard]] const std::string& name() const { return spec.name.str(); }
@@ -105,6 +177,8 @@ struct Offer {
   enum class Rank { free, returning, evict_idle, draining, evict_busy, none };
   Rank rank = Rank::none;
   Device* device = nullptr;
+  Instance* wake = nullptr;                   ///< to be woken; null: a new instance
+  std::uint64_t need = 0;                     ///< bytes beyond what `wake` holds
   std::vector<Instance*> victims;
   double cost = 0;                            ///< what the victims are worth
   base::TimePoint chance_at = base::never();  ///< rank none: when time alone makes an offer
@@ -118,6 +192,7 @@ struct Scheduler::State {
   std::vector<std::unique_ptr<Model>> retired;  ///< removed, with instances or requests left
   std::unordered_map<base::InstanceId, std::unique_ptr<Instance>> instances;  ///< also gone ones whose requests have not ended
   std::unordered_map<base::RequestId, Request> requests;
+  std::vector<std::unique_ptr<Node>> nodes;
   std::vector<std::unique_ptr<Device>> devices;
   std::vector<Model*> waiters;  ///< in the order in which they began to wait
   std::vector<Model*> dirty;
@@ -154,15 +229,80 @@ struct Scheduler::State {
   base::Duration retry_after(const Model& m, base::TimePoint now) const;
 
   // instances.cpp
+  Instance& create(Model& m, Device& d, Phase phase, base::TimePoint now);
+  bool enter(Instance& i, Trigger by, base::TimePoint now);
+  static void hold(Instance& i, std::uint64_t device_bytes, std::uint64_t host_bytes);
   void start(Device& d, const Device::Claim& claim, base::TimePoint now, Actions& out);
   void drain_instance(Instance& i, Instance::Drain why, std::string reason, base::TimePoint now, Actions& out);
-  void stop(Instance& i, base::TimePoint now, Actions& out);
+  void stop(Instance& i, base::TimePoint now, Actions& out, Trigger by = Trigger::stop);
   void revive(Instance& i, base::TimePoint now);
+  static void join_usable(Instance& i);
   void leave_usable(Instance& i);
   void ready(const wire::InstanceReady& e, base::TimePoint now, Actions& out);
   void down(const wire::InstanceDown& e, base::TimePoint now, Actions& out);
   void gone(Instance& i, base::TimePoint now, Actions& out);
   void outdated(base::InstanceId id, const std::string& reason, base::TimePoint now, Actions& out);
+
+  // overdue.cpp
+  base::TimePoint overdue_at(const Instance& i) const;
+  void end_overdue(Model& m, base::TimePoint now, Actions& out);
+  bool late_to_stop(const Instance& i, base::TimePoint now) const;
+
+  // tiers.cpp
+  enum class Rest { frozen, stopped, waits };
+  Rest rest(Instance& i, const char* reason, base::TimePoint now, Actions& out);
+  bool may_rest_in_standby(const Instance& i) const;
+  RestAnswer resting_place(const Model& m, const Node& node) const;
+  void freeze(Instance& i, std::string why, base::TimePoint now, Actions& out);
+  void wake(Device& d, const Device::Claim& claim, base::TimePoint now, Actions& out);
+  void frozen(const wire::InstanceStandby& e, base::TimePoint now, Actions& out);
+  void freeze_failed(const wire::FreezeFailed& e, base::TimePoint now, Actions& out);
+  static void woke_up(Instance& i, base::TimePoint now);
+  static void rest_failed(Instance& i, Phase was);
+  void stop_rested(Model& m, base::TimePoint now, Actions& out);
+  std::uint64_t lasting(const Instance& i, base::TimePoint now) const;
+  double resting_worth(const Instance& i, base::TimePoint now) const;
+  std::uint32_t thawing(const Model& m, base::TimePoint now) const;
+  base::TimePoint patience_ends(const Instance& i) const;
+  base::Result<std::uint32_t> freeze_model(const base::ModelName& name, base::TimePoint now, Actions& out);
+  base::Result<bool> wake_model(const base::ModelName& name, base::TimePoint now, Actions& out);
+
+  // host_memory.cpp
+  static std::uint64_t expected_device_bytes(const Instance& i);
+  static std::uint64_t expected_host_bytes(const Instance& i);
+  std::uint64_t host_leaving(const Node& node) const;
+  Instance* least_worth_resting(const Node& node, double worth, base::TimePoint now) const;
+  bool make_host_room(const Instance& i, base::TimePoint now, Actions& out);
+  void relieve_host(Node& node, base::TimePoint now, Actions& out);
+
+  // images.cpp
+  void adopt_image(wire::ImageInfo info, Node& node);
+  void forget_image(Image& image);
+  void drop(Image& image, std::string why, Actions& out);
+  void drop_images(Model& m, const std::string& why, Actions& out);
+  Image* find_image(const base::ImageId& id) const;
+  Image* image_for(const Model& m, const Node& node) const;
+  static const Image* image_on(const Model& m, const Node& node);
+  WayAnswer way_up(Model& m) const;
+  void came_up(Instance& i, const wire::InstanceReady& e, base::TimePoint now, Actions& out);
+  void restore_failed(Instance& i, base::TimePoint now, Actions& out);
+  void image_failed(const Instance& i, Actions& out);
+  double image_worth(const Image& image, base::TimePoint now) const;
+  std::uint64_t make_disk_room(Node& node, const Model& m, base::TimePoint now, Actions& out);
+  void relieve_disk(Node& node, base::TimePoint now, Actions& out);
+  void image_gone(const wire::ImageGone& e, base::TimePoint now, Actions& out);
+  base::Status drop_by_hand(const base::ImageId& id, base::TimePoint now, Actions& out);
+
+  // snapshots.cpp
+  bool wants_image(const Model& m, const Node& node) const;
+  void think_of_snapshot(Model& m, base::TimePoint now, Actions& out);
+  base::Result<base::ImageId> try_snapshot(Model& m, bool by_hand, base::TimePoint now, Actions& out);
+  base::ImageId begin_snapshot(Model& m, Device& d, std::uint64_t disk_bytes, bool by_hand, base::TimePoint now, Actions& out);
+  void snapshot_later(Model& m, base::TimePoint now) const;
+  void snapshot_ended(Instance& i, const std::string& failure, base::TimePoint now);
+  void taken(const wire::SnapshotTaken& e, base::TimePoint now, Actions& out);
+  void not_taken(const wire::SnapshotFailed& e, base::TimePoint now, Actions& out);
+  base::Result<base::ImageId> snapshot_model(const base::ModelName& name, base::TimePoint now, Actions& out);
 
   // failures.cpp
   void start_failed(Model& m, Instance& i, base::TimePoint now, Actions& out);
@@ -174,6 +314,8 @@ struct Scheduler::State {
   std::uint32_t desired(const Model& m) const;
   std::uint32_t missing(const Model& m, base::TimePoint now) const;
   void stop_idle(Model& m, base::TimePoint now, Actions& out);
+  static base::TimePoint idles_out_at(const Instance& i);
+  static bool can_wake(const Model& m);
   void scale_down(Model& m, base::TimePoint now, Actions& out);
   void revive_scaled_down(Model& m, base::TimePoint now);
   void drop_surplus_claims(Model& m, base::TimePoint now, Actions& out);
@@ -183,16 +325,21 @@ struct Scheduler::State {
   void settle(base::TimePoint now, Actions& out);
   void try_place(Model& m, base::TimePoint now, Actions& out);
   void refuse_hopeless(Model& m, base::TimePoint now, Actions& out);
-  Offer offer(Device& d, const Model& m, base::TimePoint now) const;
+  Offer offer(Device& d, const Model& m, Instance* to_wake, base::TimePoint now) const;
+  Offer best_offer(Model& m, base::TimePoint now) const;
   void accept(const Offer& o, Model& m, base::TimePoint now, Actions& out);
   void fund(Device& d, base::TimePoint now, Actions& out);
-  std::uint64_t lasting(const Device& d, base::TimePoint now) const;
+  std::uint64_t lasting_on(const Device& d, base::TimePoint now) const;
+  void cancel_wake(Instance& i, base::TimePoint now, Actions& out);
   void revive_evicted(base::TimePoint now);
   void cancel_claim(Model& m, Device& d, base::TimePoint now, Actions& out);
+  Device::Claim take_claim(Device& d, std::size_t n);
+  void look_at_claims(const Device& d);
   void drop_claims(Model& m, base::TimePoint now, Actions& out);
   void drop_stuck_claims(Model& m, base::TimePoint now, Actions& out);
-  bool overdue(const Instance& i, base::TimePoint now) const;
-  std::vector<Candidate> candidates(const Device& d, const Model& m, base::TimePoint now) const;
+  std::vector<Candidate> candidates(const Device& d, const Model& m, const Instance* to_wake, base::TimePoint now) const;
+  void make_way(Instance& victim, const std::string& reason, base::TimePoint now, Actions& out);
+  bool freezes_to_make_way(const Instance& i) const;
 
   // turns.cpp
   void join_waiters(Model& m, base::TimePoint now);
@@ -210,6 +357,7 @@ struct Scheduler::State {
   base::Status can_ever_run(const spec::ModelSpec& spec) const;
 
   // models.cpp
+  Node& join(const wire::NodeHello& hello);
   void joined(const wire::NodeHello& hello, base::TimePoint now, Actions& out);
   void deployed(const spec::ModelSpec& spec, base::TimePoint now, Actions& out);
   void removed(const base::ModelName& name, base::TimePoint now, Actions& out);

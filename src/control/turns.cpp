@@ -23,7 +23,7 @@ namespace thaw::control {
 bool Scheduler::State::entitled(const Model& m) const { return m.replicas() < std::max(m.min_replicas(), 1U); }
 
 base::Duration Scheduler::State::turn(const Model& m) const {
-  const auto scaled = static_cast<std::int64_t>(static_cast<double>(m.start_cost.value().count()) * policy.turn_per_start_cost);
+  const auto scaled = static_cast<std::int64_t>(static_cast<double>(m.start_cost().count()) * policy.turn_per_start_cost);
   return std::clamp(base::Duration(scaled), policy.turn_min, policy.turn_max);
 }
 
@@ -35,7 +35,7 @@ base::TimePoint Scheduler::State::evictable_at(const Instance& i, const Model& c
   const base::Duration hold = turn(m);
   if (!idle) return std::max(i.turn_from, challenger.waiting_since) + hold;
   const bool alternating = challenger.evicted_at && challenger.waiting_since < *challenger.evicted_at + hold * policy.alternating_turns;
-  return alternating ? std::min(i.turn_from + hold, i.idle_since + m.start_cost.value()) : i.idle_since;
+  return alternating ? std::min(i.turn_from + hold, i.idle_since + m.start_cost()) : i.idle_since;
 }
 
 void Scheduler::State::join_waiters(Model& m, base::TimePoint now) {
@@ -70,7 +70,7 @@ void Scheduler::State::pin(Model& m, base::TimePoint now) {
   base::TimePoint soonest = base::never();
   for (const auto& d : devices) {  // where time alone makes room first
     if (!can_ever_fit(*d, m)) continue;
-    const base::TimePoint at = offer(*d, m, now).chance_at;
+    const base::TimePoint at = offer(*d, m, nullptr, now).chance_at;
     if (m.pinned != nullptr && at >= soonest) continue;
     m.pinned = d.get();
     soonest = at;

@@ -5,19 +5,38 @@
 
 namespace thaw::control {
 
+namespace {
+
+InstanceState shown(const Instance& i) {
+  switch (i.phase) {
+    case Phase::starting: return InstanceState::starting;
+    case Phase::ready: return i.usable() ? InstanceState::ready : InstanceState::stopping;
+    case Phase::freezing: return InstanceState::freezing;
+    case Phase::standby: return InstanceState::standby;
+    case Phase::waking: return InstanceState::waking;
+    case Phase::imaging: return InstanceState::imaging;
+    case Phase::stopping:
+    case Phase::gone: break;
+  }
+  return InstanceState::stopping;
+}
+
+}  // namespace
+
 std::vector<InstanceView> Scheduler::instances() const {
   std::vector<InstanceView> views;
   for (const auto& [id, i] : state_->instances) {
-    if (i->phase == Instance::Phase::gone) continue;
+    if (i->phase == Phase::gone) continue;
     InstanceView v;
     v.instance = id;
     v.model = i->model->spec.name;
     v.node = i->device->node;
     v.device = i->device->info.id;
-    v.state = i->phase == Instance::Phase::starting ? InstanceState::starting
-              : i->usable()                         ? InstanceState::ready
-                                                    : InstanceState::stopping;
+    v.state = shown(*i);
     v.device_bytes = i->bytes;
+    v.host_bytes = i->host_bytes;
+    v.way = i->way;
+    v.image = i->image;
     v.in_flight = i->in_flight;
     v.served = i->served;
     v.since = i->begun_at;
@@ -36,8 +55,12 @@ std::vector<ModelView> Scheduler::models() const {
     ModelView v;
     v.model = name;
     v.ready = m->ready();
-    v.starting = m->starting;
-    v.stopping = static_cast<std::uint32_t>(m->instances.size()) - m->ready() - m->starting;
+    v.starting = m->in(Phase::starting);
+    v.waking = m->in(Phase::waking);
+    v.freezing = m->in(Phase::freezing);
+    v.standby = m->in(Phase::standby);
+    v.stopping = m->in(Phase::stopping) + m->in(Phase::ready) - m->ready();
+    v.images = static_cast<std::uint32_t>(m->images.size());
     v.in_flight = m->in_flight;
     v.queued = m->waiting_requests();
     v.cold_starts = m->cold_starts;
@@ -45,7 +68,17 @@ std::vector<ModelView> Scheduler::models() const {
     v.evictions = m->evictions;
     v.backoff_until = m->backoff_until;
     v.last_failure = m->last_failure;
-    v.start_cost = m->start_cost.value();
+    v.start_cost = m->costs.start.mean();
+    v.costs = m->costs;
+    v.wakes = m->wakes;
+    v.restores = m->restores;
+    v.freezes = m->freezes;
+    v.wake_failures = m->wake_failures;
+    v.restore_failures = m->restore_failures;
+    v.freeze_failures = m->freeze_failures;
+    v.snapshot_failures = m->snapshot_failures;
+    v.rests = m->rests;
+    v.last_snapshot_failure = m->last_snapshot_failure;
     views.push_back(std::move(v));
   }
   std::sort(views.begin(), views.end(), [](const ModelView& a, const ModelView& b) { return a.model < b.model; });
@@ -56,6 +89,21 @@ std::vector<DeviceView> Scheduler::devices() const {
   std::vector<DeviceView> views;
   views.reserve(state_->devices.size());
   for (const auto& d : state_->devices) views.push_back({d->node, d->info, d->reserved});
+  return views;
+}
+
+std::vector<NodeView> Scheduler::nodes() const {
+  std::vector<NodeView> views;
+  for (const auto& n : state_->nodes)
+    views.push_back({n->name, n->host_reserved, n->host_budget, n->image_reserved, n->image_budget, n->drivers});
+  return views;
+}
+
+std::vector<ImageView> Scheduler::images() const {
+  std::vector<ImageView> views;
+  for (const auto& n : state_->nodes) {
+    for (const auto& [id, image] : n->images) views.push_back({n->name, image->info, image->restores, image->dropping});
+  }
   return views;
 }
 

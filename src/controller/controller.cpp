@@ -35,64 +35,6 @@ void Controller::node_joined(const wire::NodeHello& hello) {
   carry_out();
 }
 
-void Controller::node_event(const wire::NodeEvent& event) {
-  const base::TimePoint now = loop_.now();
-  if (const auto* ready = std::get_if<wire::InstanceReady>(&event)) {
-    if (const auto found = replicas_.find(ready->instance); found != replicas_.end()) {
-      found->second->became_ready(*ready, now);
-      note_cold_start(*found->second, *ready);
-      if (files_ != nullptr) files_->model_loaded(found->second->model());
-    }
-    scheduler_.instance_ready(*ready, now, actions_);
-    for (auto& [node, cache] : caches_)
-      cache->keep([&](auto& book, auto /*now*/, auto& out) { book.instance_ready(ready->instance, out); });
-  } else if (const auto* weights = std::get_if<wire::InstanceWeights>(&event)) {
-    if (const auto found = replicas_.find(weights->instance); found != replicas_.end()) note_weights(*found->second, weights->phase);
-  } else if (const auto* down = std::get_if<wire::InstanceDown>(&event)) {
-    if (const auto found = replicas_.find(down->instance); found != replicas_.end()) {
-      spdlog::warn("{}: instance {} is down: {}: {}", found->second->model().str(), down->instance.value(), to_string(down->reason),
-                   down->detail);
-      metrics_.instance_down(found->second->model().str(), to_string(down->reason));
-      found->second->close();
-    }
-    scheduler_.instance_down(*down, now, actions_);
-  } else if (const auto* gone = std::get_if<wire::InstanceGone>(&event)) {
-    if (const auto found = replicas_.find(gone->instance); found != replicas_.end()) {
-      spdlog::info("{}: instance {} is gone", found->second->model().str(), gone->instance.value());
-      found->second->close();
-      replicas_.erase(found);
-    }
-    scheduler_.instance_gone(*gone, now, actions_);
-    reservations_changed_ = true;
-  } else if (const auto* state = std::get_if<wire::WeightsState>(&event)) {
-    if (const auto found = caches_.find(state->node); found != caches_.end()) found->second->on(*state);
-  } else if (const auto* evicted = std::get_if<wire::WeightsEvicted>(&event)) {
-    if (const auto found = caches_.find(evicted->node); found != caches_.end()) found->second->on(*evicted);
-  } else {
-    note_files(event, now);
-  }
-  carry_out();
-  // After whatever has started in its place, and after the books of the device: weights are never in both books.
-  if (const auto* gone = std::get_if<wire::InstanceGone>(&event))
-    for (auto& [node, cache] : caches_)
-      cache->keep([&](auto& book, auto at, auto& out) { book.instance_gone(gone->instance, at, out); });
-}
-
-void Controller::note_files(const wire::NodeEvent& event, base::TimePoint now) {
-  if (const auto* hashed = std::get_if<wire::FileHashed>(&event)) {
-    if (files_ != nullptr) files_->file_hashed(*hashed);
-  } else if (const auto* seen = std::get_if<wire::FilesSeen>(&event)) {
-    const auto found = replicas_.find(seen->instance);
-    if (found != replicas_.end() && files_ != nullptr) files_->files_seen(found->second->model(), seen->files);
-  } else if (const auto* changed = std::get_if<wire::FilesChanged>(&event)) {
-    const auto found = replicas_.find(changed->instance);
-    if (found == replicas_.end()) return;
-    // A file that is gone leaves its replicas whole: they have it mapped. Its next start will say what is wrong.
-    if (!changed->gone) scheduler_.instance_outdated(changed->instance, changed->file.path + " changed: " + changed->detail, now, actions_);
-    if (files_ != nullptr) files_->files_changed(found->second->model(), *changed);
-  }
-}
-
 void Controller::note_weights(Replica& replica, const wire::Phase& phase) {
   replica.add_phase(phase);
   metrics_.cold_start_phase(phase);
@@ -101,14 +43,6 @@ void Controller::note_weights(Replica& replica, const wire::Phase& phase) {
   spdlog::info("{}: instance {}: {} of weights read in {} ({}/s), {} were in memory", replica.model().str(), replica.instance().value(),
                base::format_bytes(bytes.read), base::format_duration(phase.duration),
                base::format_bytes(static_cast<std::uint64_t>(phase.bytes_per_s())), base::format_bytes(bytes.resident));
-}
-
-void Controller::note_cold_start(const Replica& replica, const wire::InstanceReady& event) {
-  const base::Duration took = replica.ready_at() - replica.started();
-  metrics_.cold_start(replica.model().str(), took, event.phases);
-  std::string phases;
-  for (const auto& phase : event.phases) phases += fmt::format(" {}={}", phase.name, base::format_duration(phase.duration));
-  spdlog::info("{}: instance {} ready after {}:{}", replica.model().str(), event.instance.value(), base::format_duration(took), phases);
 }
 
 void Controller::deploy(ModelEntry entry) {
@@ -139,6 +73,30 @@ bool Controller::remove(const ModelName& name) {
 void Controller::stop(const ModelName& name, bool kill) {
   scheduler_.model_stopped(name, kill, loop_.now(), actions_);
   carry_out();
+}
+
+base::Result<std::uint32_t> Controller::freeze(const ModelName& name) {
+  auto frozen = scheduler_.model_frozen(name, loop_.now(), actions_);
+  carry_out();
+  return frozen;
+}
+
+base::Result<bool> Controller::wake(const ModelName& name) {
+  auto woken = scheduler_.model_woken(name, loop_.now(), actions_);
+  carry_out();
+  return woken;
+}
+
+base::Result<base::ImageId> Controller::snapshot(const ModelName& name) {
+  auto begun = scheduler_.model_snapshot(name, loop_.now(), actions_);
+  carry_out();
+  return begun;
+}
+
+base::Status Controller::drop_image(const base::ImageId& image) {
+  auto dropped = scheduler_.image_dropped(image, loop_.now(), actions_);
+  carry_out();
+  return dropped;
 }
 
 const ModelEntry* Controller::find(const ModelName& name) const {
@@ -214,14 +172,49 @@ void Controller::arm_timer() {
 
 void Controller::perform(const control::Start& action) {
   const wire::StartInstance& command = action.command;
-  spdlog::info("{}: starting instance {} on {}/{} ({})", command.model.name.str(), command.instance.value(), action.node.str(),
-               command.device.str(), base::format_bytes(command.model.resources.device_memory_bytes.value_or(0)));
-  replicas_.emplace(command.instance, std::make_shared<Replica>(command.instance, command.model.name, loop_.now()));
+  const bool restores = !command.image.empty();
+  spdlog::info("{}: {} instance {} on {}/{} ({}): {}", command.model.name.str(), restores ? "restoring" : "starting", command.instance.value(),
+               action.node.str(), command.device.str(), base::format_bytes(command.model.resources.device_memory_bytes.value_or(0)), action.why);
+  auto begun = std::make_shared<Replica>(command.instance, command.model.name, loop_.now());
+  begun->rises(restores ? wire::Way::restore : wire::Way::start, action.why, loop_.now());
+  replicas_.emplace(command.instance, std::move(begun));
   send_(action.node, command);
   if (const auto found = caches_.find(action.node); found != caches_.end())
     found->second->keep(
         [&](auto& book, auto now, auto& out) { book.instance_starting(command.instance, command.model, now, out); });
   reservations_changed_ = true;
+}
+
+void Controller::perform(const control::Freeze& action) {
+  if (Replica* const frozen = replica(action.command.instance)) {
+    spdlog::info("{}: freezing instance {}: {}", frozen->model().str(), frozen->instance().value(), action.why);
+    frozen->freezes(loop_.now());
+  }
+  send_(action.node, action.command);
+}
+
+void Controller::perform(const control::Wake& action) {
+  if (Replica* const woken = replica(action.command.instance)) {
+    spdlog::info("{}: waking instance {}: {}", woken->model().str(), woken->instance().value(), action.why);
+    woken->rises(wire::Way::wake, action.why, loop_.now());
+  }
+  send_(action.node, action.command);
+  reservations_changed_ = true;
+}
+
+void Controller::perform(const control::Snapshot& action) {
+  const wire::TakeSnapshot& command = action.command;
+  spdlog::info("{}: making image {} by instance {} on {}/{}: {}", command.model.name.str(), command.image.str(), command.instance.value(),
+               action.node.str(), command.device.str(), action.why);
+  replicas_.emplace(command.instance,
+                    std::make_shared<Replica>(command.instance, command.model.name, loop_.now(), Replica::Stage::imaging));
+  send_(action.node, command);
+  reservations_changed_ = true;
+}
+
+void Controller::perform(const control::Drop& action) {
+  spdlog::info("dropping image {}: {}", action.command.image.str(), action.why);
+  send_(action.node, action.command);
 }
 
 void Controller::perform(const control::Stop& action) {

@@ -61,6 +61,11 @@ class Controller {
   void deploy(ModelEntry entry);
   bool remove(const base::ModelName& name);
   void stop(const base::ModelName& name, bool kill);
+  /// By hand; see the scheduler's functions of these names.
+  base::Result<std::uint32_t> freeze(const base::ModelName& name);
+  base::Result<bool> wake(const base::ModelName& name);
+  base::Result<base::ImageId> snapshot(const base::ModelName& name);
+  base::Status drop_image(const base::ImageId& image);
   [[nodiscard]] const ModelEntry* find(const base::ModelName& name) const;
   [[nodiscard]] const std::map<base::ModelName, std::shared_ptr<ModelEntry>>& models() const { return models_; }
   [[nodiscard]] std::shared_ptr<ModelEntry> share(std::string_view name) const;
@@ -90,8 +95,27 @@ class Controller {
   void perform(const control::Stop& action);
   void perform(const control::Dispatch& action);
   void perform(const control::Refuse& action);
-  void note_files(const wire::NodeEvent& event, base::TimePoint now);
-  void note_cold_start(const Replica& replica, const wire::InstanceReady& event);
+  void perform(const control::Freeze& action);
+  void perform(const control::Wake& action);
+  void perform(const control::Snapshot& action);
+  void perform(const control::Drop& action);
+
+  // node_events.cpp
+  void on(const wire::InstanceReady& event);
+  void on(const wire::InstanceDown& event);
+  void on(const wire::InstanceGone& event);
+  void on(const wire::InstanceStandby& event);
+  void on(const wire::FreezeFailed& event);
+  void on(const wire::SnapshotTaken& event);
+  void on(const wire::SnapshotFailed& event);
+  void on(const wire::ImageGone& event);
+  void on(const wire::InstanceWeights& event);
+  void on(const wire::WeightsState& event);
+  void on(const wire::WeightsEvicted& event);
+  void on(const wire::FileHashed& event);
+  void on(const wire::FilesSeen& event);
+  void on(const wire::FilesChanged& event);
+  [[nodiscard]] Replica* replica(base::InstanceId id) const;
   void note_weights(Replica& replica, const wire::Phase& phase);
 
   net::Loop& loop_;

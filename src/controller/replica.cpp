@@ -5,10 +5,28 @@
 
 namespace thaw::controller {
 
+void Replica::rises(wire::Way way, std::string why, base::TimePoint now) {
+  stage_ = Stage::rising;
+  way_ = way;
+  why_ = std::move(why);
+  ordered_at_ = now;
+  phases_.clear();  // those of another way up
+}
+
+void Replica::freezes(base::TimePoint now) {
+  stage_ = Stage::freezing;
+  ordered_at_ = now;
+  idle_.clear();
+}
+
 void Replica::became_ready(const wire::InstanceReady& event, base::TimePoint now) {
   socket_path_ = event.socket_path;
-  if (ready_at_ != base::TimePoint{}) phases_.clear();  // it was ready before: those of another way up
   phases_.insert(phases_.end(), event.phases.begin(), event.phases.end());
+  if (way_ == wire::Way::restore && event.way == wire::Way::start) {
+    way_ = wire::Way::start;
+    why_ += "; not restored: " + event.fell_back;
+  }
+  stage_ = Stage::ready;
   ready_at_ = now;
 }
 
@@ -33,7 +51,7 @@ base::Result<Replica::Connection> Replica::connect_fresh(net::Loop& loop) {
 }
 
 void Replica::keep(std::unique_ptr<net::Socket> socket) {
-  if (closed_ || idle_.size() >= kMaxIdle || socket->hung_up()) return;
+  if (closed_ || stage_ != Stage::ready || idle_.size() >= kMaxIdle || socket->hung_up()) return;
   socket->clear_deadline();
   net::Socket* raw = socket.get();
   // The engine closes idle connections in its own time; the handler runs inside the socket's own event, so it must not be destroyed before

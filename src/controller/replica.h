@@ -15,19 +15,34 @@ namespace thaw::controller {
 /// is ready) and the requests in flight on it. Loop thread only.
 class Replica {
  public:
-  Replica(base::InstanceId instance, base::ModelName model, base::TimePoint started)
-      : instance_(instance), model_(std::move(model)), started_(started) {}
+  /// Where it stands, for metrics; requests are sent to it when the scheduler says so.
+  enum class Stage { rising, ready, freezing, standby, imaging };
+
+  /// `now`: when its start (or, with `stage` imaging, its image) was ordered.
+  Replica(base::InstanceId instance, base::ModelName model, base::TimePoint now, Stage stage = Stage::rising)
+      : instance_(instance), model_(std::move(model)), stage_(stage), ordered_at_(now) {}
 
   [[nodiscard]] base::InstanceId instance() const { return instance_; }
   [[nodiscard]] const base::ModelName& model() const { return model_; }
-  /// When its start was ordered; phases() count from here.
-  [[nodiscard]] base::TimePoint started() const { return started_; }
+  [[nodiscard]] Stage stage() const { return stage_; }
+  /// When its present transition, or the last one, was ordered; phases() count from here once it is ready.
+  [[nodiscard]] base::TimePoint ordered_at() const { return ordered_at_; }
   [[nodiscard]] base::TimePoint ready_at() const { return ready_at_; }
+  /// Of the way up that it last came.
   [[nodiscard]] const std::vector<wire::Phase>& phases() const { return phases_; }
+  [[nodiscard]] wire::Way way() const { return way_; }
+  /// Why it came up, and by this way: "first request; restores in 0.4 s, starts in 2 s".
+  [[nodiscard]] const std::string& why() const { return why_; }
 
+  /// Its start, restore or wake was ordered.
+  void rises(wire::Way way, std::string why, base::TimePoint now);
   void became_ready(const wire::InstanceReady& event, base::TimePoint now);
   /// What came in beside the start, before it was ready or after.
   void add_phase(wire::Phase phase) { phases_.push_back(std::move(phase)); }
+  /// Its freeze was ordered: idle connections are closed, and none is kept.
+  void freezes(base::TimePoint now);
+  void became_standby() { stage_ = Stage::standby; }
+  void stays_ready() { stage_ = Stage::ready; }
   /// No new connection from here on; idle ones are closed.
   void close();
 
@@ -46,8 +61,11 @@ class Replica {
 
   base::InstanceId instance_;
   base::ModelName model_;
-  base::TimePoint started_;
+  Stage stage_;
+  base::TimePoint ordered_at_;
   base::TimePoint ready_at_{};
+  wire::Way way_ = wire::Way::start;
+  std::string why_;
   std::string socket_path_;
   std::vector<wire::Phase> phases_;
   bool closed_ = false;

@@ -26,6 +26,12 @@ net::Task<void> verify_model(Server& server, Exchange& exchange);
 net::Task<void> evict_model(Server& server, Exchange& exchange);
 net::Task<void> model_logs(Server& server, Exchange& exchange);
 
+net::Task<void> freeze_model(Server& server, Exchange& exchange);
+net::Task<void> wake_model(Server& server, Exchange& exchange);
+net::Task<void> snapshot_model(Server& server, Exchange& exchange);
+net::Task<void> list_images(Server& server, Exchange& exchange);
+net::Task<void> remove_image(Server& server, Exchange& exchange);
+
 net::Task<void> list_instances(Server& server, Exchange& exchange);
 net::Task<void> show_request(Server& server, Exchange& exchange);
 net::Task<void> usage(Server& server, Exchange& exchange);

@@ -15,10 +15,35 @@ namespace json = boost::json;
 
 const char* state_of(const control::ModelView& view, base::TimePoint now) {
   if (view.ready > 0) return "ready";
+  if (view.waking > 0) return "waking";
   if (view.starting > 0) return "starting";
   if (view.backoff_until > now) return "backoff";
+  if (view.freezing > 0) return "freezing";
+  if (view.standby > 0) return "standby";
   if (view.stopping > 0) return "stopping";
   return "asleep";
+}
+
+json::object describe(const control::CostEstimate& cost) {
+  return {{"mean_ms", base::to_ms(cost.mean())}, {"deviation_ms", base::to_ms(cost.deviation())}, {"samples", cost.samples()}};
+}
+
+/// What is known of the model's transitions: what they cost, how often they failed, where it rests and why.
+json::object describe_tiers(const control::ModelView& view) {
+  return {{"freezes", view.freezes},
+          {"wakes", view.wakes},
+          {"restores", view.restores},
+          {"freeze_failures", view.freeze_failures},
+          {"wake_failures", view.wake_failures},
+          {"restore_failures", view.restore_failures},
+          {"snapshot_failures", view.snapshot_failures},
+          {"last_snapshot_failure", view.last_snapshot_failure},
+          {"rests", view.rests},
+          {"costs",
+           {{"start", describe(view.costs.start)},
+            {"restore", describe(view.costs.restore)},
+            {"wake", describe(view.costs.wake)},
+            {"freeze", describe(view.costs.freeze)}}}};
 }
 
 json::object describe(const controller::ModelEntry& model, const control::ModelView& view, std::size_t files_changed, base::TimePoint now) {
@@ -27,7 +52,11 @@ json::object describe(const controller::ModelEntry& model, const control::ModelV
           {"state", state_of(view, now)},
           {"ready", view.ready},
           {"starting", view.starting},
+          {"waking", view.waking},
+          {"freezing", view.freezing},
+          {"standby", view.standby},
           {"stopping", view.stopping},
+          {"images", view.images},
           {"in_flight", view.in_flight},
           {"queued", view.queued},
           {"min_replicas", spec.scaling.min_replicas},
@@ -43,6 +72,7 @@ json::object describe(const controller::ModelEntry& model, const control::ModelV
           {"start_failures", view.start_failures},
           {"last_failure", view.last_failure},
           {"start_cost_ms", base::to_ms(view.start_cost)},
+          {"tiers", describe_tiers(view)},
           {"created_unix_ms", model.created_unix_ms},
           {"updated_unix_ms", model.updated_unix_ms}};
 }

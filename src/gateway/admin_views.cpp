@@ -2,6 +2,8 @@
 #include <boost/json/value.hpp>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/version.h"
 #include "gateway/admin.h"
 #include "gateway/server.h"
@@ -21,6 +23,9 @@ json::object describe(const control::InstanceView& view, base::TimePoint now) {
                  {"device", view.device.str()},
                  {"state", to_string(view.state)},
                  {"device_bytes", view.device_bytes},
+                 {"host_bytes", view.host_bytes},
+                 {"way", to_string(view.way)},
+                 {"image", view.image.empty() ? json::value(nullptr) : json::value(view.image.str())},
                  {"memory_bytes", 0},
                  {"held_bytes", 0},
                  {"weights_resident_bytes", nullptr},
@@ -59,6 +64,22 @@ json::object describe(const control::DeviceView& view) {
           {"reserved_bytes", view.reserved_bytes}};
 }
 
+json::object describe(const control::NodeView& view) {
+  json::array drivers;
+  for (const wire::DriverInfo& d : view.drivers)
+    drivers.push_back(json::object{{"driver", to_string(d.driver)},
+                                   {"device", to_string(d.device)},
+                                   {"standby", d.standby},
+                                   {"snapshot", d.snapshot},
+                                   {"why_not", d.why_not}});
+  return {{"node", view.node.str()},
+          {"host_reserved_bytes", view.host_reserved_bytes},
+          {"host_budget_bytes", view.host_budget_bytes},
+          {"image_reserved_bytes", view.image_reserved_bytes},
+          {"image_budget_bytes", view.image_budget_bytes},
+          {"drivers", std::move(drivers)}};
+}
+
 }  // namespace
 
 net::Task<void> healthz(Server& /*server*/, Exchange& exchange) { co_await exchange.respond(200, "text/plain", "ok\n"); }
@@ -90,9 +111,16 @@ net::Task<void> metrics(Server& server, Exchange& exchange) {
   const control::Scheduler& scheduler = server.services().controller.scheduler();
   observe::Levels levels;
   for (const auto& m : scheduler.models()) {
-    if (m.ready + m.starting + m.stopping + m.in_flight + m.queued == 0) continue;
+    if (m.ready + m.starting + m.freezing + m.standby + m.waking + m.stopping + m.in_flight + m.queued == 0) continue;
     levels.models.push_back({m.model.str(), static_cast<double>(m.in_flight), static_cast<double>(m.queued), static_cast<double>(m.ready),
-                             static_cast<double>(m.starting)});
+                             static_cast<double>(m.starting), static_cast<double>(m.freezing), static_cast<double>(m.standby),
+                             static_cast<double>(m.waking)});
+  }
+  const std::vector<control::ImageView> images = scheduler.images();
+  for (const auto& n : scheduler.nodes()) {
+    const auto here = std::count_if(images.begin(), images.end(), [&](const control::ImageView& i) { return i.node == n.node; });
+    levels.nodes.push_back({n.node.str(), static_cast<double>(n.host_reserved_bytes), static_cast<double>(n.host_budget_bytes),
+                            static_cast<double>(n.image_reserved_bytes), static_cast<double>(n.image_budget_bytes), static_cast<double>(here)});
   }
   for (const auto& d : scheduler.devices())
     levels.devices.push_back({d.node.str(), d.info.id.str(), static_cast<double>(d.reserved_bytes), static_cast<double>(d.info.budget_bytes)});
@@ -140,8 +168,12 @@ net::Task<void> list_instances(Server& server, Exchange& exchange) {
   }
   json::array devices;
   for (const auto& view : services.controller.scheduler().devices()) devices.push_back(describe(view));
-  const std::string body = json::serialize(
-      json::object{{"instances", std::move(instances)}, {"devices", std::move(devices)}, {"host_cache", describe_cache(server)}});
+  json::array nodes;
+  for (const auto& view : services.controller.scheduler().nodes()) nodes.push_back(describe(view));
+  const std::string body = json::serialize(json::object{{"instances", std::move(instances)},
+                                                        {"devices", std::move(devices)},
+                                                        {"nodes", std::move(nodes)},
+                                                        {"host_cache", describe_cache(server)}});
   co_await exchange.respond(200, "application/json", body);
 }
 
@@ -162,6 +194,8 @@ net::Task<void> show_request(Server& server, Exchange& exchange) {
                                                         {"status", record->status},
                                                         {"done", record->done},
                                                         {"cold", record->cold},
+                                                        {"way", record->cold ? json::value(to_string(record->way)) : json::value(nullptr)},
+                                                        {"why", record->why},
                                                         {"attempts", record->attempts},
                                                         {"queued_ms", exact_ms(record->queued)},
                                                         {"ttft_ms", exact_ms(record->first_byte)},

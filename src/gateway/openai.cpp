@@ -21,8 +21,18 @@ std::uint32_t to_ms32(base::Duration duration) {
 std::vector<wire::Phase> start_phases(const Exchange& exchange, const Relay::Outcome& outcome) {
   if (!outcome.cold || !outcome.replica) return {};
   std::vector<wire::Phase> phases = outcome.replica->phases();
-  for (wire::Phase& phase : phases) phase.start += outcome.replica->started() - exchange.arrived();
+  for (wire::Phase& phase : phases) phase.start += outcome.replica->ordered_at() - exchange.arrived();
   return phases;
+}
+
+observe::Found found(const Relay::Outcome& outcome) {
+  if (!outcome.cold) return observe::Found::warm;
+  switch (outcome.way) {
+    case wire::Way::wake: return observe::Found::woken;
+    case wire::Way::restore: return observe::Found::restored;
+    case wire::Way::start: break;
+  }
+  return observe::Found::cold;
 }
 
 void account(Server& server, const Exchange& exchange, const controller::ModelEntry& model,
@@ -36,6 +46,8 @@ void account(Server& server, const Exchange& exchange, const controller::ModelEn
   record.status = outcome.status;
   record.done = true;
   record.cold = outcome.cold;
+  record.way = outcome.way;
+  record.why = outcome.why;
   record.attempts = outcome.attempts;
   record.queued = outcome.queued;
   record.first_byte = first_sent ? outcome.first_byte - arrived : base::Duration::zero();
@@ -46,7 +58,7 @@ void account(Server& server, const Exchange& exchange, const controller::ModelEn
   record.start_phases = start_phases(exchange, outcome);
 
   Services& services = server.services();
-  observe::Metrics::request_finished(*model.probe, {outcome.status, outcome.cold, outcome.queued, record.first_byte,
+  observe::Metrics::request_finished(*model.probe, {outcome.status, found(outcome), outcome.queued, record.first_byte,
                                                     record.total, record.prompt_tokens, record.completion_tokens});
   if (outcome.attempts > 1) services.metrics.request_retried(model.spec.name.str());
   if (outcome.status == 499) services.metrics.client_left();

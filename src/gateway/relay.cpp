@@ -46,7 +46,11 @@ net::Task<void> Relay::run() {
       break;
     }
     const controller::Grant& grant = *ticket_.grant();
-    outcome_.cold = outcome_.cold || grant.cold;
+    if (grant.cold) {
+      outcome_.cold = true;
+      outcome_.way = grant.replica->way();
+      outcome_.why = grant.replica->why();
+    }
     outcome_.queued += grant.queued;
     outcome_.replica = grant.replica;
     ++outcome_.attempts;
@@ -132,6 +136,7 @@ void Relay::append_thaw_headers(std::string& out) const {
     out.append(name).append(number, static_cast<std::size_t>(end.ptr - number)).append("\r\n");
   };
   out.append(outcome_.cold ? "x-thaw-start: cold\r\n" : "x-thaw-start: warm\r\n");
+  if (outcome_.cold) out.append("x-thaw-way: ").append(to_string(outcome_.way)).append("\r\n");
   append("x-thaw-queue-ms: ", base::duration_cast<base::Millis>(outcome_.queued).count());
   append("x-thaw-ttft-ms: ", base::duration_cast<base::Millis>(exchange_.loop().now() - exchange_.arrived()).count());
 }

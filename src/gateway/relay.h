@@ -32,6 +32,8 @@ class Relay {
     int status = 0;               ///< as sent; 499: the client left
     std::uint32_t attempts = 0;
     bool cold = false;
+    wire::Way way = wire::Way::start;  ///< by which the replica came up that a cold request waited for
+    std::string why;                   ///< ... and why so
     base::Duration queued{};
     base::TimePoint first_byte{};  ///< epoch: none was sent
     TokenCounts tokens;

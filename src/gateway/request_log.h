@@ -20,6 +20,8 @@ struct RequestRecord {
   int status = 0;
   bool done = false;
   bool cold = false;
+  wire::Way way = wire::Way::start;  ///< by which the replica came up that a cold request waited for
+  std::string why;                   ///< ... and why so: "first request; restores in 0.4 s, starts in 2 s"
   std::uint32_t attempts = 0;
   base::Duration queued{}, first_byte{}, total{};
   std::uint32_t prompt_tokens = 0, completion_tokens = 0;

@@ -70,7 +70,7 @@ std::vector<MetricFamily> request_families(const std::unordered_map<std::string,
       "thaw_generation_tokens_total", "Generated tokens, as the engine counted them.", MetricType::Counter, {}};
   MetricFamily queue{"thaw_request_queue_time_seconds", "Wait for a replica.", MetricType::Histogram, {}};
   MetricFamily ttft{"thaw_time_to_first_token_seconds",
-                    "Arrival to the first byte of the answer, cold or warm.",
+                    "Arrival to the first byte of the answer, by how it found its replica.",
                     MetricType::Histogram,
                     {}};
   MetricFamily duration{
@@ -82,8 +82,11 @@ std::vector<MetricFamily> request_families(const std::unordered_map<std::string,
     add_counter(prompt, {{"model", name}}, probe->prompt_tokens);
     add_counter(completion, {{"model", name}}, probe->completion_tokens);
     add_histogram(queue, {{"model", name}}, probe->queue);
-    add_histogram(ttft, {{"model", name}, {"start", "warm"}}, probe->first_byte[0]);
-    add_histogram(ttft, {{"model", name}, {"start", "cold"}}, probe->first_byte[1]);
+    for (const Found found : {Found::warm, Found::cold, Found::restored, Found::woken}) {
+      const LatencyTally& tally = probe->first_byte[static_cast<std::size_t>(found)];
+      const bool always = found == Found::warm || found == Found::cold;
+      if (always || tally.sum_s() > 0) add_histogram(ttft, {{"model", name}, {"start", to_string(found)}}, tally);
+    }
     add_histogram(duration, {{"model", name}}, probe->duration);
   }
   std::vector<MetricFamily> families;
@@ -93,7 +96,32 @@ std::vector<MetricFamily> request_families(const std::unordered_map<std::string,
   return families;
 }
 
+/// A transition as an instance's way from one state to another.
+struct Ends {
+  const char *from, *to, *name;
+};
+Ends ends_of(Transition transition) {
+  switch (transition) {
+    case Transition::start: return {"nothing", "ready", "start"};
+    case Transition::restore: return {"image", "ready", "restore"};
+    case Transition::wake: return {"standby", "ready", "wake"};
+    case Transition::freeze: return {"ready", "standby", "freeze"};
+    case Transition::snapshot: return {"nothing", "image", "snapshot"};
+  }
+  return {"nothing", "nothing", "unknown"};
+}
+
 }  // namespace
+
+const char* to_string(Found found) {
+  switch (found) {
+    case Found::warm: return "warm";
+    case Found::cold: return "cold";
+    case Found::restored: return "restore";
+    case Found::woken: return "wake";
+  }
+  return "warm";
+}
 
 struct Metrics::Impl {
   prometheus::Registry registry;
@@ -103,6 +131,19 @@ struct Metrics::Impl {
                                  .Name("thaw_cold_start_phase_seconds")
                                  .Help("Parts of a cold start; they may overlap.")
                                  .Register(registry);
+  Family<Counter>& transitions = BuildCounter()
+                                     .Name("thaw_transitions_total")
+                                     .Help("Transitions of instances that ended, by result.")
+                                     .Register(registry);
+  Family<Histogram>& transition_seconds = BuildHistogram()
+                                              .Name("thaw_transition_seconds")
+                                              .Help("Ordered to done, of transitions that succeeded.")
+                                              .Register(registry);
+  Counter& images_gone = BuildCounter()
+                             .Name("thaw_images_gone_total")
+                             .Help("Images dropped or found unusable.")
+                             .Register(registry)
+                             .Add({});
   Family<Counter>& down = BuildCounter()
                               .Name("thaw_instance_failures_total")
                               .Help("Instances that ended unasked, by reason.")
@@ -161,6 +202,19 @@ struct Metrics::Impl {
       BuildGauge().Name("thaw_device_reserved_bytes").Help("Device memory held by instances.").Register(registry);
   Family<Gauge>& budget =
       BuildGauge().Name("thaw_device_budget_bytes").Help("Device memory that instances may hold.").Register(registry);
+  Family<Gauge>& host_reserved = BuildGauge()
+                                     .Name("thaw_host_reserved_bytes")
+                                     .Help("Host memory that instances hold beside their devices'.")
+                                     .Register(registry);
+  Family<Gauge>& host_budget =
+      BuildGauge().Name("thaw_host_budget_bytes").Help("Host memory that may be so held.").Register(registry);
+  Family<Gauge>& images = BuildGauge().Name("thaw_images").Help("Images on a node.").Register(registry);
+  Family<Gauge>& image_reserved = BuildGauge()
+                                      .Name("thaw_image_reserved_bytes")
+                                      .Help("Disk of images and of those being made.")
+                                      .Register(registry);
+  Family<Gauge>& image_budget =
+      BuildGauge().Name("thaw_image_budget_bytes").Help("Disk that images may take.").Register(registry);
   Gauge& deployed = BuildGauge().Name("thaw_models").Help("Models deployed, asleep or not.").Register(registry).Add({});
   Gauge& changed_models = BuildGauge()
                               .Name("thaw_models_changed")
@@ -208,7 +262,7 @@ void Metrics::request_finished(ModelProbe& probe, const RequestNumbers& numbers)
   probe.prompt_tokens.add(numbers.prompt_tokens);
   probe.completion_tokens.add(numbers.completion_tokens);
   probe.queue.observe(numbers.queued);
-  if (numbers.first_byte.count() > 0) probe.first_byte[numbers.cold ? 1 : 0].observe(numbers.first_byte);
+  if (numbers.first_byte.count() > 0) probe.first_byte[static_cast<std::size_t>(numbers.found)].observe(numbers.first_byte);
   probe.duration.observe(numbers.total);
 }
 
@@ -220,6 +274,14 @@ void Metrics::cold_start(const std::string& model, base::Duration took, const st
 void Metrics::cold_start_phase(const wire::Phase& phase) {
   impl_->phase.Add({{"phase", phase.name}}, latency_buckets()).Observe(base::to_s(phase.duration));
 }
+
+void Metrics::transition(Transition transition, const std::string& result, base::Duration took) {
+  const Ends ends = ends_of(transition);
+  impl_->transitions.Add({{"from", ends.from}, {"to", ends.to}, {"result", result}}).Increment();
+  if (result == "ok") impl_->transition_seconds.Add({{"transition", ends.name}}, latency_buckets()).Observe(base::to_s(took));
+}
+
+void Metrics::image_gone() { impl_->images_gone.Increment(); }
 
 void Metrics::instance_down(const std::string& model, const std::string& reason) {
   impl_->down.Add({{"model", model}, {"reason", reason}}).Increment();
@@ -262,6 +324,9 @@ std::string Metrics::scrape(const Levels& levels) {
     level(impl_->queued, {{"model", m.model}}, m.queued);
     level(impl_->instances, {{"model", m.model}, {"state", "ready"}}, m.ready);
     level(impl_->instances, {{"model", m.model}, {"state", "starting"}}, m.starting);
+    const std::pair<const char*, double> others[] = {{"freezing", m.freezing}, {"standby", m.standby}, {"waking", m.waking}};
+    for (const auto& [state, count] : others)
+      if (count > 0) level(impl_->instances, {{"model", m.model}, {"state", state}}, count);
   }
   for (const auto& d : levels.devices) {
     level(impl_->reserved, {{"node", d.node}, {"device", d.device}}, d.reserved_bytes);
@@ -269,6 +334,13 @@ std::string Metrics::scrape(const Levels& levels) {
   }
   impl_->cache.Set(levels.host_cache_bytes);
   impl_->cache_budget.Set(levels.host_cache_budget_bytes);
+  for (const auto& n : levels.nodes) {
+    level(impl_->host_reserved, {{"node", n.node}}, n.host_reserved_bytes);
+    level(impl_->host_budget, {{"node", n.node}}, n.host_budget_bytes);
+    level(impl_->images, {{"node", n.node}}, n.images);
+    level(impl_->image_reserved, {{"node", n.node}}, n.image_reserved_bytes);
+    level(impl_->image_budget, {{"node", n.node}}, n.image_budget_bytes);
+  }
   impl_->deployed.Set(levels.deployed_models);
   impl_->changed_models.Set(levels.changed_models);
   impl_->connections.Set(levels.connections);

@@ -15,10 +15,17 @@ namespace thaw::observe {
 
 struct ModelProbe;
 
+/// How a request found its replica: up already, or it waited for it to come up.
+enum class Found { warm, cold, restored, woken };
+const char* to_string(Found found);
+
+/// What instances go through.
+enum class Transition { start, restore, wake, freeze, snapshot };
+
 /// What one finished request adds.
 struct RequestNumbers {
   int status = 0;
-  bool cold = false;
+  Found found = Found::warm;
   base::Duration queued{}, first_byte{}, total{};  ///< first_byte 0: none was sent
   std::uint64_t prompt_tokens = 0, completion_tokens = 0;
 };
@@ -27,12 +34,19 @@ struct RequestNumbers {
 struct Levels {
   struct PerModel {
     std::string model;
-    double in_flight = 0, queued = 0, ready = 0, starting = 0;
+    double in_flight = 0, queued = 0, ready = 0, starting = 0, freezing = 0, standby = 0, waking = 0;
   };
   struct PerDevice {
     std::string node, device;
     double reserved_bytes = 0, budget_bytes = 0;
   };
+  struct PerNode {
+    std::string node;
+    double host_reserved_bytes = 0, host_budget_bytes = 0;    ///< beside the devices' memory
+    double image_reserved_bytes = 0, image_budget_bytes = 0;  ///< disk
+    double images = 0;
+  };
+  std::vector<PerNode> nodes;
   std::vector<PerModel> models;  ///< only those that are not asleep: 1,000 sleeping models are no 4,000 lines
   std::vector<PerDevice> devices;
   double deployed_models = 0, connections = 0, buffered_bytes = 0, usage_rows_dropped = 0, changed_models = 0;
@@ -58,6 +72,9 @@ class Metrics {
   void cold_start(const std::string& model, base::Duration took, const std::vector<wire::Phase>& phases);
   /// A part that was not over when the instance was ready, or is of another's making.
   void cold_start_phase(const wire::Phase& phase);
+  /// `result`: "ok", "fell_back" (to the next slower way), "failed", or why the instance ended.
+  void transition(Transition transition, const std::string& result, base::Duration took);
+  void image_gone();
   void instance_down(const std::string& model, const std::string& reason);
   void instance_stopped(const std::string& model);
   void refused(const std::string& cause);

@@ -48,7 +48,7 @@ struct ModelProbe {
   std::array<Tally, kStatusClasses.size()> by_class;
   Tally prompt_tokens, completion_tokens;
   LatencyTally queue;
-  std::array<LatencyTally, 2> first_byte;  ///< [0] warm, [1] cold
+  std::array<LatencyTally, 4> first_byte;  ///< by Found
   LatencyTally duration;
 
   /// A model nobody has asked yet has no series.

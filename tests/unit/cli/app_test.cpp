@@ -91,7 +91,8 @@ const std::string kStreamEnd =
     event(R"({"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8}})") + event("[DONE]");
 
 TEST_F(App, HelpOfEveryCommandHasAnExample) {
-  for (const char* command : {"serve", "deploy", "ls", "ps", "run", "logs", "verify", "stop", "evict", "rm", "doctor", "version"}) {
+  for (const char* command : {"serve", "deploy", "ls", "ps", "run", "logs", "verify", "stop", "evict", "rm", "freeze", "wake", "snapshot",
+                              "images", "doctor", "version"}) {
     const Outcome outcome = run({command, "--help"});
     EXPECT_EQ(outcome.code, kExitOk) << command;
     EXPECT_TRUE(contains(outcome.out, std::string("Example:\n  ")) &&
@@ -198,14 +199,14 @@ TEST_F(App, LsOfOneModelAsksForItAlone) {
 
 TEST_F(App, PsShowsInstancesAndDevices) {
   const std::string body =
-      R"({"instances":[{"id":7,"model":"m","state":"ready","device":"cpu0","device_bytes":1048576,"memory_bytes":2097152,"held_bytes":1572864,
+      R"({"instances":[{"id":7,"model":"m","state":"ready","way":"start","device":"cpu0","device_bytes":1048576,"memory_bytes":2097152,"held_bytes":1572864,
     "weights_resident_bytes":3145728,
     "in_flight":1,"served":9,"age_ms":61000,"idle_ms":null,"pid":4242}],
     "devices":[{"id":"cpu0","name":"Some CPU","reserved_bytes":1048576,"budget_bytes":1073741824,"total_bytes":2147483648}]})";
   FakeServer server([&](const auto&, const auto& connection) { connection.answer(200, body); });
   const Outcome outcome = run({"ps"}, server.url());
   EXPECT_TRUE(
-      contains(outcome.out, "\n 7  m      ready  cpu0        1MiB  1.5MiB     3MiB       1       9   1m     -  4242\n"))
+      contains(outcome.out, "\n 7  m      ready  start  cpu0        1MiB  1.5MiB     -     3MiB       1       9   1m     -  4242\n"))
       << outcome.out;
   EXPECT_TRUE(contains(outcome.out, "cpu0    Some CPU      1MiB    1GiB   2GiB\n")) << outcome.out;
 

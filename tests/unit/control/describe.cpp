@@ -11,8 +11,15 @@ std::string text(Id id) { return std::to_string(id.value()); }
 
 struct Words {
   std::string operator()(const Start& a) const {
-    return "start " + text(a.command.instance) + " " + a.command.model.name.str() + " " + a.node.str() + "/" + a.command.device.str();
+    return (a.command.image.empty() ? "start " : "restore ") + text(a.command.instance) + " " + a.command.model.name.str() + " " + a.node.str() + "/" +
+           a.command.device.str() + (a.command.image.empty() ? "" : " from " + a.command.image.str());
   }
+  std::string operator()(const Freeze& a) const { return "freeze " + text(a.command.instance) + " " + a.why; }
+  std::string operator()(const Wake& a) const { return "wake " + text(a.command.instance) + " " + a.why; }
+  std::string operator()(const Snapshot& a) const {
+    return "snapshot " + text(a.command.instance) + " " + a.command.image.str() + " " + a.node.str() + "/" + a.command.device.str();
+  }
+  std::string operator()(const Drop& a) const { return "drop " + a.command.image.str() + " " + a.why; }
   std::string operator()(const Stop& a) const { return "stop " + text(a.instance) + " " + a.reason; }
   std::string operator()(const Dispatch& a) const {
     return "dispatch " + text(a.request) + " to " + text(a.instance) + (a.cold ? " cold" : " warm") + " after " + written(a.queued);

@@ -18,15 +18,21 @@ std::uint64_t histories() {
 }  // namespace
 
 TEST(Properties, hold_in_every_history) {
-  unsigned served = 0, refused = 0;
+  unsigned served = 0, refused = 0, woken = 0, restored = 0, images = 0;
   for (std::uint64_t seed = 1; seed <= histories(); ++seed) {
     World world(seed);
     ASSERT_NO_THROW(world.live(60)) << "seed " << seed;
     served += world.served();
     refused += world.refused();
+    woken += world.woken();
+    restored += world.restored();
+    images += world.images_made();
   }
   EXPECT_GT(served, 21'500U);   // the histories are not all faults ...
   EXPECT_GT(refused, 1'500U);   // ... nor all sunshine
+  EXPECT_GT(woken, 200U);
+  EXPECT_GT(restored, 50U);
+  EXPECT_GT(images, 500U);
 }
 
 TEST(Properties, hold_in_long_histories) {

@@ -59,12 +59,40 @@ spec::DeviceKind kind_of(const std::string& text) {
   fail("'" + text + "' is no device kind; cpu or cuda");
 }
 
-/// NODE DEVICE=BYTES...
+wire::DriverInfo driver_of(const std::string& name, spec::DeviceKind kind) {
+  using wire::DriverKind;
+  for (const DriverKind driver : {DriverKind::freezer, DriverKind::runsc, DriverKind::cuda, DriverKind::engine, DriverKind::criu}) {
+    if (name != wire::to_string(driver)) continue;
+    const bool images = driver == DriverKind::runsc || driver == DriverKind::criu;
+    return {driver, kind, !images, images, ""};
+  }
+  fail("no driver '" + name + "'");
+}
+
+/// ID:MODEL:BYTES
+wire::ImageInfo image_of(const std::string& text) {
+  const std::size_t first = text.find(':'), second = text.find(':', first + 1);
+  if (first == std::string::npos || second == std::string::npos) fail("'" + text + "' should be ID:MODEL:BYTES");
+  wire::ImageInfo image;
+  image.image = base::ImageId(text.substr(0, first));
+  image.model = base::ModelName(text.substr(first + 1, second - first - 1));
+  image.bytes = bytes_of(text.substr(second + 1));
+  return image;
+}
+
+/// NODE DEVICE=BYTES... [host=BYTES] [disk=BYTES] [driver=NAME]... [image=ID:MODEL:BYTES]...
 wire::NodeHello node_of(const Words& words) {
   wire::NodeHello hello;
   hello.node = base::NodeName(words.at(1));
   for (std::size_t n = 2; n < words.size(); ++n) {
     const auto [id, bytes] = key_value(words[n]);
+    if (id == "host") hello.host_budget_bytes = bytes_of(bytes);
+    else if (id == "disk") hello.image_budget_bytes = bytes_of(bytes);
+    else if (id == "image") hello.images.push_back(image_of(bytes));
+    if (id == "driver") {
+      for (const auto kind : {spec::DeviceKind::cpu, spec::DeviceKind::cuda}) hello.drivers.push_back(driver_of(bytes, kind));
+    }
+    if (id == "host" || id == "disk" || id == "image" || id == "driver") continue;
     wire::DeviceInfo info;
     info.id = base::DeviceId(id);
     info.kind = kind_of(id);
@@ -72,6 +100,13 @@ wire::NodeHello node_of(const Words& words) {
     hello.devices.push_back(info);
   }
   return hello;
+}
+
+spec::Mode mode_of(const std::string& text) {
+  for (const auto mode : {spec::Mode::automatic, spec::Mode::never, spec::Mode::always}) {
+    if (text == spec::to_string(mode)) return mode;
+  }
+  fail("no mode '" + text + "'; auto, never or always");
 }
 
 /// MODEL memory=BYTES [KEY=VALUE]...
@@ -91,6 +126,10 @@ spec::ModelSpec model_of(const Words& words) {
     else if (key == "queue") spec.scaling.queue.max_length = number_of(value);
     else if (key == "queue_timeout") spec.scaling.queue.timeout = duration_of(value);
     else if (key == "args") spec.args = {value};
+    else if (key == "standby") spec.standby.mode = mode_of(value);
+    else if (key == "standby_timeout") spec.standby.timeout = duration_of(value);
+    else if (key == "snapshot") spec.snapshot.mode = mode_of(value);
+    else if (key == "start_deadline") spec.start_deadline = duration_of(value);
     else fail("a model has no '" + key + "'");
   }
   return spec;
@@ -216,11 +255,78 @@ class Player {
     } else if (verb == "answering") s.request_answering(request(w), now_);
     else if (verb == "end") s.request_ended(request(w), now_, actions_);
     else if (verb == "fail") s.request_failed(request(w), failure(w.at(2)), now_, actions_);
-    else if (verb == "ready") s.instance_ready({instance(w), "/run/x.sock", {}}, now_, actions_);
+    else if (verb == "ready") ready(w);
+    else if (verb == "standby") standby(w);
+    else if (verb == "freeze_failed") {
+      s.freeze_failed({instance(w), rest_of(w, 3), w.at(2) == "ready" || (w[2] != "dead" && (fail("ready or dead"), false))}, now_, actions_);
+    } else if (verb == "taken") taken(w);
+    else if (verb == "not_taken") s.snapshot_failed({instance(w), {}, {}, rest_of(w, 2)}, now_, actions_);
+    else if (verb == "image_gone") s.image_gone({base::ImageId(w.at(1)), 0, rest_of(w, 2)}, now_, actions_);
+    else if (verb == "freeze") by_hand(s.model_frozen(base::ModelName(w.at(1)), now_, actions_));
+    else if (verb == "wake") by_hand(s.model_woken(base::ModelName(w.at(1)), now_, actions_));
+    else if (verb == "snapshot") by_hand(s.model_snapshot(base::ModelName(w.at(1)), now_, actions_));
+    else if (verb == "drop") by_hand(s.image_dropped(base::ImageId(w.at(1)), now_, actions_));
     else if (verb == "down") down(w);
     else if (verb == "gone") s.instance_gone({instance(w)}, now_, actions_);
     else if (verb == "outdated") s.instance_outdated(instance(w), "file changed", now_, actions_);
     else fail("no event '" + verb + "'");
+  }
+
+  /// What an operator is told when it is refused shows among what happens.
+  template <typename Result>
+  void by_hand(const Result& result) {
+    record(now_);
+    if (!result.ok()) happened_.push_back({0, now_, "error " + result.error().message});
+  }
+
+  static std::string rest_of(const Words& w, std::size_t from) {
+    std::string text;
+    for (std::size_t n = from; n < w.size(); ++n) text += (n > from ? " " : "") + w[n];
+    return text;
+  }
+
+  /// ready ID [way=WAY] [host=BYTES] [freezable=no] [fell_back=WORD]
+  void ready(const Words& w) {
+    wire::InstanceReady event{instance(w), "/run/x.sock", {}};
+    event.can_freeze = true;
+    for (std::size_t n = 2; n < w.size(); ++n) {
+      const auto [key, value] = key_value(w[n]);
+      if (key == "way") event.way = way_of(value);
+      else if (key == "host") event.held_host_bytes = bytes_of(value);
+      else if (key == "freezable") event.can_freeze = value != "no";
+      else if (key == "fell_back") event.fell_back = value;
+      else fail("ready has no '" + key + "'");
+    }
+    scheduler_->instance_ready(event, now_, actions_);
+  }
+
+  static wire::Way way_of(const std::string& text) {
+    for (const auto way : {wire::Way::wake, wire::Way::restore, wire::Way::start}) {
+      if (text == wire::to_string(way)) return way;
+    }
+    fail("no way '" + text + "'; wake, restore or start");
+  }
+
+  /// standby ID [device=BYTES] [host=BYTES]
+  void standby(const Words& w) {
+    wire::InstanceStandby event;
+    event.instance = instance(w);
+    for (std::size_t n = 2; n < w.size(); ++n) {
+      const auto [key, value] = key_value(w[n]);
+      if (key == "device") event.held_device_bytes = bytes_of(value);
+      else if (key == "host") event.held_host_bytes = bytes_of(value);
+      else fail("standby has no '" + key + "'");
+    }
+    scheduler_->instance_standby(event, now_, actions_);
+  }
+
+  /// taken INSTANCE IMAGE BYTES
+  void taken(const Words& w) {
+    wire::SnapshotTaken event;
+    event.instance = instance(w);
+    event.image.image = base::ImageId(w.at(2));
+    event.image.bytes = bytes_of(w.at(3));
+    scheduler_->snapshot_taken(event, now_, actions_);
   }
 
   static base::RequestId request(const Words& w) { return base::RequestId(number_of(w.at(1))); }
@@ -242,6 +348,8 @@ class Player {
     else if (reason == "start_timeout") event.reason = wire::DownReason::start_timeout;
     else if (reason == "crashed") event.reason = wire::DownReason::crashed;
     else if (reason == "out_of_memory") event.reason = wire::DownReason::out_of_memory;
+    else if (reason == "freeze_failed") event.reason = wire::DownReason::freeze_failed;
+    else if (reason == "wake_failed") event.reason = wire::DownReason::wake_failed;
     else fail("no reason '" + reason + "'");
     for (std::size_t n = 3; n < w.size(); ++n) event.detail += (n > 3 ? " " : "") + w[n];
     scheduler_->instance_down(event, now_, actions_);
@@ -255,10 +363,12 @@ class Player {
       if (scheduler_->next_tick() != base::never()) fail("a timer is left" + history());
     } else if (what == "reserved") {
       check_reserved(w.at(2), bytes_of(w.at(3)));
+    } else if (what == "host" || what == "disk") {
+      check_node(w.at(2), what == "host", bytes_of(w.at(3)));
     } else if (what == "model") {
       check_model(w);
     } else {
-      fail("no check '" + what + "'; asleep, reserved or model");
+      fail("no check '" + what + "'; asleep, reserved, host, disk or model");
     }
   }
 
@@ -271,6 +381,16 @@ class Player {
     fail("no device " + device);
   }
 
+  void check_node(const std::string& node, bool host, std::uint64_t bytes) {
+    for (const NodeView& v : scheduler_->nodes()) {
+      if (v.node.str() != node) continue;
+      const std::uint64_t is = host ? v.host_reserved_bytes : v.image_reserved_bytes;
+      if (is != bytes) fail(node + " has reserved " + base::format_bytes(is) + history());
+      return;
+    }
+    fail("no node " + node);
+  }
+
   void check_model(const Words& w) {
     for (const ModelView& v : scheduler_->models()) {
       if (v.model.str() != w.at(2)) continue;
@@ -278,7 +398,11 @@ class Player {
         const auto [key, value] = key_value(w[n]);
         const std::uint64_t is = key == "ready"            ? v.ready
                                  : key == "starting"       ? v.starting
+                                 : key == "waking"         ? v.waking
+                                 : key == "freezing"       ? v.freezing
+                                 : key == "standby"        ? v.standby
                                  : key == "stopping"       ? v.stopping
+                                 : key == "images"         ? v.images
                                  : key == "in_flight"      ? v.in_flight
                                  : key == "queued"         ? v.queued
                                  : key == "cold_starts"    ? v.cold_starts

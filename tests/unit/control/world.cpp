@@ -110,6 +110,7 @@ void World::broken(const std::string& what) const {
 }
 
 void World::check() const {
+  check_tiers();
   std::map<std::string, std::uint64_t> held;
   std::size_t running = 0;
   for (const auto& [id, i] : instances_) held[i.device] += i.bytes;
@@ -150,7 +151,7 @@ void World::check_rest() const {
   if (!instances_.empty()) broken("an instance is left");
   if (!scheduler_.instances().empty()) broken("the scheduler still knows an instance");
   for (const ModelView& m : scheduler_.models()) {
-    if (m.queued + m.in_flight + m.ready + m.starting + m.stopping != 0) broken("model " + m.model.str() + " is not asleep");
+    if (m.queued + m.in_flight + m.ready + m.starting + m.stopping + m.freezing + m.standby + m.waking != 0) broken("model " + m.model.str() + " is not asleep");
   }
 }
 

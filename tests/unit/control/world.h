@@ -37,6 +37,9 @@ class World {
   [[nodiscard]] std::uint64_t fingerprint() const { return fingerprint_; }  ///< of all actions and their times
   [[nodiscard]] unsigned served() const { return served_; }
   [[nodiscard]] unsigned refused() const { return refused_; }
+  [[nodiscard]] unsigned woken() const { return woken_; }
+  [[nodiscard]] unsigned restored() const { return restored_; }
+  [[nodiscard]] unsigned images_made() const { return images_made_; }
 
  private:
   struct Request {
@@ -53,6 +56,10 @@ class World {
     std::string device;
     std::uint64_t bytes = 0;
     std::uint32_t target = 1;
+    std::uint64_t full_bytes = 0, host_bytes = 0, disk_bytes = 0;
+    enum class State { up, freezing, standby, waking, imaging } state = State::up;  ///< `up` also while it starts
+    unsigned turn = 0;       ///< changes with every order: answers to earlier ones are void
+    base::ImageId image;     ///< that is made of it
     bool alive = true;       ///< its process
     bool said_ready = false, said_down = false, stop_asked = false;
     std::set<base::RequestId> in_flight;
@@ -73,8 +80,22 @@ class World {
   // world_node.cpp: what nodes do
   void on(const Start& action);
   void on(const Stop& action);
+  void on(const Freeze& action);
+  void on(const Wake& action);
+  void on(const Snapshot& action);
+  void on(const Drop& action);
   void die(base::InstanceId id, wire::DownReason reason, bool tell);
   void leave(base::InstanceId id);
+  // world_tiers.cpp: standby and images
+  void answer(base::InstanceId id, base::Duration delay, std::function<void(Instance&)> act);
+  void lie(base::InstanceId id);
+  void say_ready(base::InstanceId id, wire::Way way, const std::string& fell_back);
+  void say_standby(base::InstanceId id, Instance& i);
+  void say_taken(base::InstanceId id, std::uint64_t bytes);
+  void lose_image(const base::ImageId& id, const std::string& reason);
+  void equip(wire::NodeHello& hello);
+  void operate_tiers(const std::string& name);
+  void check_tiers() const;
   // world_clients.cpp: what clients and operators do
   void on(const Dispatch& action);
   void on(const Refuse& action);
@@ -92,6 +113,13 @@ class World {
   base::TimePoint now_{};
   std::multimap<base::TimePoint, std::function<void()>> events_;
   std::map<std::string, wire::DeviceInfo> devices_;  ///< by "node/device"
+  struct Image {
+    std::string node;
+    base::ModelName model;
+    std::uint64_t bytes = 0;
+    bool dropped = false;    ///< its end was ordered
+  };
+  std::map<base::ImageId, Image> images_;            ///< until gone
   std::map<base::ModelName, spec::ModelSpec> models_;
   std::map<base::RequestId, Request> requests_;
   std::map<base::InstanceId, Instance> instances_;   ///< until gone
@@ -99,7 +127,7 @@ class World {
   bool quiet_ = false;
   bool killing_ = false;
   bool tick_may_be_due_ = false;
-  unsigned served_ = 0, refused_ = 0;
+  unsigned served_ = 0, refused_ = 0, woken_ = 0, restored_ = 0, images_made_ = 0;
   std::uint64_t fingerprint_ = 0;
   std::deque<std::string> history_;  ///< the last events and actions, for the report of a broken promise
 };

@@ -31,7 +31,7 @@ void World::on(const Dispatch& action) {
   Request& r = request->second;
   Instance& i = instance->second;
   if (i.model != r.model) broken("dispatch to another model's instance");
-  if (!i.said_ready || i.said_down || i.stop_asked) broken("dispatch to an instance that is not ready");
+  if (!i.said_ready || i.said_down || i.stop_asked || i.state != Instance::State::up) broken("dispatch to an instance that is not ready");
   if (i.in_flight.size() >= i.target) broken("more in flight than targetConcurrency");
   if (i.alone) broken("dispatch beside a retried request that must run alone");
   if (r.retried && !i.in_flight.empty()) broken("a retried request is not alone");
@@ -116,7 +116,8 @@ void World::fail(base::RequestId id, unsigned attempt, RequestFailure how) {
 void World::operate() {
   const std::uint64_t what = dice_.below(100);
   const std::string name = "m" + std::to_string(dice_.below(6));
-  if (what < 50) return deploy(name);
+  if (what < 35) return deploy(name);
+  if (what < 55) return operate_tiers(name);
   if (what < 65) {
     models_.erase(base::ModelName(name));
     call("remove " + name, [&](Actions& out) { scheduler_.model_removed(base::ModelName(name), now_, out); });
@@ -146,6 +147,9 @@ void World::deploy(const std::string& name) {
   spec.scaling.idle_timeout = dice_.chance(20) ? base::Duration{} : dice_.between(base::Millis(1), base::Millis(5000));
   spec.scaling.queue.max_length = static_cast<std::uint32_t>(dice_.below(20));
   spec.scaling.queue.timeout = dice_.between(base::Millis(500), base::Millis(20'000));
+  spec.standby.mode = spec::Mode(dice_.below(3));
+  spec.standby.timeout = dice_.chance(10) ? base::Duration{} : dice_.between(base::Millis(1), base::Millis(8000));
+  spec.snapshot.mode = spec::Mode(dice_.below(3));
   models_[spec.name] = spec;
   call("deploy " + spec.name.str(), [&](Actions& out) { scheduler_.model_deployed(spec, now_, out); });
 }
@@ -162,6 +166,7 @@ void World::hello(unsigned node) {
     info.total_bytes = info.budget_bytes = 60 + dice_.below(100);
     hello.devices.push_back(info);
   }
+  equip(hello);
   const std::string prefix = hello.node.str() + "/";
   std::erase_if(devices_, [&](const auto& entry) { return entry.first.rfind(prefix, 0) == 0; });
   for (const wire::DeviceInfo& info : hello.devices) devices_[prefix + info.id.str()] = info;

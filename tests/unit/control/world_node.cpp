@@ -16,8 +16,15 @@ void World::on(const Start& action) {
   Instance& i = instances_[id];
   i.model = spec.name;
   i.device = device;
-  i.bytes = *spec.resources.device_memory_bytes;
+  i.bytes = i.full_bytes = *spec.resources.device_memory_bytes;
   i.target = spec.scaling.target_concurrency;
+
+  if (!action.command.image.empty()) {
+    const auto image = images_.find(action.command.image);
+    if (image == images_.end() || image->second.dropped) broken("restore from an image that is not there");
+    if (image->second.model != spec.name || image->second.node != action.node.str()) broken("restore from another's image");
+  }
+  const base::ImageId image = action.command.image;
 
   const base::Duration delay = dice_.between(base::Millis(1), dice_.chance(10) ? base::Millis(8000) : base::Millis(400));
   const std::uint64_t fate = dice_.below(100);
@@ -28,12 +35,14 @@ void World::on(const Start& action) {
   } else if (fate < 15) {
     at(delay, [this, id] { die(id, wire::DownReason::crashed, false); });  // gone is all that is heard of it
   } else {
-    at(delay, [this, id] {
+    at(delay, [this, id, image] {
       const auto found = instances_.find(id);
       // A ready that crosses the stop on its way is sent all the same.
       if (found == instances_.end() || (!found->second.alive && !found->second.stop_asked)) return;
-      found->second.said_ready = !found->second.stop_asked;
-      call("ready " + text(id), [&](Actions& out) { scheduler_.instance_ready({id, "/run/engine.sock", {}}, now_, out); });
+      const bool restored = !image.empty() && dice_.chance(75);
+      if (restored) ++restored_;
+      else if (!image.empty() && dice_.chance(50)) lose_image(image, "digest differs");
+      say_ready(id, restored ? wire::Way::restore : wire::Way::start, restored || image.empty() ? "" : "digest differs");
     });
     if (dice_.chance(12)) {
       at(delay + dice_.between(base::Millis(1), base::Millis(15'000)), [this, id] { die(id, wire::DownReason::crashed, true); });
@@ -49,6 +58,12 @@ void World::on(const Stop& action) {
   if (i.stop_asked) broken("stop twice");
   if (!i.in_flight.empty() && !killing_) broken("stop of an instance with a request in flight: " + action.reason);
   i.stop_asked = true;
+  ++i.turn;
+  if (i.state == Instance::State::imaging && i.disk_bytes > 0 && dice_.chance(20)) {  // the image was complete in the same moment
+    at(base::Duration(0), [this, id = action.instance, bytes = 1 + dice_.below(i.disk_bytes)] {
+      if (instances_.count(id) > 0) say_taken(id, bytes);
+    });
+  }
   if (!i.alive) return;  // it was dying already; gone is on its way
   i.alive = false;
   for (const base::RequestId r : i.in_flight) {

@@ -37,7 +37,7 @@ TEST_F(ControllerTest, AColdRequestStartsAReplicaAndGetsIt) {
     EXPECT_EQ(outcome(ticket), std::to_string(instance) + " cold");
     EXPECT_EQ(ticket.grant()->replica->model().str(), "m");
     EXPECT_EQ(ticket.grant()->replica->phases().size(), 1U);
-    EXPECT_GE(ticket.grant()->replica->ready_at(), ticket.grant()->replica->started());
+    EXPECT_GE(ticket.grant()->replica->ready_at(), ticket.grant()->replica->ordered_at());
     EXPECT_GE(ticket.grant()->queued, base::Duration::zero());
     controller_->answering(ticket);
     controller_->ended(ticket);

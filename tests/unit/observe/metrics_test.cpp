@@ -82,8 +82,8 @@ TEST(Metrics, AModelThatFellAsleepIsNotListedAnyMore) {
 TEST(Metrics, AFinishedRequestIsCounted) {
   Metrics metrics;
   ModelProbe* probe = metrics.model("m");
-  Metrics::request_finished(*probe, {200, true, Millis(100), Millis(300), Millis(900), 12, 34});
-  Metrics::request_finished(*probe, {200, false, Millis(0), Millis(3), Millis(9), 1, 2});
+  Metrics::request_finished(*probe, {200, Found::cold, Millis(100), Millis(300), Millis(900), 12, 34});
+  Metrics::request_finished(*probe, {200, Found::warm, Millis(0), Millis(3), Millis(9), 1, 2});
   Metrics::request_finished(*probe, {499, false, Millis(5), base::Duration(0), Millis(5), 0, 0});
   Metrics::request_finished(*probe, {0, false, Millis(5), base::Duration(0), Millis(5), 0, 0});
   const std::string text = metrics.scrape({});
@@ -104,9 +104,9 @@ TEST(Metrics, AFinishedRequestIsCounted) {
 TEST(Metrics, CountersOutliveADeployment) {
   Metrics metrics;
   ModelProbe* probe = metrics.model("m");
-  Metrics::request_finished(*probe, {200, false, {}, Millis(1), Millis(1), 1, 1});
+  Metrics::request_finished(*probe, {200, Found::warm, {}, Millis(1), Millis(1), 1, 1});
   EXPECT_EQ(metrics.model("m"), probe) << "deployed again";
-  Metrics::request_finished(*metrics.model("m"), {200, false, {}, Millis(1), Millis(1), 1, 1});
+  Metrics::request_finished(*metrics.model("m"), {200, Found::warm, {}, Millis(1), Millis(1), 1, 1});
   EXPECT_EQ(value_of(metrics.scrape({}), R"(thaw_requests_total{class="2xx",model="m"})"), "2");
 }
 
@@ -159,7 +159,7 @@ TEST(Metrics, WhatGoesWrongIsCountedByCause) {
 /// Prometheus's text format: each family has one HELP and one TYPE line, in front of its samples.
 TEST(Metrics, TheTextIsWellFormed) {
   Metrics metrics;
-  Metrics::request_finished(*metrics.model("m"), {200, true, Millis(1), Millis(2), Millis(3), 4, 5});
+  Metrics::request_finished(*metrics.model("m"), {200, Found::cold, Millis(1), Millis(2), Millis(3), 4, 5});
   Levels levels;
   levels.models = {{"m", 1, 1, 1, 1}};
   std::set<std::string> helped;

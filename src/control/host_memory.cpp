@@ -1,0 +1,73 @@
+// What a replica holds in standby, before and after that is known, and who leaves when host memory for it is short.
+#include <algorithm>
+#include <limits>
+
+#include "control/state.h"
+
+namespace thaw::control {
+
+/// What it will hold of its device in standby: what it held the last time; else nothing on a device of its own, and everything on a CPU, where a
+/// frozen process cannot give up what is not a copy of a file.
+std::uint64_t Scheduler::State::expected_device_bytes(const Instance& i) {
+  const std::uint64_t unknown = i.device->info.kind == spec::DeviceKind::cpu ? i.full_bytes : 0;
+  return std::min(i.model->standby_device_bytes.value_or(unknown), i.full_bytes);
+}
+
+/// What it will hold of the host's memory: what it held the last time; else a copy of its device's, where that is not the host's anyway.
+std::uint64_t Scheduler::State::expected_host_bytes(const Instance& i) {
+  const std::uint64_t unknown = i.device->info.kind == spec::DeviceKind::cpu ? 0 : i.full_bytes;
+  return std::max(i.model->standby_host_bytes.value_or(unknown), i.host_bytes);
+}
+
+std::uint64_t Scheduler::State::host_leaving(const Node& node) const {
+  std::uint64_t sum = 0;
+  for (const auto& d : devices) {
+    if (d->owner != &node) continue;
+    for (const Instance* i : d->instances) sum += i->phase == Phase::stopping ? i->host_bytes : 0;
+  }
+  return sum;
+}
+
+/// The one in standby on `node` whose host memory is worth least, if that is less than `worth` a byte; null if there is none.
+Instance* Scheduler::State::least_worth_resting(const Node& node, double worth, base::TimePoint now) const {
+  Instance* least = nullptr;
+  for (const auto& d : devices) {
+    if (d->owner != &node) continue;
+    for (Instance* i : d->instances) {
+      if (i->phase != Phase::standby || i->wake_claimed || i->host_bytes == 0) continue;
+      const double of_this = resting_worth(*i, now) / static_cast<double>(i->host_bytes);
+      if (of_this >= worth) continue;
+      worth = of_this;
+      least = i;
+    }
+  }
+  return least;
+}
+
+/// Whether `i` may be frozen now. If host memory is short, those in standby that are worth less begin to leave.
+bool Scheduler::State::make_host_room(const Instance& i, base::TimePoint now, Actions& out) {
+  Node& node = *i.device->owner;
+  const std::uint64_t need = expected_host_bytes(i) - i.host_bytes;
+  if (need == 0 || node.host_reserved + need <= node.host_budget) return true;
+  if (need > node.host_budget) return false;
+  const double worth = resting_worth(i, now) / static_cast<double>(need);
+  while (node.host_reserved + need > node.host_budget + host_leaving(node)) {
+    Instance* const victim = least_worth_resting(node, worth, now);
+    if (victim == nullptr) break;
+    ++victim->model->evictions;
+    drain_instance(*victim, Instance::Drain::evicted, "its host memory is for " + i.model->name(), now, out);
+  }
+  return false;
+}
+
+/// They hold more than was expected: those in standby that are worth least leave until the budget is kept.
+void Scheduler::State::relieve_host(Node& node, base::TimePoint now, Actions& out) {
+  while (node.host_reserved > node.host_budget + host_leaving(node)) {
+    Instance* const victim = least_worth_resting(node, std::numeric_limits<double>::infinity(), now);
+    if (victim == nullptr) return;
+    ++victim->model->evictions;
+    drain_instance(*victim, Instance::Drain::evicted, "host memory is short", now, out);
+  }
+}
+
+}  // namespace thaw::control
