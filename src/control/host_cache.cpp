@@ -22,7 +22,7 @@ std::uint64_t HostCache::budget_bytes() const {
 }
 
 bool HostCache::evictable(const Weights& weights, base::TimePoint now) const {
-  return weights.replicas == 0 && weights.pinned_by.empty() && weights.evicting_bytes == 0 &&
+  return weights.replicas == weights.resting && weights.pinned_by.empty() && weights.evicting_bytes == 0 &&
          (weights.retry == base::Duration::zero() || weights.retry_at <= now);
 }
 
@@ -87,7 +87,7 @@ void HostCache::instance_starting(base::InstanceId instance, const spec::ModelSp
                                   CacheActions& out) {
   const auto entry = entries_.try_emplace(spec.source.path).first;
   const bool on_cpu = spec.resources.device == spec::DeviceKind::cpu;
-  instances_.insert_or_assign(instance, Placed{entry->first, on_cpu, true});
+  instances_.insert_or_assign(instance, Placed{entry->first, on_cpu});
   Weights& weights = entry->second;
   update(weights, [&] {
     ++weights.replicas;
@@ -102,11 +102,28 @@ void HostCache::instance_starting(base::InstanceId instance, const spec::ModelSp
 
 void HostCache::instance_ready(base::InstanceId instance, CacheActions& out) {
   const auto found = instances_.find(instance);
-  if (found == instances_.end() || !found->second.starting) return;
-  found->second.starting = false;
-  const auto entry = entries_.find(found->second.source);
-  update(entry->second, [&] { --entry->second.starting; });
+  if (found == instances_.end()) return;
+  Placed& placed = found->second;
+  const auto entry = entries_.find(placed.source);
+  update(entry->second, [&] {
+    if (placed.starting) --entry->second.starting;
+    if (placed.resting) --entry->second.resting;
+  });
+  placed.starting = placed.resting = false;
   look(entry, out);
+}
+
+void HostCache::instance_resting(base::InstanceId instance, base::TimePoint now, CacheActions& out) {
+  const auto found = instances_.find(instance);
+  if (found == instances_.end()) return;
+  Placed& placed = found->second;
+  const auto entry = entries_.find(placed.source);
+  if (!placed.on_cpu && !placed.resting) {
+    placed.resting = true;
+    ++entry->second.resting;
+  }
+  look(entry, out);
+  enforce(now, out);
 }
 
 void HostCache::instance_gone(base::InstanceId instance, base::TimePoint now, CacheActions& out) {
@@ -119,6 +136,7 @@ void HostCache::instance_gone(base::InstanceId instance, base::TimePoint now, Ca
   update(weights, [&] {
     --weights.replicas;
     if (placed.starting) --weights.starting;
+    if (placed.resting) --weights.resting;
     if (placed.on_cpu) --weights.on_cpu;
   });
   weights.last_used = now;

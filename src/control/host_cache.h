@@ -75,7 +75,11 @@ class HostCache {
   // --- instances
   void instance_starting(base::InstanceId instance, const spec::ModelSpec& spec, base::TimePoint now,
                          CacheActions& out);
+  /// By whichever way up.
   void instance_ready(base::InstanceId instance, CacheActions& out);
+  /// It is in standby. On a CPU what stayed of its weights is in the Scheduler's books for it; a GPU's comes up again without its files, so that
+  /// they may leave.
+  void instance_resting(base::InstanceId instance, base::TimePoint now, CacheActions& out);
   void instance_gone(base::InstanceId instance, base::TimePoint now, CacheActions& out);
   /// Host memory that instances have reserved by now: of the CPU device, and beside GPUs. To be told after a start, and before an end: what moves
   /// between the two books is never in both.
@@ -109,6 +113,7 @@ class HostCache {
     std::uint32_t replicas = 0;  ///< not gone
     std::uint32_t on_cpu = 0;    ///< of them on the CPU device
     std::uint32_t starting = 0;  ///< of them not ready yet
+    std::uint32_t resting = 0;   ///< of them in standby, with all that they need
     std::uint64_t evicting_bytes = 0;
     base::Duration retry{};  ///< 0: the last eviction left nothing
     base::TimePoint retry_at{};
@@ -119,6 +124,7 @@ class HostCache {
     std::string source;
     bool on_cpu = false;
     bool starting = true;
+    bool resting = false;
   };
   using Entries = std::map<std::string, Weights>;
 

@@ -143,7 +143,7 @@ void Scheduler::State::image_failed(const Instance& i, Actions& out) {
 }
 
 const Image* Scheduler::State::image_on(const Model& m, const Node& node) {
-  const auto found = std::find_if(m.images.begin(), m.images.end(), [&](const Image* image) { return image->node == &node; });
+  const auto found = std::find_if(m.images.begin(), m.images.end(), [&](const Image* image) { return image->node == &node && !image->dropping; });
   return found == m.images.end() ? nullptr : *found;
 }
 

@@ -130,6 +130,15 @@ void Scheduler::instance_gone(const wire::InstanceGone& event, base::TimePoint n
 
 void Scheduler::instance_outdated(base::InstanceId instance, const std::string& reason, base::TimePoint now, Actions& out) {
   state_->outdated(instance, reason, now, out);
+}
+
+void Scheduler::images_outdated(const base::ModelName& model, const std::string& reason, base::TimePoint now, Actions& out) {
+  const auto found = state_->models.find(model);
+  if (found == state_->models.end()) return;
+  for (Image* image : found->second->images) state_->drop(*image, reason, out);
+  state_->work(now, out);
+}
+
 void Scheduler::instance_standby(const wire::InstanceStandby& event, base::TimePoint now, Actions& out) { state_->frozen(event, now, out); }
 
 void Scheduler::freeze_failed(const wire::FreezeFailed& event, base::TimePoint now, Actions& out) { state_->freeze_failed(event, now, out); }

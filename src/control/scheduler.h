@@ -193,6 +193,8 @@ class Scheduler {
   /// What the instance was started from is another by now (its model's file changed): it takes no new requests, ends those it has and
   /// is replaced on demand, by the same rules as when a model is deployed with another file. `reason`: for people.
   void instance_outdated(base::InstanceId instance, const std::string& reason, base::TimePoint now, Actions& out);
+  /// A start found the model's file to be another one: what was made of the old one is dropped.
+  void images_outdated(const base::ModelName& model, const std::string& reason, base::TimePoint now, Actions& out);
   void instance_standby(const wire::InstanceStandby& event, base::TimePoint now, Actions& out);
   void freeze_failed(const wire::FreezeFailed& event, base::TimePoint now, Actions& out);
   void snapshot_taken(const wire::SnapshotTaken& event, base::TimePoint now, Actions& out);

@@ -25,7 +25,7 @@ std::string why_no_driver(const Node& node, spec::DeviceKind kind) {
 bool Scheduler::State::wants_image(const Model& m, const Node& node) const {
   if (m.removed || draining || m.spec.snapshot.mode == spec::Mode::never || !node.can_snapshot(m.spec.resources.device)) return false;
   if (m.in(Phase::imaging) > 0) return false;
-  const bool there = std::any_of(m.images.begin(), m.images.end(), [&](const Image* image) { return image->node == &node; });
+  const bool there = std::any_of(m.images.begin(), m.images.end(), [&](const Image* image) { return image->node == &node && !image->dropping; });
   return !there && (m.spec.snapshot.mode == spec::Mode::always || snapshot_worthwhile(m.costs, node.fastest_restore));
 }
 

@@ -93,6 +93,11 @@ base::Result<base::ImageId> Controller::snapshot(const ModelName& name) {
   return begun;
 }
 
+void Controller::file_differs(const ModelName& name, const std::string& difference) {
+  scheduler_.images_outdated(name, difference, loop_.now(), actions_);
+  carry_out();
+}
+
 base::Status Controller::drop_image(const base::ImageId& image) {
   auto dropped = scheduler_.image_dropped(image, loop_.now(), actions_);
   carry_out();
@@ -158,6 +163,7 @@ void Controller::update_reserved() {
   std::map<base::NodeName, std::uint64_t> reserved_bytes;
   for (const control::DeviceView& device : scheduler_.devices())
     if (device.info.kind == spec::DeviceKind::cpu) reserved_bytes[device.node] += device.reserved_bytes;
+  for (const control::NodeView& node : scheduler_.nodes()) reserved_bytes[node.node] += node.host_reserved_bytes;
   for (auto& [node, cache] : caches_)
     cache->keep([&](auto& book, auto now, auto& out) { book.reserved(reserved_bytes[node], now, out); });
 }
@@ -179,9 +185,13 @@ void Controller::perform(const control::Start& action) {
   begun->rises(restores ? wire::Way::restore : wire::Way::start, action.why, loop_.now());
   replicas_.emplace(command.instance, std::move(begun));
   send_(action.node, command);
-  if (const auto found = caches_.find(action.node); found != caches_.end())
-    found->second->keep(
-        [&](auto& book, auto now, auto& out) { book.instance_starting(command.instance, command.model, now, out); });
+  uses_weights(action.node, command.instance, command.model);
+}
+
+/// Also a restore reads them, and the replica that an image is made of.
+void Controller::uses_weights(const base::NodeName& node, InstanceId instance, const spec::ModelSpec& model) {
+  if (const auto found = caches_.find(node); found != caches_.end())
+    found->second->keep([&](auto& book, auto now, auto& out) { book.instance_starting(instance, model, now, out); });
   reservations_changed_ = true;
 }
 
@@ -191,6 +201,7 @@ void Controller::perform(const control::Freeze& action) {
     frozen->freezes(loop_.now());
   }
   send_(action.node, action.command);
+  reservations_changed_ = true;
 }
 
 void Controller::perform(const control::Wake& action) {
@@ -209,7 +220,7 @@ void Controller::perform(const control::Snapshot& action) {
   replicas_.emplace(command.instance,
                     std::make_shared<Replica>(command.instance, command.model.name, loop_.now(), Replica::Stage::imaging));
   send_(action.node, command);
-  reservations_changed_ = true;
+  uses_weights(action.node, command.instance, command.model);
 }
 
 void Controller::perform(const control::Drop& action) {

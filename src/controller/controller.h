@@ -65,6 +65,8 @@ class Controller {
   base::Result<std::uint32_t> freeze(const base::ModelName& name);
   base::Result<bool> wake(const base::ModelName& name);
   base::Result<base::ImageId> snapshot(const base::ModelName& name);
+  /// A start found its file to be another one than it was: images made of that are dropped.
+  void file_differs(const base::ModelName& name, const std::string& difference);
   base::Status drop_image(const base::ImageId& image);
   [[nodiscard]] const ModelEntry* find(const base::ModelName& name) const;
   [[nodiscard]] const std::map<base::ModelName, std::shared_ptr<ModelEntry>>& models() const { return models_; }
@@ -116,6 +118,7 @@ class Controller {
   void on(const wire::FilesSeen& event);
   void on(const wire::FilesChanged& event);
   [[nodiscard]] Replica* replica(base::InstanceId id) const;
+  void uses_weights(const base::NodeName& node, base::InstanceId instance, const spec::ModelSpec& model);
   void note_weights(Replica& replica, const wire::Phase& phase);
 
   net::Loop& loop_;

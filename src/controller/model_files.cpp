@@ -92,6 +92,7 @@ void ModelFiles::files_seen(const ModelName& model, const std::vector<wire::File
       in_.metrics.file_changed(model.str());
       spdlog::warn("{}: {} is not what it was: {}; it is taken as it is now (`thaw verify {}` compares it with what was deployed)",
                    model.str(), stamp.path, difference, model.str());
+      in_.controller.file_differs(model, stamp.path + " changed: " + difference);
     }
     now.push_back(*before);
   }

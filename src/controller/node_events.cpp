@@ -34,6 +34,9 @@ void Controller::node_event(const wire::NodeEvent& event) {
   if (const auto* gone = std::get_if<wire::InstanceGone>(&event))
     for (auto& [node, cache] : caches_)
       cache->keep([&](auto& book, auto at, auto& out) { book.instance_gone(gone->instance, at, out); });
+  if (const auto* rests = std::get_if<wire::InstanceStandby>(&event))
+    for (auto& [node, cache] : caches_)
+      cache->keep([&](auto& book, auto at, auto& out) { book.instance_resting(rests->instance, at, out); });
 }
 
 Replica* Controller::replica(base::InstanceId id) const {
@@ -57,6 +60,7 @@ void Controller::on(const wire::InstanceReady& event) {
     if (fell_back) spdlog::warn("{}: instance {} was not restored but started: {}", model, event.instance.value(), event.fell_back);
   }
   scheduler_.instance_ready(event, now, actions_);
+  reservations_changed_ = true;
   for (auto& [node, cache] : caches_)
     cache->keep([&](auto& book, auto /*now*/, auto& out) { book.instance_ready(event.instance, out); });
 }
@@ -107,6 +111,7 @@ void Controller::on(const wire::FreezeFailed& event) {
     if (event.still_ready) kept->stays_ready();
   }
   scheduler_.freeze_failed(event, loop_.now(), actions_);
+  reservations_changed_ = true;
 }
 
 void Controller::on(const wire::SnapshotTaken& event) {

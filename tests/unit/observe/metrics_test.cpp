@@ -84,8 +84,8 @@ TEST(Metrics, AFinishedRequestIsCounted) {
   ModelProbe* probe = metrics.model("m");
   Metrics::request_finished(*probe, {200, Found::cold, Millis(100), Millis(300), Millis(900), 12, 34});
   Metrics::request_finished(*probe, {200, Found::warm, Millis(0), Millis(3), Millis(9), 1, 2});
-  Metrics::request_finished(*probe, {499, false, Millis(5), base::Duration(0), Millis(5), 0, 0});
-  Metrics::request_finished(*probe, {0, false, Millis(5), base::Duration(0), Millis(5), 0, 0});
+  Metrics::request_finished(*probe, {499, Found::warm, Millis(5), base::Duration(0), Millis(5), 0, 0});
+  Metrics::request_finished(*probe, {0, Found::warm, Millis(5), base::Duration(0), Millis(5), 0, 0});
   const std::string text = metrics.scrape({});
   EXPECT_EQ(value_of(text, R"(thaw_requests_total{class="2xx",model="m"})"), "2");
   EXPECT_EQ(value_of(text, R"(thaw_requests_total{class="4xx",model="m"})"), "1");
