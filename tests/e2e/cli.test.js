@@ -86,7 +86,7 @@ describe('the command line', { timeout: 240_000 }, () => {
 
     const ps = await server.cli(['ps']);
     assert.match(ps.stdout, /^ID +MODEL +STATE/);
-    assert.match(ps.stdout, /^ *\d+ +stories +ready +cpu/m);
+    assert.match(ps.stdout, /^ *\d+ +stories +ready +start +cpu/m);
     const [instance] = JSON.parse((await server.cli(['ps', '--json'])).stdout).instances;
     assert.equal(instance.served, 2);
     assert.equal(instance.in_flight, 0);
