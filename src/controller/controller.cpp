@@ -232,6 +232,7 @@ void Controller::perform(const control::Stop& action) {
   if (const auto found = replicas_.find(action.instance); found != replicas_.end()) {
     spdlog::info("{}: stopping instance {}: {}", found->second->model().str(), action.instance.value(), action.reason);
     metrics_.instance_stopped(found->second->model().str());
+    note_transition(*found->second, "stopped");
     found->second->close();
   }
   send_(action.node, wire::StopInstance{action.instance, stop_grace_});

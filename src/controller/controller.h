@@ -118,6 +118,7 @@ class Controller {
   void on(const wire::FilesSeen& event);
   void on(const wire::FilesChanged& event);
   [[nodiscard]] Replica* replica(base::InstanceId id) const;
+  void note_transition(const Replica& of, const char* result);
   void uses_weights(const base::NodeName& node, base::InstanceId instance, const spec::ModelSpec& model);
   void note_weights(Replica& replica, const wire::Phase& phase);
 

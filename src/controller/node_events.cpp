@@ -27,6 +27,19 @@ Transition transition_of(wire::Way way) {
 
 }  // namespace
 
+/// What it was in the middle of, if anything, ended so.
+void Controller::note_transition(const Replica& of, const char* result) {
+  const base::Duration took = loop_.now() - of.ordered_at();
+  switch (of.stage()) {
+    case Replica::Stage::rising: return metrics_.transition(transition_of(of.way()), result, took);
+    case Replica::Stage::freezing: return metrics_.transition(Transition::freeze, result, took);
+    case Replica::Stage::imaging: return metrics_.transition(Transition::snapshot, result, took);
+    case Replica::Stage::ready:
+    case Replica::Stage::standby:
+    case Replica::Stage::ended: break;
+  }
+}
+
 void Controller::node_event(const wire::NodeEvent& event) {
   std::visit([this](const auto& e) { on(e); }, event);
   carry_out();
@@ -70,11 +83,7 @@ void Controller::on(const wire::InstanceDown& event) {
     const std::string& model = lost->model().str();
     spdlog::warn("{}: instance {} is down: {}: {}", model, event.instance.value(), to_string(event.reason), event.detail);
     metrics_.instance_down(model, to_string(event.reason));
-    const base::Duration took = loop_.now() - lost->ordered_at();
-    const char* const result = to_string(event.reason);
-    if (lost->stage() == Replica::Stage::rising) metrics_.transition(transition_of(lost->way()), result, took);
-    if (lost->stage() == Replica::Stage::freezing) metrics_.transition(Transition::freeze, result, took);
-    if (lost->stage() == Replica::Stage::imaging) metrics_.transition(Transition::snapshot, result, took);
+    note_transition(*lost, to_string(event.reason));
     lost->close();
   }
   scheduler_.instance_down(event, loop_.now(), actions_);
@@ -93,8 +102,8 @@ void Controller::on(const wire::InstanceGone& event) {
 void Controller::on(const wire::InstanceStandby& event) {
   if (Replica* const frozen = replica(event.instance); frozen != nullptr && frozen->stage() == Replica::Stage::freezing) {
     const base::Duration took = loop_.now() - frozen->ordered_at();
+    note_transition(*frozen, "ok");
     frozen->became_standby();
-    metrics_.transition(Transition::freeze, "ok", took);
     spdlog::info("{}: instance {} in standby after {} by {}, holding {} of its device and {} of the host:{}", frozen->model().str(),
                  event.instance.value(), base::format_duration(took), to_string(event.driver), base::format_bytes(event.held_device_bytes),
                  base::format_bytes(event.held_host_bytes), listed(event.phases));
@@ -107,27 +116,29 @@ void Controller::on(const wire::FreezeFailed& event) {
   if (Replica* const kept = replica(event.instance); kept != nullptr && kept->stage() == Replica::Stage::freezing) {
     spdlog::warn("{}: instance {} could not be frozen{}: {}", kept->model().str(), event.instance.value(),
                  event.still_ready ? " and stays up" : " and ends", event.reason);
-    metrics_.transition(Transition::freeze, "failed", loop_.now() - kept->ordered_at());
+    note_transition(*kept, "failed");
     if (event.still_ready) kept->stays_ready();
+    else kept->close();
   }
   scheduler_.freeze_failed(event, loop_.now(), actions_);
   reservations_changed_ = true;
 }
 
 void Controller::on(const wire::SnapshotTaken& event) {
-  if (const Replica* const model = replica(event.instance)) {
-    const base::Duration took = loop_.now() - model->ordered_at();
-    metrics_.transition(Transition::snapshot, "ok", took);
-    spdlog::info("{}: image {} made in {}, {}:{}", model->model().str(), event.image.image.str(), base::format_duration(took),
-                 base::format_bytes(event.image.bytes), listed(event.phases));
+  if (Replica* const model = replica(event.instance)) {
+    note_transition(*model, "ok");
+    spdlog::info("{}: image {} made in {}, {}:{}", model->model().str(), event.image.image.str(),
+                 base::format_duration(loop_.now() - model->ordered_at()), base::format_bytes(event.image.bytes), listed(event.phases));
+    model->close();
   }
   scheduler_.snapshot_taken(event, loop_.now(), actions_);
 }
 
 void Controller::on(const wire::SnapshotFailed& event) {
-  if (const Replica* const model = replica(event.instance)) {
-    metrics_.transition(Transition::snapshot, "failed", loop_.now() - model->ordered_at());
+  if (Replica* const model = replica(event.instance)) {
+    note_transition(*model, "failed");
     spdlog::warn("{}: no image {}: {}", model->model().str(), event.image.str(), event.reason);
+    model->close();
   }
   scheduler_.snapshot_failed(event, loop_.now(), actions_);
 }

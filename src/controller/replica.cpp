@@ -31,6 +31,7 @@ void Replica::became_ready(const wire::InstanceReady& event, base::TimePoint now
 }
 
 void Replica::close() {
+  stage_ = Stage::ended;
   closed_ = true;
   idle_.clear();
 }

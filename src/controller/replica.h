@@ -16,7 +16,7 @@ namespace thaw::controller {
 class Replica {
  public:
   /// Where it stands, for metrics; requests are sent to it when the scheduler says so.
-  enum class Stage { rising, ready, freezing, standby, imaging };
+  enum class Stage { rising, ready, freezing, standby, imaging, ended };
 
   /// `now`: when its start (or, with `stage` imaging, its image) was ordered.
   Replica(base::InstanceId instance, base::ModelName model, base::TimePoint now, Stage stage = Stage::rising)
@@ -43,7 +43,7 @@ class Replica {
   void freezes(base::TimePoint now);
   void became_standby() { stage_ = Stage::standby; }
   void stays_ready() { stage_ = Stage::ready; }
-  /// No new connection from here on; idle ones are closed.
+  /// It ends: no new connection from here on; idle ones are closed.
   void close();
 
   struct Connection {

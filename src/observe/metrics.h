@@ -72,7 +72,7 @@ class Metrics {
   void cold_start(const std::string& model, base::Duration took, const std::vector<wire::Phase>& phases);
   /// A part that was not over when the instance was ready, or is of another's making.
   void cold_start_phase(const wire::Phase& phase);
-  /// `result`: "ok", "fell_back" (to the next slower way), "failed", or why the instance ended.
+  /// `result`: "ok", "fell_back" (to the next slower way), "failed", "stopped" by the controller, or why the instance ended.
   void transition(Transition transition, const std::string& result, base::Duration took);
   void image_gone();
   void instance_down(const std::string& model, const std::string& reason);

@@ -13,70 +13,13 @@
 #include <gtest/gtest.h>
 #include <boost/json.hpp>
 
+#include "unit/cli/app_fixture.h"
 #include "unit/cli/fake_server.h"
 
 namespace thaw::cli {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Outcome {
-  int code = -1;
-  std::string out;
-  std::string err;
-};
-
-/// Runs command lines as main() would, with captured streams and an environment of its own.
-class App : public ::testing::Test {
- protected:
-  Outcome run(const std::vector<std::string>& arguments, const std::string& url = "http://127.0.0.1:1") {
-    std::ostringstream out;
-    std::ostringstream err;
-    const std::map<std::string, std::string> variables{{"THAW_URL", url}, {"THAW_API_KEY", "k"}};
-    Context context{out,
-                    err,
-                    Terminal{},
-                    [variables](const char* name) -> std::optional<std::string> {
-                      const auto found = variables.find(name);
-                      if (found == variables.end()) return std::nullopt;
-                      return found->second;
-                    },
-                    [this](const ServeOptions& options) {
-                      served_ = options;
-                      return 42;
-                    },
-                    [this](const node::AgentConfig& config, const std::vector<std::string>& model_files) {
-                      examined_ = config;
-                      examined_files_ = model_files;
-                      return findings_;
-                    },
-                    [this](const std::string& path) -> base::Result<node::DiskCalibration> {
-                      calibrated_.push_back(path);
-                      if (calibration_error_) return *calibration_error_;
-                      node::DiskCalibration calibration;
-                      const auto disk = node::disk_of(path);
-                      if (!disk.ok()) return disk.error();
-                      calibration.disk = *disk;
-                      calibration.settings = {512 << 10, 16};
-                      calibration.bytes_per_s = 3.21e9;
-                      calibration.threads_why = "io_uring is forbidden";
-                      return calibration;
-                    }};
-    const int code = run_cli(arguments, context);
-    return {code, out.str(), err.str()};
-  }
-
-  std::optional<ServeOptions> served_;
-  std::optional<node::AgentConfig> examined_;
-  std::vector<std::string> examined_files_;
-  std::vector<node::Finding> findings_;
-  std::vector<std::string> calibrated_;
-  std::optional<base::Error> calibration_error_;
-};
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 std::string event(const std::string& data) {
   return "data: " + data + "\n\n";
@@ -321,6 +264,16 @@ TEST_F(App, RunWaitsForTheTimelineAndDrawsIt) {
       << outcome.err;
   EXPECT_TRUE(contains(outcome.err, "weights      200MiB read in 100 ms (2.10 GB/s), 1MiB in memory already\n")) << outcome.err;
   EXPECT_TRUE(contains(outcome.err, "sandbox    0.0 ms     30 ms  ####")) << outcome.err;
+}
+
+TEST_F(App, TheTimelineSaysWhichWayUpItWas) {
+  FakeServer server([&](const auto& request, const auto& connection) {
+    if (request.method == "POST") return connection.send(kStreamHead + token("Once") + kStreamEnd);
+    connection.answer(200, R"({"id":"req-7","status":200,"cold":true,"way":"wake","why":"first request","queued_ms":20,"ttft_ms":30,
+      "total_ms":40,"prompt_tokens":5,"completion_tokens":3,"attempts":1,"phases":[{"name":"thaw","start_ms":0,"duration_ms":2}]})");
+  });
+  const Outcome outcome = run({"run", "m", "hi", "--timing"}, server.url());
+  EXPECT_TRUE(contains(outcome.err, "way up       wake: first request\n")) << outcome.err;
 }
 
 TEST_F(App, RunWithoutATimelineStillSucceeds) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <random>
+#include <set>
 
 #include "control/host_cache.h"
 
@@ -71,6 +72,10 @@ class Node {
   }
   void ready(std::uint64_t id) {
     book.instance_ready(base::InstanceId(id), actions_);
+    settle();
+  }
+  void rest(std::uint64_t id) {
+    book.instance_resting(base::InstanceId(id), now, actions_);
     settle();
   }
   void gone(std::uint64_t id) {
@@ -191,6 +196,44 @@ TEST(HostCache, what_a_cpu_replica_maps_is_in_its_devices_books_and_not_counted_
   EXPECT_EQ(node.book.view().cached_bytes, 2 * kGiB) << "they move over to where they count now";
 }
 
+TEST(HostCache, a_gpu_replica_in_standby_does_not_keep_its_files_in_memory) {
+  Node node(budget(2));
+  node.deploy(Node::spec("gpu"), kGiB, 0);
+  node.start(1, Node::spec("gpu"));
+  node.ready(1);
+  node.deploy(Node::spec("other"), 2 * kGiB, 2 * kGiB);
+  EXPECT_EQ(node.resident("gpu"), kGiB) << "in use";
+  node.rest(1);
+  EXPECT_EQ(node.book.entry("/gpu", node.now)->replicas, 1U) << "it is there";
+  for (int n = 0; n < 9; ++n) node.use("other");
+  node.start(2, Node::spec("other"));
+  EXPECT_EQ(node.resident("gpu"), 0U) << "it is woken without them";
+  node.ready(1);
+  node.files["/gpu"].resident = kGiB;
+  node.ready(2);
+  node.gone(2);
+  EXPECT_EQ(node.resident("gpu"), kGiB) << "in use again";
+  EXPECT_LE(node.book.view().cached_bytes, 2 * kGiB);
+}
+
+TEST(HostCache, a_cpu_replica_in_standby_is_in_its_devices_books) {
+  Node node({10 * kGiB, 4 * kGiB});
+  const auto spec = Node::spec("m", "", false, spec::DeviceKind::cpu);
+  node.deploy(spec, kGiB, 0);
+  node.reserve(kGiB);
+  node.start(1, spec);
+  node.ready(1);
+  node.files["/m"].resident = 0;
+  node.reserve(kGiB / 8);
+  node.rest(1);
+  EXPECT_EQ(node.book.entry("/m", node.now)->resident_bytes, 0U) << "it is looked at when its pages have left";
+  EXPECT_EQ(node.book.view().cached_bytes, 0U);
+  EXPECT_EQ(node.book.view().budget_bytes, 4 * kGiB - kGiB / 8);
+  node.rest(1);
+  node.gone(1);
+  EXPECT_TRUE(node.evicted.empty());
+}
+
 TEST(HostCache, models_of_one_source_share_its_weights) {
   Node node(budget(1));
   node.deploy(Node::spec("a", "/shared"), 2 * kGiB, 2 * kGiB);
@@ -298,7 +341,11 @@ class Life {
  public:
   explicit Life(std::uint64_t seed) : dice_(seed), node_({roll(12) * kUnit, roll(20) * kUnit}) {
     node_.watch = [this](const wire::EvictWeights& evict) {
-      for (const auto& [id, spec] : running_) ASSERT_NE(spec.source.path, evict.source) << "in use by " << id;
+      for (const auto& [id, spec] : running_) {
+        if (resting_.count(id) == 0) {
+          ASSERT_NE(spec.source.path, evict.source) << "in use by " << id;
+        }
+      }
       for (const auto& [name, spec] : specs_)
         ASSERT_FALSE(spec.source.path == evict.source && spec.cache.pin) << "pinned by " << name;
     };
@@ -352,12 +399,24 @@ class Life {
         }
         break;
       case 4:
-        if (!running_.empty()) node_.book.instance_ready(base::InstanceId(running_.begin()->first), node_.actions());
+        if (!running_.empty()) {
+          const auto& [id, spec] = *running_.begin();
+          const bool rests = roll(3) == 0;
+          // Those of a CPU are in use in standby too: what they cannot give up is charged to them.
+          if (rests && spec.resources.device != spec::DeviceKind::cpu) resting_.insert(id);
+          if (rests) {
+            node_.book.instance_resting(base::InstanceId(id), node_.now, node_.actions());
+          } else {
+            resting_.erase(id);
+            node_.book.instance_ready(base::InstanceId(id), node_.actions());
+          }
+        }
         break;
       case 5:
         if (!running_.empty()) {
           const auto id = running_.begin()->first;
           running_.erase(running_.begin());
+          resting_.erase(id);
           node_.book.instance_gone(base::InstanceId(id), node_.now, node_.actions());
         }
         break;
@@ -396,6 +455,7 @@ class Life {
   Node node_;
   std::map<std::string, spec::ModelSpec> specs_;
   std::map<std::uint64_t, spec::ModelSpec> running_;
+  std::set<std::uint64_t> resting_;
   std::uint64_t next_id_ = 1;
 };
 

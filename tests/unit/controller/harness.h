@@ -43,6 +43,7 @@ class ControllerTest : public testing::Test {
     hello.node = base::NodeName("node");
     hello.devices = {cpu};
     hello.host_cache = {budget_bytes, budget_bytes};
+    if (equip_) equip_(hello);
     controller_->node_joined(hello);
     net::Timer watchdog(*loop_, [this] {
       ADD_FAILURE() << "the test hangs";
@@ -81,15 +82,25 @@ class ControllerTest : public testing::Test {
     co_return condition();
   }
 
-  /// The starts and stops that were ordered since the last call: "start 101 m", "stop 101".
+  /// What was ordered of instances since the last call: "start 101 m", "start 102 m from m-7", "freeze 101", "wake 101", "snapshot 103 m-103",
+  /// "drop m-103", "stop 101".
   std::string orders() {
     std::string text;
     for (const wire::NodeCommand& command : std::exchange(sent_, {})) {
       if (!text.empty()) text += ", ";
+      const auto number = [](const auto& of) { return std::to_string(of.instance.value()); };
       if (const auto* start = std::get_if<wire::StartInstance>(&command))
-        text += "start " + std::to_string(start->instance.value()) + " " + start->model.name.str();
+        text += "start " + number(*start) + " " + start->model.name.str() + (start->image.empty() ? "" : " from " + start->image.str());
+      else if (const auto* freeze = std::get_if<wire::FreezeInstance>(&command))
+        text += "freeze " + number(*freeze);
+      else if (const auto* wake = std::get_if<wire::WakeInstance>(&command))
+        text += "wake " + number(*wake);
+      else if (const auto* snapshot = std::get_if<wire::TakeSnapshot>(&command))
+        text += "snapshot " + number(*snapshot) + " " + snapshot->image.str();
+      else if (const auto* drop = std::get_if<wire::DropImage>(&command))
+        text += "drop " + drop->image.str();
       else
-        text += "stop " + std::to_string(std::get<wire::StopInstance>(command).instance.value());
+        text += "stop " + number(std::get<wire::StopInstance>(command));
     }
     return text;
   }
@@ -133,6 +144,7 @@ class ControllerTest : public testing::Test {
   observe::Metrics metrics_;
   control::Policy policy_;
   std::string socket_path_ = "/nowhere/engine.sock";
+  std::function<void(wire::NodeHello&)> equip_;  ///< what the node has beside a device; null: nothing
   std::vector<wire::NodeCommand> sent_;
   std::vector<wire::NodeCommand> sent_to_cache_;
   std::unique_ptr<Controller> controller_;
