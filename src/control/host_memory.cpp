@@ -13,7 +13,16 @@ std::uint64_t Scheduler::State::expected_device_bytes(const Instance& i) {
   return std::min(i.model->standby_device_bytes.value_or(unknown), i.full_bytes);
 }
 
-/// What it will hold of the host's memory: what it held the last time; else a copy of its device's, where that is not the host's anyway.
+/// What it holds in standby, for the next time. Of the host's memory it may be the most that one ever held; what stayed on a device of its own may
+/// leave for the host the next time.
+void Scheduler::State::note_held(const Instance& i) {
+  Model& m = *i.model;
+  m.standby_device_bytes = i.bytes;
+  const std::uint64_t may_follow = i.device->info.kind == spec::DeviceKind::cpu ? 0 : i.bytes;
+  m.standby_host_bytes = std::max(m.standby_host_bytes.value_or(0), i.host_bytes + may_follow);
+}
+
+/// What it will hold of the host's memory: the most that one held; else a copy of its device's, where that is not the host's anyway.
 std::uint64_t Scheduler::State::expected_host_bytes(const Instance& i) {
   const std::uint64_t unknown = i.device->info.kind == spec::DeviceKind::cpu ? 0 : i.full_bytes;
   return std::max(i.model->standby_host_bytes.value_or(unknown), i.host_bytes);

@@ -138,7 +138,7 @@ struct Model {
   std::uint64_t cold_starts = 0, start_failures = 0, evictions = 0;
 
   // Resting (tiers.cpp).
-  std::optional<std::uint64_t> standby_device_bytes, standby_host_bytes;  ///< that it held in standby the last time
+  std::optional<std::uint64_t> standby_device_bytes, standby_host_bytes;  ///< that it held in standby: the last time, at most
   bool rests_in_standby = false;
   std::uint32_t descents = 0;         ///< decisions where to rest
   std::uint32_t rest_failures = 0;    ///< freezes and wakes that failed since one last worked
@@ -268,6 +268,7 @@ struct Scheduler::State {
   base::Result<bool> wake_model(const base::ModelName& name, base::TimePoint now, Actions& out);
 
   // host_memory.cpp
+  static void note_held(const Instance& i);
   static std::uint64_t expected_device_bytes(const Instance& i);
   static std::uint64_t expected_host_bytes(const Instance& i);
   std::uint64_t host_leaving(const Node& node) const;

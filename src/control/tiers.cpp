@@ -109,8 +109,7 @@ void Scheduler::State::frozen(const wire::InstanceStandby& e, base::TimePoint no
   ++m.freezes;
   enter(*i, Trigger::frozen, now);
   hold(*i, std::min(e.held_device_bytes, i->full_bytes), e.held_host_bytes);
-  m.standby_device_bytes = i->bytes;
-  m.standby_host_bytes = i->host_bytes;
+  note_held(*i);
   touch(m);
   look_at_claims(*i->device);
   relieve_host(*i->device->owner, now, out);
