@@ -78,14 +78,14 @@ async function makeModel(directory, megabytes, type) {
 }
 
 /// A thaw server that knows the models; all are asleep and its pool is full.
-async function sleepingThaw(directory, models, config = '') {
-  const thaw = await Thaw.start(directory, config);
+async function sleepingThaw(directory, models, config = '', pool = 1) {
+  const thaw = await Thaw.start(directory, `node: {pool: ${pool}}\n${config}`);
   for (const { name, file } of models) await thaw.deploy(name, { source: { path: file }, resources: { device: 'cpu' }, scaling: { idleTimeout: '1h' } });
   await thaw.chat(models[0].name);
   const { home } = engineOf((await thaw.instances())[0]);
   const sleep = async () => {
     for (const { name } of models) await thaw.sleep(name);
-    await until('a sandbox in the pool', 10_000, () => poolIsFull(home));
+    await until('a sandbox in the pool', 10_000, () => poolIsFull(home, pool));
   };
   await sleep();
   /// {ms, record} of one request; it must have found its model asleep.
@@ -165,20 +165,21 @@ async function eightAtOnce(directory, type) {
   for (const size of megabytes) models.push(await makeModel(modelDirectory(), size, type));
   const files = models.map(({ file }) => file);
   const bytes = models.reduce((sum, model) => sum + model.bytes, 0);
-  const { sleep, measure, thaw } = await sleepingThaw(path.join(directory, `eight-${type}`), models, 'devices: {cpu: {memory: 16GiB}}\n');
-  const all = async () => (await Promise.all([...models].reverse().map(({ name }) => measure(name)))).map(({ ms }) => ms).reverse();
-  const numbers = { disk: [], memory: [], last: [], lastWarm: [], first: [], firstAlone: [], vsIdeal: [], vsMemory: [], smallest: [] };
+  const { sleep, measure, thaw } = await sleepingThaw(path.join(directory, `eight-${type}`), models, 'devices: {cpu: {memory: 16GiB}}\n', models.length);
+  const all = async () => (await Promise.all([...models].reverse().map(({ name }) => measure(name)))).reverse();
+  const numbers = { disk: [], memory: [], last: [], lastWarm: [], first: [], firstAlone: [], vsIdeal: [], vsMemory: [], smallest: [], phases: [] };
   for (let round = 0; round < rounds; ++round) {
     const cases = [
       async () => {
         await drop(files);
         const times = await all();
-        numbers.last.push(Math.max(...times));
-        numbers.first.push(times[0]);
+        numbers.last.push(Math.max(...times.map(({ ms }) => ms)));
+        numbers.first.push(times[0].ms);
+        numbers.phases.push(times.map(({ record }) => record.phases));
       },
       async () => {
         await warm(files);
-        numbers.lastWarm.push(Math.max(...(await all())));
+        numbers.lastWarm.push(Math.max(...(await all()).map(({ ms }) => ms)));
       },
       async () => {
         await drop(files);
@@ -246,6 +247,10 @@ main(async () => {
           ['the disk into new memory', ...spread(numbers.memory.map((rate) => (bytes / GB / rate) * 1000))],
         ],
       );
+      console.log('When each of them was where, last round, smallest first, ms since its request:\n');
+      const names = ['weights', 'sandbox', 'load', 'first token'];
+      const ends = (phases) => names.map((name) => phases.find((phase) => phase.name === name)).map((phase) => (phase ? (phase.start_ms + phase.duration_ms).toFixed(0) : '-'));
+      table(['', ...names.map((name) => `${name} until`)], numbers.phases.at(-1).map((phases, i) => [`model ${i + 1}`, ...ends(phases)]));
       const label = type.replace('_', '');
       result(`eight_vs_ideal_${label}`, median(numbers.vsIdeal), 'ratio');
       result(`eight_vs_memory_ideal_${label}`, median(numbers.vsMemory), 'ratio');

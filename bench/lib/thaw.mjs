@@ -94,8 +94,8 @@ export function engineOf(instance) {
   return { argv, socket, home: label && `/run/thaw/${label}` };
 }
 
-/// Whether the pool has a whole sandbox, and nothing else is there.
-export function poolIsFull(home) {
-  const boxes = readdirSync(path.join(home, 'boxes'));
-  return boxes.length === 1 && existsSync(path.join(home, 'boxes', boxes[0], 'pid'));
+/// Whether the pool has all its sandboxes, whole, and nothing else is there.
+export function poolIsFull(home, size = 1) {
+  const boxes = existsSync(path.join(home, 'boxes')) ? readdirSync(path.join(home, 'boxes')) : [];
+  return boxes.length === size && boxes.every((box) => existsSync(path.join(home, 'boxes', box, 'pid')));
 }

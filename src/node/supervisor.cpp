@@ -7,6 +7,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/units.h"
+#include "node/cpu/cores.h"
 #include "node/device/devices.h"
 #include "node/engine/engine.h"
 #include "node/limits.h"
@@ -27,6 +28,12 @@ constexpr auto kFileLookInterval = base::Seconds(1);
 constexpr auto kShutdownTimeout = base::Seconds(30);  // beyond the grace
 
 std::chrono::nanoseconds until(base::TimePoint when) { return std::max<base::Duration>(when - now(), base::Duration::zero()); }
+
+/// That engines have threads for, where nobody says otherwise.
+unsigned cores_for_engines() {
+  const std::size_t cores = processor_of_each_core().size();
+  return cores > 0 ? static_cast<unsigned>(cores) : std::max(1U, std::thread::hardware_concurrency());
+}
 
 }  // namespace
 
@@ -66,6 +73,7 @@ class Supervisor::Owner : public StartOwner {
       const std::lock_guard lock(supervisor_.mutex_);
       instance_->sandbox = std::move(sandbox);
       instance_->log = log;
+      supervisor_.compete_locked(*instance_);
     }
     THAW_RETURN_IF_ERROR(supervisor_.watcher_->watch(instance_->command.instance, raw->pidfd(), raw->take_output(),
                                                      [log](std::string_view text) { log->append(text); }));
@@ -95,7 +103,7 @@ base::Result<std::unique_ptr<Supervisor>> Supervisor::start(const AgentConfig& c
 Supervisor::Supervisor(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool, Agent::EventSink sink)
     : config_(config), maker_(maker), pool_(pool), logs_(config.data_dir, config.settings.log_bytes), events_(std::move(sink)),
       files_(kFileLookInterval, [this](wire::FilesChanged change) { events_.push(std::move(change)); }),
-      filler_(std::make_unique<PageFiller>()) {}
+      filler_(std::make_unique<PageFiller>()), cpu_turns_(cores_for_engines()) {}
 
 Supervisor::~Supervisor() {
   {
@@ -179,9 +187,11 @@ void Supervisor::submit_stop(const wire::StopInstance& command) {
 
 /// The phase is the time from the first byte read to the last. Where all was there already it takes no time.
 void Supervisor::on_weights(base::InstanceId id, const FillProgress& progress) {
-  if (progress.total_bytes == 0) return;  // for the engine to complain of
   const std::lock_guard lock(mutex_);
   const auto found = instances_.find(id);
+  if (found != instances_.end()) found->second->weights_there = true;
+  cpu_turns_.weights_there(id);
+  if (progress.total_bytes == 0) return;  // for the engine to complain of
   if (found == instances_.end() || found->second->stop_asked || found->second->stage == Stage::ending) return;
   wire::Phase phase{"weights", {}, {}, wire::PhaseBytes{progress.read_bytes, progress.resident_bytes}};
   if (progress.read_bytes > 0) {
@@ -273,6 +283,18 @@ wire::InstanceDown Supervisor::ended_locked(const Instance& instance, wire::Down
 
 // --- starts
 
+/// Every other turn is the smallest model's, so that it is not stuck behind huge ones; the rest are the oldest's, so that huge ones are not starved.
+Supervisor::InstancePtr Supervisor::next_start_locked() {
+  const auto bytes = [](const InstancePtr& instance) { return instance->command.model.resources.device_memory_bytes.value_or(0); };
+  auto next = start_queue_.begin();
+  smallest_next_ = !smallest_next_;
+  if (smallest_next_)
+    next = std::min_element(next, start_queue_.end(), [&](const InstancePtr& a, const InstancePtr& b) { return bytes(a) < bytes(b); });
+  InstancePtr instance = std::move(*next);
+  start_queue_.erase(next);
+  return instance;
+}
+
 void Supervisor::start_worker() {
   for (;;) {
     InstancePtr instance;
@@ -280,8 +302,7 @@ void Supervisor::start_worker() {
       std::unique_lock lock(mutex_);
       start_ready_.wait(lock, [this] { return workers_end_ || !start_queue_.empty(); });
       if (start_queue_.empty()) return;
-      instance = std::move(start_queue_.front());
-      start_queue_.pop_front();
+      instance = next_start_locked();
       leave_queue_locked(instance);
       instance->stage = Stage::starting;
     }
@@ -314,6 +335,16 @@ void Supervisor::finish_start(const InstancePtr& instance, base::Result<std::vec
       events_.push(down_locked(*instance, wire::DownReason::start_failed, outcome.error().message));
   }
   end_locked(instance);
+}
+
+/// From now on it takes turns with the others that compute on the CPU.
+void Supervisor::compete_locked(const Instance& instance) {
+  const spec::Resources& resources = instance.command.model.resources;
+  if (resources.device != spec::DeviceKind::cpu || !instance.sandbox || !instance.sandbox->cgroup()) return;
+  const unsigned cores = cpu_turns_.processors();
+  const unsigned threads = resources.cpus ? static_cast<unsigned>(std::clamp(*resources.cpus, 1.0, static_cast<double>(cores))) : cores;
+  cpu_turns_.add(instance.command.instance, *instance.sandbox->cgroup(), resources.device_memory_bytes.value_or(0), threads,
+                 instance.weights_there);
 }
 
 void Supervisor::end_locked(const InstancePtr& instance) {
@@ -367,6 +398,7 @@ void Supervisor::removal_worker() {
 void Supervisor::remove(const InstancePtr& instance) {
   const base::InstanceId id = instance->command.instance;
   base::Status status;
+  cpu_turns_.remove(id);
   if (instance->sandbox) {
     const pid_t engine_pid = instance->sandbox->engine_pid();
     status = instance->sandbox->destroy();

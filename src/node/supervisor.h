@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "node/agent.h"
+#include "node/cpu/turns.h"
 #include "node/engine_log.h"
 #include "node/event_queue.h"
 #include "node/file_watch.h"
@@ -62,6 +63,7 @@ class Supervisor {
     std::unique_ptr<Sandbox> sandbox;     ///< set once, by take_over; valid until removal
     std::shared_ptr<EngineLog> log;
     FillHandle weights;                   ///< on their way into the page cache
+    bool weights_there = false;           ///< none are on their way any more
     std::condition_variable changed;      ///< stop_asked, exit
     int failed_removals = 0;
   };
@@ -79,10 +81,12 @@ class Supervisor {
   void on_overdue(base::InstanceId id);
   static bool ended_by_itself(const Instance& instance);
 
+  InstancePtr next_start_locked();
   void start_worker();
   void finish_start(const InstancePtr& instance, base::Result<std::vector<wire::Phase>> outcome);
   [[nodiscard]] wire::InstanceDown down_locked(const Instance& instance, wire::DownReason reason, std::string detail) const;
   [[nodiscard]] wire::InstanceDown ended_locked(const Instance& instance, wire::DownReason reason, const std::string& prefix) const;
+  void compete_locked(const Instance& instance);
   void end_locked(const InstancePtr& instance);
 
   void leave_queue_locked(const InstancePtr& instance);
@@ -105,6 +109,7 @@ class Supervisor {
   std::condition_variable instance_gone_;
   std::map<base::InstanceId, InstancePtr> instances_;
   std::deque<InstancePtr> start_queue_;
+  bool smallest_next_ = false;  ///< of start_queue_
   std::set<std::pair<base::TimePoint, base::InstanceId>> queued_deadlines_;  ///< of those in start_queue_
   std::multimap<base::TimePoint, InstancePtr> removals_;  ///< by when they are due
   bool closing_ = false;      ///< no new starts
@@ -112,6 +117,7 @@ class Supervisor {
 
   std::unique_ptr<Watcher> watcher_;
   std::unique_ptr<PageFiller> filler_;
+  CpuTurns cpu_turns_;
   std::vector<std::thread> workers_;
 };
 

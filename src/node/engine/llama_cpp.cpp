@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "node/cpu/cores.h"
 #include "node/engine/engine.h"
 #include "node/engine/llama_args.h"
 
@@ -68,9 +69,23 @@ void add_device(EngineLaunch& launch, const wire::StartInstance& start, const Ll
   if (!user_gives(settings, {"-ngl", "--gpu-layers", "--n-gpu-layers"})) launch.argv.insert(launch.argv.end(), {"-ngl", "999"});
 }
 
+/// Without a limit the engine has a thread for each core. Each is kept on its own: when engines take turns (cpu/turns_plan.h), the kernel else leaves both
+/// threads of the one whose turn it is on one core, where one spins while the other would work.
+void add_cores(EngineLaunch& launch, const wire::StartInstance& start, const LlamaSettings& settings) {
+  if (start.model.resources.device != spec::DeviceKind::cpu) return;
+  if (user_gives(settings, {"-C", "--cpu-mask", "-Cr", "--cpu-range", "--cpu-strict", "-tb", "--threads-batch", "--numa"})) return;
+  const std::vector<unsigned> processors = processor_of_each_core();
+  if (processors.size() < 2) return;
+  launch.argv.insert(launch.argv.end(), {"-t", std::to_string(processors.size()), "--cpu-mask", cpu_mask(processors), "--cpu-strict", "1"});
+}
+
 void add_threads(EngineLaunch& launch, const wire::StartInstance& start, const LlamaSettings& settings) {
   const auto cpus = start.model.resources.cpus;
-  if (!cpus || user_gives(settings, {"-t", "--threads"})) return;  // without a limit the engine takes the machine's physical cores
+  if (user_gives(settings, {"-t", "--threads"})) return;
+  if (!cpus) {
+    add_cores(launch, start, settings);
+    return;
+  }
   // Rounded down: the threads wait for each other at every layer, and one that the quota stops stops all.
   launch.argv.insert(launch.argv.end(), {"-t", std::to_string(std::max(1, static_cast<int>(std::min(*cpus, 1024.0))))});
 }

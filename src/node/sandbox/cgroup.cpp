@@ -26,6 +26,9 @@ namespace {
 constexpr std::uint64_t kCpuPeriod_us = 100'000;  // the kernel's default
 constexpr std::uint64_t kMinCpuQuota_us = 1'000;  // the kernel refuses less
 constexpr auto kRemoveRetry = base::Millis(2);
+// What a new group has: cpu.shares on v1, cpu.weight on v2.
+constexpr unsigned kUsualShares = 1024;
+constexpr unsigned kUsualWeight = 100;
 
 std::uint64_t quota_us(double cpus) {
   return std::max(kMinCpuQuota_us, static_cast<std::uint64_t>(std::llround(cpus * static_cast<double>(kCpuPeriod_us))));
@@ -143,6 +146,17 @@ base::Status Cgroup::reclaim(std::uint64_t bytes) const {
   const std::string text = std::to_string(bytes);
   if (::write(fd.get(), text.data(), text.size()) >= 0 || errno == EAGAIN) return {};  // EAGAIN: it found less
   return base::errno_error("cannot reclaim " + text + " bytes with " + path, errno);
+}
+
+base::Status Cgroup::set_cpu_weight(unsigned weight) const {
+  if (host_->unified()) return write_control_file(file("cpu", "cpu.weight"), std::to_string(weight));
+  return write_control_file(file("cpu", "cpu.shares"), std::to_string(std::max(2U, weight * kUsualShares / kUsualWeight)));
+}
+
+base::Duration Cgroup::cpu_time() const {
+  if (host_->unified()) return std::chrono::microseconds(field(file("cpu", "cpu.stat"), "usage_usec"));
+  auto text = read_small_file(file("cpuacct", "cpuacct.usage"));
+  return text.ok() ? std::chrono::nanoseconds(to_number(*text)) : base::Duration{};
 }
 
 std::uint64_t Cgroup::memory_bytes() const {

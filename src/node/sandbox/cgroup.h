@@ -37,6 +37,10 @@ class Cgroup {
   /// Sets all three limits, or says which one the kernel refused. Works on groups with processes in them.
   [[nodiscard]] base::Status limit(const CgroupLimits& limits) const;
 
+  /// Its share of the processors beside its siblings. `weight`: v2's cpu.weight, 1 to 10,000, usually 100; v1's cpu.shares in proportion.
+  [[nodiscard]] base::Status set_cpu_weight(unsigned weight) const;
+
+  [[nodiscard]] base::Duration cpu_time() const;  ///< processor time used in it so far; 0 when unknown
   [[nodiscard]] std::uint64_t memory_bytes() const;  ///< 0 when unknown
   /// Of it, what the kernel cannot take back while the processes live: anonymous and shared memory, and the kernel's own on their behalf. 0 when unknown.
   [[nodiscard]] std::uint64_t held_bytes() const;

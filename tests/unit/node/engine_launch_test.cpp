@@ -4,6 +4,7 @@
 
 #include <sys/stat.h>
 
+#include "node/cpu/cores.h"
 #include "node/engine/engine.h"
 #include "unit/node/gguf_builder.h"
 
@@ -163,7 +164,8 @@ TEST_F(EngineLaunchTest, ChoosesTheDevice) {
 }
 
 TEST_F(EngineLaunchTest, ThreadsFollowTheCpuLimit) {
-  EXPECT_EQ(after(plan(), "-t"), "");
+  const std::size_t cores = processor_of_each_core().size();
+  EXPECT_EQ(after(plan(), "-t"), cores < 2 ? "" : std::to_string(cores));
   start_.model.resources.cpus = 2.9;
   EXPECT_EQ(after(plan(), "-t"), "2");
   start_.model.resources.cpus = 0.25;
@@ -221,6 +223,23 @@ TEST_F(EngineLaunchTest, EnvironmentIsTheUsersOnTopOfTheLeastNeeded) {
   EXPECT_EQ(launch.env.at("OMP_NUM_THREADS"), "1");
   EXPECT_EQ(launch.env.at("PATH"), "/opt/bin");
   EXPECT_EQ(launch.env.count("SHELL"), 0U);
+}
+
+TEST_F(EngineLaunchTest, ThreadsStayOnTheirCoresUnlessSomethingElseIsAskedFor) {
+  const std::vector<unsigned> processors = processor_of_each_core();
+  if (processors.size() < 2) GTEST_SKIP() << "one core, or cores of two kinds";
+  start_.model.resources.device = spec::DeviceKind::cpu;
+  EXPECT_EQ(after(plan(), "--cpu-strict"), "1");
+  EXPECT_EQ(after(plan(), "--cpu-mask"), cpu_mask(processors));
+  EXPECT_EQ(after(plan(), "-t"), std::to_string(processors.size()));
+  start_.model.args = {"--threads", "3"};
+  EXPECT_FALSE(has(plan(), "--cpu-strict"));
+  start_.model.args = {"--cpu-range", "0-1"};
+  EXPECT_FALSE(has(plan(), "--cpu-mask"));
+  start_.model.args = {};
+  start_.model.resources.cpus = 1.5;
+  EXPECT_FALSE(has(plan(), "--cpu-strict"));
+  EXPECT_EQ(after(plan(), "-t"), "1");
 }
 
 }  // namespace
