@@ -22,7 +22,7 @@ const char* to_string(SandboxKind kind);
 ///     dataDir: /var/lib/thaw
 ///     gateway: {maxBodyBytes: 32MiB, maxBufferedBytes: 512MiB, maxConnections: 10000, headerTimeout: 10s, idleConnectionTimeout: 75s,
 ///               drainTimeout: 30s, streamHold: 3s}
-///     node: {sandbox: runc, pool: 1, maxConcurrentStarts: 4, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto}
+///     node: {sandbox: runc, pool: 1, maxConcurrentStarts: 16, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto}
 ///     devices: {cpu: {memory: 16GiB}, cuda: {reserve: 512MiB}}
 ///     engines: {llama.cpp: /opt/llama/llama-server}
 ///     log: {level: info, format: text}
@@ -45,7 +45,7 @@ struct ServerConfig {
   struct Node {
     SandboxKind sandbox = SandboxKind::runc;
     std::uint32_t pool = 1;                   ///< pre-created empty sandboxes, 0 to 64
-    std::uint32_t max_concurrent_starts = 4;  ///< 1 to 256
+    std::uint32_t max_concurrent_starts = 16;  ///< 1 to 256
     base::Duration stop_grace = base::Seconds(5);  ///< from SIGTERM to SIGKILL
     std::uint64_t log_bytes = 8ULL << 20;     ///< kept per model, over all rotated files
     std::uint32_t uid_base = 524'288;         ///< first host uid of the range that sandboxes are mapped to
