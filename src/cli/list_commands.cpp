@@ -89,11 +89,6 @@ std::string file_line(const json::object& file) {
   return line;
 }
 
-std::string count_or_dash(const json::object& object, std::string_view key) {
-  const std::uint64_t count = count_of(object, key);
-  return count == 0 ? "-" : std::to_string(count);
-}
-
 /// "1/2", "0+1/2": up or on their way, and in standby, of how many there may be.
 std::string replicas_of(const json::object& model) {
   const std::uint64_t up = count_of(model, "ready") + count_of(model, "starting") + count_of(model, "waking");
@@ -130,7 +125,8 @@ void print_tiers(const json::object& model, const Line& line) {
     }
     line("costs", all);
   }
-  line("images", count_or_dash(model, "images") == "-" ? "" : count_or_dash(model, "images") + ", see `thaw images`");
+  if (const std::uint64_t images = count_of(model, "images"); images > 0)
+    line("images", fmt::format("{}, {}, see `thaw images`", images, base::format_bytes(count_of(model, "image_bytes"))));
   line("no image", text_of(*tiers, "last_snapshot_failure"));
 }
 
@@ -144,7 +140,7 @@ void print_models(const std::vector<const json::object*>& models, Context& conte
                {"MEMORY", Align::right},
                {"WEIGHTS", Align::right},
                {"WARM", Align::right},
-               {"IMAGES", Align::right},
+               {"IMAGE", Align::right},
                {"AGE", Align::right}});
   for (const json::object* model : models) {
     const std::string state = text_of(*model, "state");
@@ -157,7 +153,7 @@ void print_models(const std::vector<const json::object*>& models, Context& conte
                {bytes_or_dash(*model, "device_memory_bytes")},
                {bytes_or_dash(*model, "weights_bytes")},
                {warmth(*model)},
-               {count_or_dash(*model, "images")},
+               {bytes_or_dash(*model, "image_bytes")},
                {age_since(*model, "created_unix_ms")}});
   }
   context.out << table.render(context.terminal.colours);

@@ -132,6 +132,7 @@ void Scheduler::State::came_up(Instance& i, const wire::InstanceReady& e, base::
 void Scheduler::State::restore_failed(Instance& i, base::TimePoint now, Actions& out) {
   if (i.way != wire::Way::restore) return;
   i.model->costs.restore.note(now - i.begun_at + i.model->costs.start.mean());
+  i.model->fell_back = "the restore failed: " + i.model->last_failure;
   image_failed(i, out);
 }
 

@@ -93,7 +93,6 @@ void Scheduler::State::hold(Instance& i, std::uint64_t device_bytes, std::uint64
 void Scheduler::State::start(Device& d, const Device::Claim& claim, base::TimePoint now, Actions& out) {
   Model& m = *claim.model;
   Instance& i = create(m, d, Phase::starting, now);
-  i.reason = claim.reason;
   i.phase_deadline = m.spec.start_deadline;
   ++m.ascents;
   wire::StartInstance command{i.id, m.spec, d.info.id, m.spec.start_deadline, {}};
@@ -106,6 +105,8 @@ void Scheduler::State::start(Device& d, const Device::Claim& claim, base::TimePo
     }
     why += "; " + way.why;
   }
+  if (!m.fell_back.empty()) why += "; " + m.fell_back;
+  i.reason = why;
   out.emplace_back(std::in_place_type<Start>, d.node, std::move(command), std::move(why));
 }
 
@@ -168,6 +169,7 @@ void Scheduler::State::ready(const wire::InstanceReady& e, base::TimePoint now, 
   hold(*i, i->bytes, e.held_host_bytes);
   i->ready_host_bytes = i->host_bytes;
   m.summoned = false;
+  m.fell_back.clear();
   join_usable(*i);
   touch(m);
   room_changed = true;

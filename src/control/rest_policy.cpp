@@ -18,6 +18,11 @@ std::string takes(const char* what, const CostEstimate& cost) {
 /// Whether `other` is to be preferred, given which is now.
 bool better(double other, double present) { return other < present * (1 - kHysteresis); }
 
+/// Whether a restore would be the next best way up after a wake.
+bool restores_otherwise(const Costs& costs, bool image) {
+  return image && costs.restore.known() && (!costs.start.known() || costs.restore.mean() < costs.start.mean());
+}
+
 }  // namespace
 
 void CostEstimate::note(base::Duration value) {
@@ -37,14 +42,18 @@ double worth_per_byte(double arrivals_per_s, base::Duration saved, std::uint64_t
   return arrivals_per_s * std::max(base::to_s(saved), 0.0) / static_cast<double>(std::max<std::uint64_t>(bytes, 1));
 }
 
+std::string why_wake(const Costs& costs, bool image) {
+  const bool restores = restores_otherwise(costs, image);
+  return takes("wakes", costs.wake) + ", " + takes(restores ? "restores" : "starts", restores ? costs.restore : costs.start);
+}
+
 RestAnswer choose_rest(const RestQuestion& q) {
   const Costs& costs = *q.costs;
   const bool try_again = q.descents > 0 && q.descents % kTryAgainEvery == 0;
   if (q.failures >= kTrials && !try_again) return {false, false, "freezing or waking it failed"};
   if (costs.wake.samples() < kTrials) return {true, q.rests_in_standby, "what a wake takes is not known yet"};
-  const bool restores = q.image && costs.restore.known() && (!costs.start.known() || costs.restore.mean() < costs.start.mean());
-  const CostEstimate& otherwise = restores ? costs.restore : costs.start;
-  const std::string why = takes("wakes", costs.wake) + ", " + takes(restores ? "restores" : "starts", otherwise);
+  const CostEstimate& otherwise = restores_otherwise(costs, q.image) ? costs.restore : costs.start;
+  const std::string why = why_wake(costs, q.image);
   if (!otherwise.known()) return {true, true, why};
   const double wake = seconds(costs.wake), else_takes = seconds(otherwise);
   const bool standby = q.rests_in_standby ? !better(else_takes, wake) : better(wake, else_takes);

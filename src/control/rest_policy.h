@@ -63,6 +63,9 @@ struct RestAnswer {
 /// only when somebody else wants them (worth_per_byte).
 RestAnswer choose_rest(const RestQuestion& question);
 
+/// What a wake saves, for people: "wakes in 20 ms, starts in 1.2 s".
+std::string why_wake(const Costs& costs, bool image);
+
 struct WayQuestion {
   const Costs* costs = nullptr;
   std::uint32_t ascents = 0;       ///< starts and restores of this model so far

@@ -106,6 +106,7 @@ struct ModelView {
   base::ModelName model;
   std::uint32_t ready = 0, starting = 0, waking = 0, freezing = 0, standby = 0, stopping = 0;  ///< `stopping` has also those that end their requests first
   std::uint32_t images = 0;
+  std::uint64_t image_bytes = 0;     ///< of them, on disk
   std::uint32_t in_flight = 0, queued = 0;
   std::uint64_t cold_starts = 0, start_failures = 0, evictions = 0;
   base::TimePoint backoff_until{};   ///< past or epoch: none

@@ -144,6 +144,7 @@ struct Model {
   std::uint32_t rest_failures = 0;    ///< freezes and wakes that failed since one last worked
   bool summoned = false;              ///< by hand: one replica is wanted until it is up
   std::string rests;
+  std::string fell_back;              ///< why the next way up is a slower one; cleared by a replica that is up
   std::uint64_t freezes = 0, wakes = 0, restores = 0, freeze_failures = 0, wake_failures = 0, restore_failures = 0;
 
   // Images (images.cpp).

@@ -90,8 +90,8 @@ void Scheduler::State::wake(Device& d, const Device::Claim& claim, base::TimePoi
   enter(i, Trigger::wake, now);
   i.way = wire::Way::wake;
   i.phase_deadline = std::min(policy.wake_deadline, i.model->spec.start_deadline);
-  i.reason = claim.reason;
-  out.emplace_back(std::in_place_type<Wake>, d.node, wire::WakeInstance{i.id, i.phase_deadline}, claim.reason);
+  i.reason = std::string(claim.reason) + "; " + why_wake(i.model->costs, image_for(*i.model, *d.owner) != nullptr);
+  out.emplace_back(std::in_place_type<Wake>, d.node, wire::WakeInstance{i.id, i.phase_deadline}, i.reason);
 }
 
 void Scheduler::State::woke_up(Instance& i, base::TimePoint now) {
@@ -143,8 +143,12 @@ void Scheduler::State::freeze_failed(const wire::FreezeFailed& e, base::TimePoin
 void Scheduler::State::rest_failed(Instance& i, Phase was) {
   Model& m = *i.model;
   ++m.rest_failures;
-  if (was == Phase::freezing) ++m.freeze_failures;
-  else ++m.wake_failures;
+  if (was == Phase::freezing) {
+    ++m.freeze_failures;
+    return;
+  }
+  ++m.wake_failures;
+  m.fell_back = "its replica in standby failed: " + m.last_failure;
 }
 
 /// Those that were in standby for as long as their model may be.

@@ -61,6 +61,7 @@ std::vector<ModelView> Scheduler::models() const {
     v.standby = m->in(Phase::standby);
     v.stopping = m->in(Phase::stopping) + m->in(Phase::ready) - m->ready();
     v.images = static_cast<std::uint32_t>(m->images.size());
+    for (const Image* image : m->images) v.image_bytes += image->info.bytes;
     v.in_flight = m->in_flight;
     v.queued = m->waiting_requests();
     v.cold_starts = m->cold_starts;

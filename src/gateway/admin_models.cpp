@@ -57,6 +57,7 @@ json::object describe(const controller::ModelEntry& model, const control::ModelV
           {"standby", view.standby},
           {"stopping", view.stopping},
           {"images", view.images},
+          {"image_bytes", view.image_bytes},
           {"in_flight", view.in_flight},
           {"queued", view.queued},
           {"min_replicas", spec.scaling.min_replicas},

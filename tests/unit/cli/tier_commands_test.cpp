@@ -25,14 +25,15 @@ TEST_F(Tiers, PsShowsStandbyAndWhatIsHeldBesideTheDevices) {
 
 TEST_F(Tiers, LsShowsStandbyImagesAndWhatWaysUpCost) {
   FakeServer many([&](const auto&, const auto& connection) {
-    connection.answer(200, R"({"models":[{"name":"a","state":"standby","standby":1,"max_replicas":2,"images":1},
+    connection.answer(200, R"({"models":[{"name":"a","state":"standby","standby":1,"max_replicas":2,"images":1,"image_bytes":3145728},
       {"name":"b","state":"waking","waking":1,"max_replicas":1,"images":0}]})");
   });
   const std::string table = run({"ls"}, many.url()).out;
   EXPECT_TRUE(contains(table, "\na     standby     0+1/2")) << table;
   EXPECT_TRUE(contains(table, "\nb     waking        1/1")) << table;
+  EXPECT_TRUE(contains(table, "  3MiB  ")) << table;
   FakeServer one([&](const auto&, const auto& connection) {
-    connection.answer(200, R"({"name":"m","state":"standby","standby":1,"max_replicas":2,"images":1,"tiers":{
+    connection.answer(200, R"({"name":"m","state":"standby","standby":1,"max_replicas":2,"images":1,"image_bytes":2097152,"tiers":{
       "rests":"in standby: wakes in 20 ms, starts in 1.2 s","freezes":3,"freeze_failures":0,"wakes":2,"wake_failures":1,"restores":4,
       "restore_failures":1,"last_snapshot_failure":"no space","costs":{"start":{"mean_ms":1200,"deviation_ms":100,"samples":4},
       "restore":{"mean_ms":400,"deviation_ms":0,"samples":1},"wake":{"mean_ms":20,"deviation_ms":0,"samples":2},
@@ -42,7 +43,7 @@ TEST_F(Tiers, LsShowsStandbyImagesAndWhatWaysUpCost) {
   for (const char* part : {"rests         in standby: wakes in 20 ms, starts in 1.2 s\n",
                            "standby       3 freezes (0 failed), 2 wakes (1 failed), 4 restores (1 failed)\n",
                            "costs         start takes 1.20 s (+-100 ms), restore takes 400 ms, wake takes 20 ms\n",
-                           "images        1, see `thaw images`\n", "no image      no space\n"})
+                           "images        1, 2MiB, see `thaw images`\n", "no image      no space\n"})
     EXPECT_TRUE(contains(out, part)) << part << "\n" << out;
 }
 

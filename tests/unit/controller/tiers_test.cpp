@@ -69,7 +69,7 @@ TEST_F(TiersTest, ARequestWakesAReplicaAndItsTimelineSaysSo) {
     EXPECT_EQ(outcome(ticket), "100 cold");
     const Replica& replica = *ticket.grant()->replica;
     EXPECT_EQ(replica.way(), wire::Way::wake);
-    EXPECT_EQ(replica.why(), "first request");
+    EXPECT_EQ(replica.why().substr(0, 46), "first request; wakes in an unknown time, start") << replica.why();
     EXPECT_EQ(replica.phases().size(), 1U) << "of the wake alone";
     EXPECT_EQ(replica.phases().at(0).name, "answer");
     controller_->ended(ticket);
@@ -95,6 +95,7 @@ TEST_F(TiersTest, AFailedWakeIsFollowedByAStartAndCounted) {
     up(101);
     EXPECT_EQ(outcome(ticket), "101 cold");
     EXPECT_EQ(ticket.grant()->replica->way(), wire::Way::start);
+    EXPECT_EQ(ticket.grant()->replica->why(), "first request; its replica in standby failed: it does not answer: last words");
     controller_->ended(ticket);
     EXPECT_TRUE(scraped(transitions("standby", "ready", "wake_failed", 1)));
     EXPECT_TRUE(scraped("thaw_instance_failures_total{model=\"m\",reason=\"wake_failed\"} 1"));
