@@ -17,7 +17,9 @@
 #include "node/sandbox/pool.h"
 #include "node/sandbox/runc.h"
 #include "node/supervisor.h"
+#include "node/tiers/drivers.h"
 #include "node/weights/host_cache.h"
+#include "node/weights/page_fill.h"
 
 namespace thaw::node {
 namespace {
@@ -66,6 +68,7 @@ struct Agent::Impl {
   std::unique_ptr<SandboxMaker> maker;
   std::unique_ptr<SandboxPool> pool;
   std::unique_ptr<HostCache> cache;
+  std::unique_ptr<TierDrivers> drivers;
   std::unique_ptr<Supervisor> supervisor;
   std::unique_ptr<FileHasher> hasher;
 
@@ -138,6 +141,7 @@ Agent::Agent(AgentConfig config, EventSink sink) : impl_(std::make_unique<Impl>(
 Agent::~Agent() {
   impl_->hasher.reset();
   impl_->supervisor.reset();
+  impl_->drivers.reset();
   impl_->cache.reset();
   impl_->pool.reset();
   impl_->maker.reset();
@@ -153,17 +157,23 @@ base::Result<wire::NodeHello> Agent::open() {
   if (removed > 0) spdlog::warn("removed {} sandboxes that an earlier run left behind", removed);
   THAW_RETURN_IF_ERROR(adopt_orphans());
   THAW_RETURN_IF_ERROR(impl_->prepare_maker());
+  wire::NodeHello hello;
+  hello.node = impl_->config.node;
+  hello.devices = find_devices(impl_->config);
+  hello.host_cache = host_cache_info(impl_->config.settings.host_cache_bytes, hello.devices);
+  const bool cuda = std::any_of(hello.devices.begin(), hello.devices.end(), [](const auto& device) { return device.kind == spec::DeviceKind::cuda; });
+  auto filler = std::make_unique<PageFiller>();
+  impl_->drivers = std::make_unique<TierDrivers>(impl_->home, *filler, cuda);
+  hello.drivers = impl_->drivers->infos();
+  hello.host_budget_bytes = host_shares(impl_->config, cuda).gpu_bytes;
   impl_->cache = std::make_unique<HostCache>(impl_->config.node, impl_->sink);
   const auto sink = [impl = impl_.get()](wire::NodeEvent event) {
     if (const auto* gone = std::get_if<wire::InstanceGone>(&event)) impl->cache->instance_gone(gone->instance);
     impl->sink(std::move(event));
   };
-  THAW_ASSIGN_OR_RETURN(impl_->supervisor, Supervisor::start(impl_->config, *impl_->maker, *impl_->pool, sink));
+  THAW_ASSIGN_OR_RETURN(impl_->supervisor,
+                        Supervisor::start(impl_->config, *impl_->maker, *impl_->pool, std::move(filler), *impl_->drivers, sink));
   impl_->hasher = std::make_unique<FileHasher>([supervisor = impl_->supervisor.get()] { return supervisor->starting(); });
-  wire::NodeHello hello;
-  hello.node = impl_->config.node;
-  hello.devices = find_devices(impl_->config);
-  hello.host_cache = host_cache_info(impl_->config.settings.host_cache_bytes, hello.devices);
   return hello;
 }
 

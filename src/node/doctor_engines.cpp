@@ -20,6 +20,7 @@ namespace thaw::node {
 namespace {
 
 constexpr base::Duration kVersionTimeout = base::Seconds(2);
+constexpr base::Duration kCriuTimeout = base::Seconds(5);
 
 /// What a program says of its version: its output's first line with a digit.
 base::Result<std::string> version_of(const std::string& program) {
@@ -99,6 +100,18 @@ Finding examine_runsc() {
   const auto version = version_of(path);
   if (!version.ok()) return {"runsc", Level::note, version.error().message, "reinstall runsc"};
   return {"runsc", Level::ok, fmt::format("{} ({}); runc isolates instances", *version, path), ""};
+}
+
+Finding examine_criu() {
+  const std::string path = find_in_path("criu");
+  if (path.empty()) return {"criu", Level::note, "not installed; nothing needs it", ""};
+  const auto version = version_of(path);
+  if (!version.ok()) return {"criu", Level::note, version.error().message + "; nothing needs it", ""};
+  auto output = make_output_pipe();
+  if (!output.ok()) return {"criu", Level::note, output.error().message, ""};
+  const auto exit = run({.argv = {path, "check"}, .env = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, .output_fd = output->theirs.get()}, kCriuTimeout);
+  const bool passes = exit.ok() && !exit->signalled && exit->code == 0;
+  return {"criu", Level::note, fmt::format("{} ({}), whose check {} on this kernel; not used", *version, path, passes ? "passes" : "fails"), ""};
 }
 
 Finding examine_engine(const AgentConfig& config, const CudaSurvey& cuda) {

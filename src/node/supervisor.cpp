@@ -21,6 +21,8 @@ namespace {
 
 constexpr std::size_t kMaxQueuedStarts = 10'000;
 constexpr unsigned kRemovalWorkers = 2;
+constexpr unsigned kWakeWorkers = 2;    // at least; as many as starts, if those are more
+constexpr unsigned kFreezeWorkers = 4;  // some may wait for a device's driver
 constexpr auto kRemovalRetry = base::Seconds(5);
 constexpr auto kDeviceReturnTimeout = base::Seconds(10);
 constexpr auto kDeviceReturnPoll = base::Millis(5);
@@ -88,22 +90,28 @@ class Supervisor::Owner : public StartOwner {
 };
 
 base::Result<std::unique_ptr<Supervisor>> Supervisor::start(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool,
-                                                            Agent::EventSink sink) {
-  std::unique_ptr<Supervisor> supervisor(new Supervisor(config, maker, pool, std::move(sink)));
+                                                            std::unique_ptr<PageFiller> filler, TierDrivers& drivers, Agent::EventSink sink) {
+  std::unique_ptr<Supervisor> supervisor(new Supervisor(config, maker, pool, std::move(filler), drivers, std::move(sink)));
   Supervisor* const raw = supervisor.get();
   THAW_ASSIGN_OR_RETURN(raw->watcher_,
                         Watcher::start({.ended = [raw](base::InstanceId id, Exit exit) { raw->on_ended(id, exit); },
-                                        .overdue = [raw](base::InstanceId id) { raw->on_overdue(id); }}));
+                                        .engine_ended = [raw](base::InstanceId id) { raw->on_engine_ended(id); },
+                                         .overdue = [raw](base::InstanceId id) { raw->on_overdue(id); }}));
   for (unsigned i = 0; i < std::max(1U, config.settings.max_concurrent_starts); ++i)
     raw->workers_.emplace_back([raw] { raw->start_worker(); });
+  for (unsigned i = 0; i < std::max(kWakeWorkers, config.settings.max_concurrent_starts); ++i)
+    raw->workers_.emplace_back([raw] { raw->transition_worker(raw->wake_queue_, &Supervisor::wake); });
+  for (unsigned i = 0; i < kFreezeWorkers; ++i)
+    raw->workers_.emplace_back([raw] { raw->transition_worker(raw->freeze_queue_, &Supervisor::freeze); });
   for (unsigned i = 0; i < kRemovalWorkers; ++i) raw->workers_.emplace_back([raw] { raw->removal_worker(); });
   return supervisor;
 }
 
-Supervisor::Supervisor(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool, Agent::EventSink sink)
-    : config_(config), maker_(maker), pool_(pool), logs_(config.data_dir, config.settings.log_bytes), events_(std::move(sink)),
+Supervisor::Supervisor(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool, std::unique_ptr<PageFiller> filler, TierDrivers& drivers,
+                       Agent::EventSink sink)
+    : config_(config), maker_(maker), pool_(pool), drivers_(drivers), logs_(config.data_dir, config.settings.log_bytes), events_(std::move(sink)),
       files_(kFileLookInterval, [this](wire::FilesChanged change) { events_.push(std::move(change)); }),
-      filler_(std::make_unique<PageFiller>()), cpu_turns_(cores_for_engines()) {}
+      filler_(std::move(filler)), cpu_turns_(cores_for_engines()) {}
 
 Supervisor::~Supervisor() {
   {
@@ -116,6 +124,7 @@ Supervisor::~Supervisor() {
     workers_end_ = true;
   }
   start_ready_.notify_all();
+  transition_ready_.notify_all();
   removal_ready_.notify_all();
   for (std::thread& worker : workers_) worker.join();
   filler_.reset();
@@ -129,19 +138,18 @@ void Supervisor::submit(wire::NodeCommand command) {
     submit_start(std::move(*start));
   else if (const auto* stop = std::get_if<wire::StopInstance>(&command))
     submit_stop(*stop);
+  else if (const auto* freeze = std::get_if<wire::FreezeInstance>(&command))
+    submit_freeze(*freeze);
+  else if (const auto* wake = std::get_if<wire::WakeInstance>(&command))
+    submit_wake(*wake);
   else
     refuse(command);
 }
 
-/// No driver is offered in the node's hello, so nobody should ask for one.
+/// No driver for images is offered in the node's hello, so nobody should ask for one.
 void Supervisor::refuse(const wire::NodeCommand& command) {
   const char* why = "this node has no driver for it";
-  if (const auto* freeze = std::get_if<wire::FreezeInstance>(&command)) {
-    events_.push(wire::FreezeFailed{freeze->instance, why, true});
-  } else if (const auto* wake = std::get_if<wire::WakeInstance>(&command)) {
-    events_.push(wire::InstanceDown{wake->instance, wire::DownReason::wake_failed, why, ""});
-    events_.push(wire::InstanceGone{wake->instance});
-  } else if (const auto* take = std::get_if<wire::TakeSnapshot>(&command)) {
+  if (const auto* take = std::get_if<wire::TakeSnapshot>(&command)) {
     events_.push(wire::SnapshotFailed{take->instance, take->image, take->model.name, why});
     events_.push(wire::InstanceGone{take->instance});
   } else if (const auto* drop = std::get_if<wire::DropImage>(&command)) {
@@ -224,6 +232,14 @@ void Supervisor::stop_locked(const InstancePtr& instance, base::Duration grace) 
       if (grace > base::Duration::zero()) instance->sandbox->signal(SIGTERM);
       watcher_->kill_at(instance->command.instance, now() + grace);
       return;
+    case Stage::freezing:
+    case Stage::standby:
+    case Stage::waking:
+      // It serves nobody, and a frozen process would not hear of a SIGTERM.
+      instance->transition.request_stop();
+      instance->kill_sent = true;
+      instance->sandbox->kill();
+      return;
     case Stage::ending: return;
   }
 }
@@ -247,7 +263,8 @@ void Supervisor::on_ended(base::InstanceId id, Exit exit) {
   if (instance->stage == Stage::ending) return;  // it is being removed by now, without this lock, and nobody asks how it ended any more
   instance->exit = instance->sandbox->ending(exit);
   instance->changed.notify_all();
-  if (instance->stage != Stage::ready) return;  // its start worker, or whoever ended it, takes it from here
+  instance->transition.request_stop();
+  if (instance->stage != Stage::ready && instance->stage != Stage::standby) return;  // its worker, or whoever ended it, takes it from here
   if (ended_by_itself(*instance)) events_.push(ended_locked(*instance, wire::DownReason::crashed, ""));
   end_locked(instance);
 }
@@ -312,6 +329,10 @@ void Supervisor::start_worker() {
     auto outcome = carry_out_start(instance->command, instance->received, config_, maker_, pool_, owner);
     --starts_under_way_;
     pool_.end_start();
+    if (outcome.ok()) {  // nobody else looks at these before it is ready
+      instance->driver = drivers_.for_standby(subject_of(*instance));
+      instance->host_bytes = host_bytes_beside(*instance);
+    }
     finish_start(instance, std::move(outcome));
   }
 }
@@ -322,6 +343,8 @@ void Supervisor::finish_start(const InstancePtr& instance, base::Result<std::vec
     instance->stage = Stage::ready;
     (void)instance->sandbox->engine_pid();  // remembered while it can be seen
     wire::InstanceReady ready{instance->command.instance, instance->sandbox->socket_path(), std::move(outcome).value()};
+    ready.can_freeze = instance->driver != nullptr;
+    ready.held_host_bytes = instance->host_bytes;
     if (!instance->command.image.empty()) ready.fell_back = "this node has no driver for images";
     events_.push(std::move(ready));
     return;
@@ -401,7 +424,8 @@ void Supervisor::remove(const InstancePtr& instance) {
   cpu_turns_.remove(id);
   if (instance->sandbox) {
     const pid_t engine_pid = instance->sandbox->engine_pid();
-    status = instance->sandbox->destroy();
+    if (instance->driver != nullptr) status = instance->driver->discard(subject_of(*instance));
+    if (status.ok()) status = instance->sandbox->destroy();
     const base::TimePoint give_up = now() + kDeviceReturnTimeout;
     while (status.ok() && !device_memory_returned(instance->command.device, engine_pid)) {
       if (now() >= give_up)

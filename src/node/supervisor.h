@@ -8,6 +8,8 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <stop_token>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -18,6 +20,7 @@
 #include "node/file_watch.h"
 #include "node/sandbox/pool.h"
 #include "node/sandbox/sandbox.h"
+#include "node/tiers/drivers.h"
 #include "node/watcher.h"
 #include "node/weights/page_fill.h"
 
@@ -25,21 +28,26 @@ namespace thaw::node {
 
 /// Keeps every instance's state and moves it along:
 ///
-///     queued ──> starting ──> ready ──> ending ──> (gone, forgotten)
-///        │           └── failed, stopped ──^  │
-///        └── stopped: gone at once            └── destroy, again until nothing is left
+///     queued ──> starting ──> ready ──────────────────> ending ──> (gone, forgotten)
+///        │           │        │   ^                       ^  │
+///        │           │   freezing waking ── lost, late ───┤  └── destroy, again until nothing is left
+///        │           │        v   │                       │
+///        │           │       standby ── ended, stopped ───┤
+///        │           └── failed, stopped ─────────────────┘
+///        └── stopped: gone at once
 ///
+/// A freezing that fails leaves it ready, or ends it; what a driver cannot say for certain ends it.
 /// From the moment in which an instance's engine is about to open the model's files until it ends, they are watched.
 /// From `queued` on the model's weights are read into the page cache, beside everything else, until all are there or nobody needs them any more.
 ///
-/// Threads: start workers (blocking: sandbox, mounts, readiness), removal workers (blocking: what an ended instance leaves;
-/// they also give up on starts that waited past their deadline), the watcher's, the
-/// event queue's, those that read weights. One mutex guards the table; nothing slow happens under it.
+/// Threads: start workers (blocking: sandbox, mounts, readiness), wake workers and freeze workers (blocking: drivers; a wake, which somebody waits for,
+/// never stands behind a freeze), removal workers (blocking: what an ended instance leaves; they also give up on starts that waited past their
+/// deadline), the watcher's, the event queue's, those that read weights. One mutex guards the table; nothing slow happens under it.
 class Supervisor {
  public:
-  /// `maker` and `pool` must outlive the supervisor.
+  /// `maker`, `pool` and `drivers` must outlive the supervisor; `filler` is the one that `drivers` use.
   static base::Result<std::unique_ptr<Supervisor>> start(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool,
-                                                         Agent::EventSink sink);
+                                                         std::unique_ptr<PageFiller> filler, TierDrivers& drivers, Agent::EventSink sink);
   /// Stops every instance and waits for it to be gone, bounded by the grace and a shutdown timeout; delivers the events.
   ~Supervisor();
   Supervisor(const Supervisor&) = delete;
@@ -52,7 +60,7 @@ class Supervisor {
   [[nodiscard]] FillTotals weights_read() const { return filler_->totals(); }
 
  private:
-  enum class Stage { queued, starting, ready, ending };
+  enum class Stage { queued, starting, ready, freezing, standby, waking, ending };
   struct Instance {
     wire::StartInstance command;
     base::TimePoint received;
@@ -65,12 +73,18 @@ class Supervisor {
     FillHandle weights;                   ///< on their way into the page cache
     bool weights_there = false;           ///< none are on their way any more
     std::condition_variable changed;      ///< stop_asked, exit
+    TierDriver* driver = nullptr;         ///< that takes it to standby; null until it was ready, and where none does
+    std::uint64_t host_bytes = 0;         ///< of the host budget, when it came up the last time
+    bool engine_ended = false;            ///< while it was not ready, and so could not say how
+    std::stop_source transition;          ///< of the one under way: it has become pointless
+    base::TimePoint transition_until;     ///< its deadline
     int failed_removals = 0;
   };
   using InstancePtr = std::shared_ptr<Instance>;
   class Owner;
 
-  Supervisor(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool, Agent::EventSink sink);
+  Supervisor(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool, std::unique_ptr<PageFiller> filler, TierDrivers& drivers,
+             Agent::EventSink sink);
 
   void submit_start(wire::StartInstance command);
   void submit_stop(const wire::StopInstance& command);
@@ -89,6 +103,18 @@ class Supervisor {
   void compete_locked(const Instance& instance);
   void end_locked(const InstancePtr& instance);
 
+  // supervisor_tiers.cpp: to standby and back
+  void submit_freeze(const wire::FreezeInstance& command);
+  void submit_wake(const wire::WakeInstance& command);
+  void begin_transition_locked(const InstancePtr& instance, Stage stage, base::Duration within, std::deque<InstancePtr>& queue);
+  void break_off_locked(const InstancePtr& instance, const std::string& why, wire::DownReason reason);
+  void transition_worker(std::deque<InstancePtr>& queue, void (Supervisor::*carry_out)(const InstancePtr&));
+  void on_engine_ended(base::InstanceId instance);
+  void freeze(const InstancePtr& instance);
+  void wake(const InstancePtr& instance);
+  [[nodiscard]] static TierSubject subject_of(const Instance& instance);
+  [[nodiscard]] static std::uint64_t host_bytes_beside(const Instance& instance);
+
   void leave_queue_locked(const InstancePtr& instance);
   void expire_queued_locked();
   [[nodiscard]] base::TimePoint next_due_locked() const;
@@ -98,6 +124,7 @@ class Supervisor {
   const AgentConfig& config_;
   SandboxMaker& maker_;
   SandboxPool& pool_;
+  TierDrivers& drivers_;
   EngineLogs logs_;
   EventQueue events_;
   FileWatch files_;
@@ -108,8 +135,11 @@ class Supervisor {
   std::condition_variable removal_ready_;
   std::condition_variable instance_gone_;
   std::map<base::InstanceId, InstancePtr> instances_;
+  std::condition_variable transition_ready_;
   std::deque<InstancePtr> start_queue_;
   bool smallest_next_ = false;  ///< of start_queue_
+  std::deque<InstancePtr> freeze_queue_;  ///< in stage freezing; no more than there are instances
+  std::deque<InstancePtr> wake_queue_;    ///< in stage waking
   std::set<std::pair<base::TimePoint, base::InstanceId>> queued_deadlines_;  ///< of those in start_queue_
   std::multimap<base::TimePoint, InstancePtr> removals_;  ///< by when they are due
   bool closing_ = false;      ///< no new starts

@@ -19,9 +19,11 @@ constexpr int kMaxWait_ms = 60'000;
 constexpr auto kRepeatOverdue = base::Seconds(1);
 constexpr std::uint64_t kWakeTag = 0;  // instance ids begin at 1
 
-// What a descriptor in the epoll set belongs to: the instance, and which of its two.
-constexpr std::uint64_t process_tag(base::InstanceId id) { return id.value() * 2; }
-constexpr std::uint64_t output_tag(base::InstanceId id) { return id.value() * 2 + 1; }
+// What a descriptor in the epoll set belongs to: the instance, and which of its three.
+constexpr std::uint64_t kTags = 3;
+constexpr std::uint64_t process_tag(base::InstanceId id) { return id.value() * kTags; }
+constexpr std::uint64_t output_tag(base::InstanceId id) { return id.value() * kTags + 1; }
+constexpr std::uint64_t engine_tag(base::InstanceId id) { return id.value() * kTags + 2; }
 
 }  // namespace
 
@@ -62,6 +64,15 @@ base::Status Watcher::watch(base::InstanceId instance, int pidfd, Fd output, Out
   const std::lock_guard lock(mutex_);
   entries_.erase(instance);
   return added;
+}
+
+base::Status Watcher::watch_engine(base::InstanceId instance, pid_t engine) {
+  THAW_ASSIGN_OR_RETURN(Fd pidfd, open_pidfd(engine));
+  const std::lock_guard lock(mutex_);
+  const auto found = entries_.find(instance);
+  if (found == entries_.end() || found->second->engine) return {};
+  found->second->engine = std::move(pidfd);
+  return add(found->second->engine.get(), engine_tag(instance));
 }
 
 void Watcher::kill_at(base::InstanceId instance, base::TimePoint when) {
@@ -106,13 +117,18 @@ void Watcher::handle(std::uint64_t tag) {
     [[maybe_unused]] const ssize_t got = ::read(wake_.get(), &count, sizeof count);
     return;
   }
-  const base::InstanceId instance(tag / 2);
+  const base::InstanceId instance(tag / kTags);
   std::shared_ptr<Entry> entry;
   {
     const std::lock_guard lock(mutex_);
     const auto found = entries_.find(instance);
     if (found == entries_.end()) return;  // ended earlier in the same batch of events
     entry = found->second;
+  }
+  if (tag == engine_tag(instance)) {
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, entry->engine.get(), nullptr);
+    callbacks_.engine_ended(instance);
+    return;
   }
   const std::string text = read_available(entry->output.get());
   if (!text.empty()) entry->on_output(text);

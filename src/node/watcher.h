@@ -24,6 +24,7 @@ class Watcher {
  public:
   struct Callbacks {
     std::function<void(base::InstanceId, Exit)> ended;    ///< once per watch(); the process is not reaped
+    std::function<void(base::InstanceId)> engine_ended;   ///< once per watch_engine(), if that came before ended()
     std::function<void(base::InstanceId)> overdue;        ///< kill_at()'s time passed; again every second while it lives
   };
   using Output = std::function<void(std::string_view)>;
@@ -35,6 +36,9 @@ class Watcher {
 
   /// `pidfd` is copied; `output` is taken over and read until the process ends.
   [[nodiscard]] base::Status watch(base::InstanceId instance, int pidfd, Fd output, Output on_output);
+  /// Beside the process of watch() also the one in it that matters: where all stand still, the first cannot tell of the
+  /// second's end. Again for the same instance: does nothing, nor for one that has ended.
+  [[nodiscard]] base::Status watch_engine(base::InstanceId instance, pid_t engine);
   /// overdue() when the process is still there at `when`. Does nothing for a process that has ended.
   void kill_at(base::InstanceId instance, base::TimePoint when);
 
@@ -42,6 +46,7 @@ class Watcher {
   struct Entry {
     Fd pidfd;
     Fd output;
+    Fd engine;
     Output on_output;
     std::optional<base::TimePoint> kill_at;
   };

@@ -45,7 +45,11 @@ void CpuTurns::weights_there(base::InstanceId instance) {
 void CpuTurns::remove(base::InstanceId instance) {
   {
     const std::lock_guard lock(mutex_);
-    if (engines_.erase(instance) == 0) return;
+    const auto found = engines_.find(instance);
+    if (found == engines_.end()) return;
+    // It may only rest, and come back.
+    if (found->second.cpu_weight != kUsualCpuWeight) (void)found->second.group.set_cpu_weight(kUsualCpuWeight);
+    engines_.erase(found);
     look_now_ = true;  // who is left may have the processors alone
   }
   changed_.notify_all();

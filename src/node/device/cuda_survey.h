@@ -37,6 +37,9 @@ class Nvml {
   ~Nvml();
 
   base::Result<std::vector<GpuInfo>> devices() const;
+  /// Not in use on this device, by anybody.
+  base::Result<std::uint64_t> free_bytes(std::uint32_t index) const;
+  base::Result<std::string> uuid_of(std::uint32_t index) const;
   base::Result<std::uint32_t> minor_of(std::uint32_t index) const;
   base::Result<bool> has_compute_process(std::uint32_t index, pid_t pid) const;
   /// Device memory of these processes together. Fails with unavailable where NVML does not say (in some containers and virtual machines).

@@ -12,24 +12,44 @@
 namespace thaw::node {
 namespace {
 
-constexpr std::uint64_t kCpuPercent = 80;  // the rest is for the system, thaw itself and the page cache
+constexpr std::uint64_t kInstancesPercent = 80;  // the rest is for the system, thaw itself and the page cache
 
-wire::DeviceInfo cpu_device(const AgentConfig& config) {
+wire::DeviceInfo cpu_device(const AgentConfig& config, bool gpus) {
   const HostMemory memory = read_host_memory();
   wire::DeviceInfo device;
   device.id = base::DeviceId("cpu0");
   device.kind = spec::DeviceKind::cpu;
   device.name = cpu_name();
   device.total_bytes = memory.usable_bytes();
-  device.budget_bytes = std::min(config.cpu_memory_bytes.value_or(device.total_bytes / 100 * kCpuPercent), device.total_bytes);
+  device.budget_bytes = host_shares(config, gpus).cpu_bytes;
   return device;
 }
 
 }  // namespace
 
+HostShares divide_host_memory(std::uint64_t total_bytes, bool gpus, std::optional<std::uint64_t> set_cpu_bytes,
+                              std::optional<std::uint64_t> set_gpu_bytes) {
+  const std::uint64_t all = total_bytes / 100 * kInstancesPercent;
+  const auto beside = [&](std::uint64_t other) { return all - std::min(all, other); };
+  HostShares shares;
+  if (!gpus) {
+    shares.cpu_bytes = std::min(set_cpu_bytes.value_or(all), total_bytes);
+    return shares;
+  }
+  shares.cpu_bytes = std::min(set_cpu_bytes.value_or(set_gpu_bytes ? beside(*set_gpu_bytes) : all / 2), total_bytes);
+  shares.gpu_bytes = std::min(set_gpu_bytes.value_or(beside(shares.cpu_bytes)), total_bytes);
+  return shares;
+}
+
+HostShares host_shares(const AgentConfig& config, bool gpus) {
+  return divide_host_memory(read_host_memory().usable_bytes(), gpus, config.cpu_memory_bytes,
+                            std::nullopt);
+}
+
 std::vector<wire::DeviceInfo> find_devices(const AgentConfig& config, const CudaLibraries& libraries) {
-  std::vector<wire::DeviceInfo> devices{cpu_device(config)};
-  for (const GpuInfo& gpu : survey_cuda(libraries).gpus) {
+  const CudaSurvey cuda = survey_cuda(libraries);
+  std::vector<wire::DeviceInfo> devices{cpu_device(config, !cuda.gpus.empty())};
+  for (const GpuInfo& gpu : cuda.gpus) {
     wire::DeviceInfo device;
     device.id = base::DeviceId("cuda" + std::to_string(devices.size() - 1));
     device.kind = spec::DeviceKind::cuda;

@@ -15,9 +15,21 @@
 /// memory: no CUDA context is created.
 namespace thaw::node {
 
+/// How the host's memory is divided among those that may hold it, in bytes.
+struct HostShares {
+  std::uint64_t cpu_bytes = 0;  ///< of instances on cpu0
+  std::uint64_t gpu_bytes = 0;  ///< of instances on GPUs, beside their devices' memory: running, and in standby
+};
+/// Together at most 80% of `total_bytes`, unless more was set by hand (each at most `total_bytes`). Without GPUs all of
+/// it is the CPU's; with them each has half, or what the other, set by hand, leaves. Pure.
+HostShares divide_host_memory(std::uint64_t total_bytes, bool gpus, std::optional<std::uint64_t> set_cpu_bytes,
+                              std::optional<std::uint64_t> set_gpu_bytes);
+/// The same for this host, as it was configured.
+HostShares host_shares(const AgentConfig& config, bool gpus);
+
 /// Every device of this machine, cpu0 first, then cuda0, cuda1 … in the driver's order. A machine without an NVIDIA driver, or with one that
 /// does not answer, has only cpu0. Blocking: cuInit takes up to seconds on a host with many GPUs. Any thread.
-/// cpu0's budget: AgentConfig::cpu_memory_bytes, else 80% of the memory that thaw may use (the host's, or its own cgroup's limit).
+/// cpu0's budget: HostShares::cpu_bytes of the memory that thaw may use (the host's, or its own cgroup's limit).
 /// A CUDA device's budget: its memory minus AgentConfig::cuda_reserve_bytes.
 std::vector<wire::DeviceInfo> find_devices(const AgentConfig& config, const CudaLibraries& libraries = {});
 

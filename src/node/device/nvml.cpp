@@ -65,6 +65,22 @@ base::Result<std::vector<GpuInfo>> Nvml::devices() const {
   return gpus;
 }
 
+base::Result<std::uint64_t> Nvml::free_bytes(std::uint32_t index) const {
+  THAW_ASSIGN_OR_RETURN(const auto get, library_.find<nvmlDeviceGetMemoryInfo_t>("nvmlDeviceGetMemoryInfo"));
+  THAW_ASSIGN_OR_RETURN(const nvmlDevice_t device, handle(index));
+  nvmlMemory_t memory{};
+  if (const auto code = get(device, &memory); code != kNvmlSuccess) return failure("nvmlDeviceGetMemoryInfo", code);
+  return memory.free;
+}
+
+base::Result<std::string> Nvml::uuid_of(std::uint32_t index) const {
+  THAW_ASSIGN_OR_RETURN(const auto get, library_.find<nvmlDeviceGetUUID_t>("nvmlDeviceGetUUID"));
+  THAW_ASSIGN_OR_RETURN(const nvmlDevice_t device, handle(index));
+  std::array<char, kNvmlUuidBytes> uuid{};
+  if (const auto code = get(device, uuid.data(), kNvmlUuidBytes); code != kNvmlSuccess) return failure("nvmlDeviceGetUUID", code);
+  return std::string(uuid.data());
+}
+
 base::Result<std::uint32_t> Nvml::minor_of(std::uint32_t index) const {
   THAW_ASSIGN_OR_RETURN(const auto get, library_.find<nvmlDeviceGetMinorNumber_t>("nvmlDeviceGetMinorNumber"));
   THAW_ASSIGN_OR_RETURN(const nvmlDevice_t device, handle(index));

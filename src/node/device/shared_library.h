@@ -16,7 +16,7 @@ struct Symbol {
   explicit operator bool() const { return address != nullptr; }
 };
 
-/// A library loaded at run time, for as long as the object lives. One thread at a time.
+/// A library loaded at run time, for as long as the object lives. Functions may be looked up from any thread.
 class SharedLibrary {
  public:
   /// `name`: as dlopen takes it. Fails with not_found and the linker's reason.

@@ -42,7 +42,7 @@ base::Status post(const TierSubject& subject, const std::string& target, const s
   if (answer.status == 200) return {};
   if (answer.status == 404)
     return Error{ErrorKind::not_found,
-                 fmt::format("the engine knows no POST {}; start it with its sleep mode on (docs/tiers.md)", target)};
+                 fmt::format("the engine knows no POST {}; start it with its sleep mode on (docs/standby-drivers.md)", target)};
   return Error{ErrorKind::internal, fmt::format("the engine answers {} to POST {}", answer.status, target)};
 }
 

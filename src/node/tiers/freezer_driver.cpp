@@ -1,5 +1,10 @@
 #include "node/tiers/freezer_driver.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <thread>
+
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -12,6 +17,8 @@
 namespace thaw::node {
 namespace {
 
+constexpr auto kOwnReads = base::Millis(500);  // from giving a fill up to the end of what is in flight: chunks of 2 MiB
+constexpr auto kOwnReadsPoll = base::Millis(2);
 constexpr auto kUndoTimeout = base::Seconds(5);  // beyond the call's deadline: to get back to where it was
 // Before anything was measured: page-out at some 60 GB/s, reading at what a cheap NVMe drive gives.
 constexpr double kPageOut_bytes_per_s = 60e9;
@@ -19,7 +26,17 @@ constexpr double kRead_bytes_per_s = 1.5e9;
 constexpr auto kFreeze = base::Millis(2);
 constexpr auto kThaw = base::Millis(2);
 
-Capability find_capability(const CgroupHost* cgroups, const std::string& label) {
+base::Duration at_rate(std::uint64_t bytes, double bytes_per_s) {
+  return duration_cast<base::Duration>(std::chrono::duration<double>(static_cast<double>(bytes) / bytes_per_s));
+}
+
+base::Error ended() {
+  return {base::ErrorKind::unavailable, "the engine ended"};
+}
+
+}  // namespace
+
+Capability freezer_capability(const CgroupHost* cgroups, const std::string& label) {
   if (cgroups == nullptr)
     return {false, "no control groups can be made here", "run thaw as root, with the control groups mounted"};
   switch (Freezer::find(*cgroups, label)) {
@@ -35,16 +52,6 @@ Capability find_capability(const CgroupHost* cgroups, const std::string& label) 
           "mount cgroup v2 (at /sys/fs/cgroup/unified)"};
 }
 
-base::Duration at_rate(std::uint64_t bytes, double bytes_per_s) {
-  return duration_cast<base::Duration>(std::chrono::duration<double>(static_cast<double>(bytes) / bytes_per_s));
-}
-
-base::Error ended() {
-  return {base::ErrorKind::unavailable, "the engine ended"};
-}
-
-}  // namespace
-
 FreezerSteps FreezerSteps::real() {
   return {
       .freeze = [](const Freezer& freezer, base::TimePoint deadline,
@@ -57,7 +64,7 @@ FreezerSteps FreezerSteps::real() {
 
 FreezerDriver::FreezerDriver(std::shared_ptr<const CgroupHost> cgroups, const std::string& label, PageFiller& filler,
                              FreezerSteps steps)
-    : filler_(filler), steps_(std::move(steps)), capability_(find_capability(cgroups.get(), label)) {}
+    : filler_(filler), steps_(std::move(steps)), capability_(freezer_capability(cgroups.get(), label)) {}
 
 base::Status FreezerDriver::accepts(const TierSubject& subject) const {
   if (!capability_.works)
@@ -104,7 +111,7 @@ TierOutcome FreezerDriver::down(const TierSubject& subject, const TierCall& call
   if (!frozen.ok()) return fail(frozen.error());
   rest(subject);
 
-  const auto paged = page_out_weights(subject);
+  const auto paged = page_out_weights(subject, std::min(call.deadline, now() + kOwnReads));
   clock.finish("page-out");
   if (!paged.ok()) return fail(paged.error());
   if (!paged->why_left.empty())
@@ -119,7 +126,17 @@ TierOutcome FreezerDriver::down(const TierSubject& subject, const TierCall& call
   return outcome;
 }
 
-base::Result<PageOut> FreezerDriver::page_out_weights(const TierSubject& subject) {
+base::Result<PageOut> FreezerDriver::page_out_weights(const TierSubject& subject, base::TimePoint until) {
+  for (;;) {
+    auto report = page_out_once(subject);
+    // A fill that was given up just now still has its last chunks mapped, in this process.
+    const bool only_ours = report.ok() && report->running == std::vector{::getpid()};
+    if (!only_ours || now() >= until) return report;
+    std::this_thread::sleep_for(kOwnReadsPoll);
+  }
+}
+
+base::Result<PageOut> FreezerDriver::page_out_once(const TierSubject& subject) {
   const std::shared_lock paging(paging_);
   std::vector<StoppedInstance> stopped;
   {
@@ -189,7 +206,7 @@ base::Status FreezerDriver::back_to_standby(const TierSubject& subject, const Ti
   THAW_RETURN_IF_ERROR(steps_.freeze(subject.sandbox->cgroup()->freezer(), now() + kUndoTimeout, {}));
   rest(subject);
   if (call.stop.stop_requested()) return {};  // it is to end: its pages go with it
-  auto paged = page_out_weights(subject);
+  auto paged = page_out_weights(subject, now() + kOwnReads);
   return paged.ok() ? base::Status() : base::Status(paged.error());
 }
 

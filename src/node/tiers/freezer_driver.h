@@ -13,6 +13,10 @@
 
 namespace thaw::node {
 
+/// Whether engines can be frozen here: makes an empty control group below `label`'s parent to find out. `cgroups` null:
+/// no.
+Capability freezer_capability(const CgroupHost* cgroups, const std::string& label);
+
 /// What the freezer driver asks of the kernel and of an engine, one by one, so that a test can make each of them fail.
 struct FreezerSteps {
   std::function<base::Status(const Freezer&, base::TimePoint, const std::stop_token&)> freeze;
@@ -58,7 +62,8 @@ class FreezerDriver : public TierDriver {
     StoppedInstance stopped;
   };
 
-  base::Result<PageOut> page_out_weights(const TierSubject& subject);
+  base::Result<PageOut> page_out_weights(const TierSubject& subject, base::TimePoint until);
+  base::Result<PageOut> page_out_once(const TierSubject& subject);
   base::Status back_to_ready(const TierSubject& subject);
   base::Status back_to_standby(const TierSubject& subject, const TierCall& call);
   void rest(const TierSubject& subject);

@@ -51,15 +51,17 @@ std::vector<pid_t> sandboxed_pids(const std::string& data_dir);
 class Events {
  public:
   void push(wire::NodeEvent event);
-  /// The first event of this kind for this instance; nothing when it does not come before InstanceGone or within kPatience.
+  /// The first event of this kind for this instance, or a later one; nothing when it does not come before InstanceGone or within kPatience.
   template <typename T>
-  std::optional<T> wait(base::InstanceId instance) {
+  std::optional<T> wait(base::InstanceId instance, int which = 1) {
     std::unique_lock lock(mutex_);
     std::optional<T> found;
     changed_.wait_for(lock, kPatience, [&] {
       bool gone = false;
+      int matches = 0;
       for (const wire::NodeEvent& event : all_) {
-        if (const T* match = std::get_if<T>(&event); match != nullptr && match->instance == instance) found = *match;
+        const T* match = std::get_if<T>(&event);
+        if (match != nullptr && match->instance == instance && ++matches == which) found = *match;
         const auto* last = std::get_if<wire::InstanceGone>(&event);
         gone = gone || (last != nullptr && last->instance == instance);
       }

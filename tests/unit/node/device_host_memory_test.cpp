@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "node/device/devices.h"
 #include "unit/node/gguf_builder.h"
 
 namespace thaw::node {
@@ -19,6 +20,22 @@ class HostMemoryTest : public ::testing::Test {
   HostMemory read() { return read_host_memory(root_.path()); }
   TemporaryDirectory root_;
 };
+
+TEST(HostShares, AreOfFourFifthsUnlessSetByHand) {
+  const auto shares = [](bool gpus, std::optional<std::uint64_t> cpu, std::optional<std::uint64_t> gpu) {
+    const HostShares divided = divide_host_memory(1000, gpus, cpu, gpu);
+    return std::pair(divided.cpu_bytes, divided.gpu_bytes);
+  };
+  using Pair = std::pair<std::uint64_t, std::uint64_t>;
+  EXPECT_EQ(shares(false, {}, {}), Pair(800, 0));
+  EXPECT_EQ(shares(false, 900, 500), Pair(900, 0)) << "nobody is on a GPU";
+  EXPECT_EQ(shares(true, {}, {}), Pair(400, 400));
+  EXPECT_EQ(shares(true, 100, {}), Pair(100, 700));
+  EXPECT_EQ(shares(true, {}, 100), Pair(700, 100));
+  EXPECT_EQ(shares(true, 900, {}), Pair(900, 0));
+  EXPECT_EQ(shares(true, {}, 900), Pair(0, 900));
+  EXPECT_EQ(shares(true, 5000, 5000), Pair(1000, 1000)) << "no more than there is";
+}
 
 TEST_F(HostMemoryTest, WithoutALimitItIsTheMachines) {
   EXPECT_EQ(read().total_bytes, 1'024'000U);

@@ -27,7 +27,7 @@ class DoctorTest : public ::testing::Test {
 TEST_F(DoctorTest, EveryTopicIsThereAndEveryFaultHasARemedy) {
   const auto findings = examine_host(config_);
   for (const char* topic : {"kernel", "privileges", "cgroups", "user namespaces", "seccomp", "runc", "runsc", "engine llama.cpp", "cpu", "disk",
-                            "direct I/O", "io_uring"}) {
+                            "direct I/O", "io_uring", "standby freezer", "criu"}) {
     EXPECT_EQ(std::count_if(findings.begin(), findings.end(), [&](const Finding& f) { return f.topic == topic; }), 1) << topic;
   }
   EXPECT_TRUE(std::any_of(findings.begin(), findings.end(), [](const Finding& f) { return f.topic.starts_with("cuda"); }));

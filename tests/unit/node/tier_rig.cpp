@@ -84,7 +84,7 @@ void EngineRig::start() {
   sandbox_ = *std::move(made);
   std::vector<std::string> argv = argv_;
   argv.insert(argv.end(), {"--host", sandbox_->socket_path(), "-m", model_path_});
-  ASSERT_TRUE(sandbox_->run(argv, {{"PATH", "/usr/bin:/bin"}, {"LANG", "C.UTF-8"}}).ok());
+  ASSERT_TRUE(sandbox_->run(argv, env_).ok());
   ASSERT_TRUE(eventually(
       [&] { return sandbox_->ended() || *probe_ready(sandbox_->socket_path(), base::Seconds(1)) == Readiness::yes; }));
   ASSERT_FALSE(sandbox_->ended()) << read_available(sandbox_->take_output().get());

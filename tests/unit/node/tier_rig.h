@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -78,11 +79,13 @@ class EngineRig : public TierRig {
   [[nodiscard]] const std::string& model_path() const { return model_path_; }
   /// Before start(): control groups as another host has them.
   void set_cgroups(std::shared_ptr<const CgroupHost> cgroups) { home_.cgroups = std::move(cgroups); }
+  void set_env(const std::string& name, const std::string& value) { env_[name] = value; }
   void set_device(spec::DeviceKind kind, const std::string& id);
 
  private:
   DiskDirectory directory_;  // on a disk: what lies in a tmpfs cannot leave memory
   std::vector<std::string> argv_;
+  std::map<std::string, std::string> env_{{"PATH", "/usr/bin:/bin"}, {"LANG", "C.UTF-8"}};
   std::string model_path_;
   SandboxHome home_;
   std::unique_ptr<PlainMaker> maker_;
