@@ -171,7 +171,7 @@ export function useServer(options) {
   return server;
 }
 
-/** A spec for a model whose engine does what its flags and the prompts say (tests/fake_engine/options.h). */
+/** A spec for a model whose engine does what its flags and the prompts say (tests/fake_engine/options.h). Idle, it is stopped and not frozen. */
 export function fakeModel(name, { args = [], resources = {}, scaling = {}, ...spec } = {}) {
   return {
     apiVersion: 'thaw/v1',
@@ -183,6 +183,7 @@ export function fakeModel(name, { args = [], resources = {}, scaling = {}, ...sp
       args,
       resources: { device: 'cpu', deviceMemory: '64MiB', ...resources },
       scaling: { idleTimeout: '1h', ...scaling },
+      standby: { mode: 'never' },
       ...spec,
     },
   };
