@@ -45,12 +45,14 @@ void read_gateway(const Cursor& at, ServerConfig& into) {
     at.at("maxBodyBytes").refuse("is more than maxBufferedBytes, so that no request of that size could be taken");
 }
 
-void read_host_cache(const Cursor& at, ServerConfig::Node& into) {
+/// A size of host memory, or "auto".
+template <std::optional<std::uint64_t> ServerConfig::Node::*Member>
+void read_size_or_auto(const Cursor& at, ServerConfig::Node& into) {
   std::uint64_t size = 0;
   if (at.value.kind == YamlValue::Kind::scalar && at.value.text == "auto")
-    into.host_cache_bytes.reset();
+    (into.*Member).reset();
   else if (read_bytes(at, 0, kMaxMemory, size))
-    into.host_cache_bytes = size;
+    into.*Member = size;
 }
 
 Table<ServerConfig::Node> node_table() {
@@ -63,7 +65,8 @@ Table<ServerConfig::Node> node_table() {
           duration("stopGrace", &Node::stop_grace, Seconds(0), minutes(5)),
           bytes("logBytes", &Node::log_bytes, 64 * kKiB, 1024 * kGiB),
           whole("uidBase", &Node::uid_base, kMinUid, kMaxUid),
-          {"hostCache", read_host_cache}};
+          {"hostCache", read_size_or_auto<&Node::host_cache_bytes>},
+          {"hostMemory", read_size_or_auto<&Node::host_memory_bytes>}};
 }
 
 Table<ServerConfig> devices_table() {

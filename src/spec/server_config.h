@@ -22,7 +22,8 @@ const char* to_string(SandboxKind kind);
 ///     dataDir: /var/lib/thaw
 ///     gateway: {maxBodyBytes: 32MiB, maxBufferedBytes: 512MiB, maxConnections: 10000, headerTimeout: 10s, idleConnectionTimeout: 75s,
 ///               drainTimeout: 30s, streamHold: 3s}
-///     node: {sandbox: runc, pool: 1, maxConcurrentStarts: 16, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto}
+///     node: {sandbox: runc, pool: 1, maxConcurrentStarts: 16, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto,
+///           hostMemory: auto}
 ///     devices: {cpu: {memory: 16GiB}, cuda: {reserve: 512MiB}}
 ///     engines: {llama.cpp: /opt/llama/llama-server}
 ///     log: {level: info, format: text}
@@ -51,9 +52,12 @@ struct ServerConfig {
     std::uint32_t uid_base = 524'288;         ///< first host uid of the range that sandboxes are mapped to
     /// Weights kept in the page cache at most; absent (auto): what instances leave of the CPU device's budget.
     std::optional<std::uint64_t> host_cache_bytes;
+    /// Host memory that instances on GPUs hold together at most, running and in standby; absent (auto): half of what
+    /// instances may have of it.
+    std::optional<std::uint64_t> host_memory_bytes;
   } node;
 
-  std::optional<std::uint64_t> cpu_memory_bytes;       ///< budget of the CPU device; absent: 80% of the host's memory
+  std::optional<std::uint64_t> cpu_memory_bytes;       ///< budget of the CPU device; absent: 80% of the host's memory, with GPUs less (node/device/devices.h)
   std::uint64_t cuda_reserve_bytes = 512ULL << 20;     ///< left free on each CUDA device
   std::map<std::string, std::string> engine_paths;     ///< by engine name as in a spec
   std::string log_level = "info";                      ///< debug, info, warn, error

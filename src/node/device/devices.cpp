@@ -43,7 +43,7 @@ HostShares divide_host_memory(std::uint64_t total_bytes, bool gpus, std::optiona
 
 HostShares host_shares(const AgentConfig& config, bool gpus) {
   return divide_host_memory(read_host_memory().usable_bytes(), gpus, config.cpu_memory_bytes,
-                            std::nullopt);
+                            config.settings.host_memory_bytes);
 }
 
 std::vector<wire::DeviceInfo> find_devices(const AgentConfig& config, const CudaLibraries& libraries) {

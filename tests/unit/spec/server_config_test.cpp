@@ -17,7 +17,8 @@ listen: 0.0.0.0:80
 dataDir: /data
 gateway: {maxBodyBytes: 1MiB, maxBufferedBytes: 2MiB, maxConnections: 10, headerTimeout: 1s, idleConnectionTimeout: 2s,
           drainTimeout: 3s, streamHold: 4s}
-node: {sandbox: none, pool: 2, maxConcurrentStarts: 3, stopGrace: 6s, logBytes: 1MiB, uidBase: 100000, hostCache: 12GiB}
+node: {sandbox: none, pool: 2, maxConcurrentStarts: 3, stopGrace: 6s, logBytes: 1MiB, uidBase: 100000, hostCache: 12GiB,
+       hostMemory: 13GiB}
 devices: {cpu: {memory: 16GiB}, cuda: {reserve: 1GiB}}
 engines: {llama.cpp: /opt/llama-server}
 log: {level: debug, format: json}
@@ -41,6 +42,7 @@ log: {level: debug, format: json}
   EXPECT_EQ(config->node.log_bytes, 1ULL << 20);
   EXPECT_EQ(config->node.uid_base, 100'000U);
   EXPECT_EQ(config->node.host_cache_bytes, 12ULL << 30);
+  EXPECT_EQ(config->node.host_memory_bytes, 13ULL << 30);
   EXPECT_EQ(config->cpu_memory_bytes, 16ULL << 30);
   EXPECT_EQ(config->cuda_reserve_bytes, 1ULL << 30);
   EXPECT_EQ(config->engine_paths.at("llama.cpp"), "/opt/llama-server");
@@ -67,6 +69,14 @@ TEST(ServerConfig, TheHostCacheIsASizeOrAuto) {
   EXPECT_EQ(parse_server_config("node: {}", "", defaults)->node.host_cache_bytes, 1U);
 }
 
+TEST(ServerConfig, HostMemoryIsASizeOrAuto) {
+  ServerConfig defaults;
+  defaults.node.host_memory_bytes = 1;
+  EXPECT_EQ(parse_server_config("node: {hostMemory: auto}", "", defaults)->node.host_memory_bytes, std::nullopt);
+  EXPECT_EQ(parse_server_config("node: {hostMemory: 0}", "", defaults)->node.host_memory_bytes, 0U);
+  EXPECT_EQ(parse_server_config("node: {}", "", defaults)->node.host_memory_bytes, 1U);
+}
+
 TEST(ServerConfig, NamesProblems) {
   EXPECT_EQ(error("listne: :80"), "s.yaml:1:1: listne: unknown key; did you mean listen?");
   EXPECT_EQ(error("listen: host"),
@@ -81,6 +91,7 @@ TEST(ServerConfig, NamesProblems) {
   EXPECT_EQ(error("node: {sandbox: docker}"), "s.yaml:1:17: node.sandbox: \"docker\" is unknown; known: runc, none");
   EXPECT_EQ(error("node: {hostCache: much}").substr(0, 35), "s.yaml:1:19: node.hostCache: \"much\"");
   EXPECT_EQ(error("node: {hostCache: [1]}").substr(0, 28), "s.yaml:1:19: node.hostCache:");
+  EXPECT_EQ(error("node: {hostMemory: half}").substr(0, 36), "s.yaml:1:20: node.hostMemory: \"half\"");
   EXPECT_EQ(error("engines: {llama: /x}"), "s.yaml:1:11: engines.llama: unknown key; known here: llama.cpp");
   EXPECT_EQ(error("log: {level: warning}"),
             "s.yaml:1:14: log.level: \"warning\" is unknown; known: debug, info, warn, error");
