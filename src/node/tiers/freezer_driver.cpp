@@ -23,6 +23,7 @@ constexpr auto kUndoTimeout = base::Seconds(5);  // beyond the call's deadline: 
 // Before anything was measured: page-out at some 60 GB/s, reading at what a cheap NVMe drive gives.
 constexpr double kPageOut_bytes_per_s = 60e9;
 constexpr double kRead_bytes_per_s = 1.5e9;
+constexpr std::uint64_t kLittle = 8;  // an eighth of a file
 constexpr auto kFreeze = base::Millis(2);
 constexpr auto kThaw = base::Millis(2);
 
@@ -110,6 +111,7 @@ TierOutcome FreezerDriver::down(const TierSubject& subject, const TierCall& call
   clock.finish("freeze");
   if (!frozen.ok()) return fail(frozen.error());
   rest(subject);
+  note_touched(subject);
 
   const auto paged = page_out_weights(subject, std::min(call.deadline, now() + kOwnReads));
   clock.finish("page-out");
@@ -176,12 +178,7 @@ TierOutcome FreezerDriver::up(const TierSubject& subject, const TierCall& call) 
   if (auto on = call.go_on(); !on.ok()) return fail(on.error(), true);
 
   forget(subject.instance);
-  {
-    FillHandle fill = filler_.fill(subject.weight_files);
-    const std::lock_guard lock(mutex_);
-    std::erase_if(fills_, [](const auto& other) { return other.second.progress().done; });
-    fills_.insert_or_assign(subject.instance, std::move(fill));
-  }
+  read_weights(subject);
   const auto thawed = steps_.thaw(subject.sandbox->cgroup()->freezer(), call.deadline);
   clock.finish("thaw");
   if (!thawed.ok()) return fail(thawed.error(), true);
@@ -193,6 +190,10 @@ TierOutcome FreezerDriver::up(const TierSubject& subject, const TierCall& call) 
     // kept.
     const bool late = answered.error().kind == base::ErrorKind::timeout || call.stop.stop_requested();
     return fail(answered.error(), late && !subject.sandbox->ended());
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    touched_.try_emplace(subject.instance);
   }
   outcome.rests = Rests::ready;
   outcome.held.host_bytes = held_host_bytes(*subject.sandbox);
@@ -218,6 +219,38 @@ void FreezerDriver::rest(const TierSubject& subject) {
   resting_.insert_or_assign(subject.instance, Resting{subject.weight_files, {group.pids(), group}});
 }
 
+/// While it is frozen, before its pages leave. Before the first wake it had all of its file, to load it.
+void FreezerDriver::note_touched(const TierSubject& subject) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!touched_.contains(subject.instance)) return;
+  }
+  auto touched = touched_ranges(subject.sandbox->cgroup()->pids(), subject.weight_files);
+  const std::lock_guard lock(mutex_);
+  touched_.insert_or_assign(subject.instance, std::move(touched));
+}
+
+/// One that holds memory of its own for at least half of the weights and touched little of them the last time. One that
+/// only was not asked anything since then touched little, too: without such memory it does not count.
+bool FreezerDriver::needs_little(const TierSubject& subject, const std::vector<FileRange>& touched) const {
+  const std::uint64_t bytes = weights_on_disk(subject.weight_files);
+  return bytes_of(touched) < bytes / kLittle && held_host_bytes(*subject.sandbox) >= bytes / 2;
+}
+
+/// In the background, ahead of the engine.
+void FreezerDriver::read_weights(const TierSubject& subject) {
+  std::optional<std::vector<FileRange>> touched;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = touched_.find(subject.instance); found != touched_.end()) touched = found->second;
+  }
+  if (touched && needs_little(subject, *touched)) return begin_to_read(*touched);
+  FillHandle fill = filler_.fill(subject.weight_files);
+  const std::lock_guard lock(mutex_);
+  std::erase_if(fills_, [](const auto& other) { return other.second.progress().done; });
+  fills_.insert_or_assign(subject.instance, std::move(fill));
+}
+
 /// It rests no more, and nothing is read for it.
 void FreezerDriver::forget(base::InstanceId instance) {
   const std::lock_guard lock(mutex_);
@@ -227,6 +260,10 @@ void FreezerDriver::forget(base::InstanceId instance) {
 
 base::Status FreezerDriver::discard(const TierSubject& subject) {
   forget(subject.instance);
+  {
+    const std::lock_guard lock(mutex_);
+    touched_.erase(subject.instance);
+  }
   { const std::unique_lock nobody_pages(paging_); }
   if (subject.sandbox == nullptr || !subject.sandbox->cgroup()) return {};
   // SIGKILL reaches a frozen process under v2, and Cgroup::kill_all() thaws a v1 group after it: nothing runs in

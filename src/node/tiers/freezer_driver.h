@@ -8,6 +8,7 @@
 
 #include "node/engine/engine.h"
 #include "node/tiers/driver.h"
+#include "node/tiers/touched.h"
 #include "node/weights/page_fill.h"
 #include "node/weights/page_out.h"
 
@@ -36,10 +37,12 @@ struct FreezerSteps {
 ///       failed: thaw, health check ─► ready                failed: freeze again ─► standby
 ///       that too: lost                                     that too: lost
 ///
-/// The fill goes on after up() has returned: the engine computes on the first layers while the last ones come in.
-/// Connections to the engine's Unix socket survive: a frozen process keeps its descriptors, and what was sent to it is
-/// read later. A frozen process costs no CPU time; its timers have run out when it wakes, so it may close connections
-/// that idled past its own timeout.
+/// An engine that keeps copies of its weights (llama.cpp repacks quantised ones) needs next to nothing of the file:
+/// what it touched between a wake and the next freezing is looked at, and where that was little, only that is read
+/// again. The fill goes on after up() has returned: the engine computes on the first layers while the last ones come
+/// in. Connections to the engine's Unix socket survive: a frozen process keeps its descriptors, and what was sent to it
+/// is read later. A frozen process costs no CPU time; its timers have run out when it wakes, so it may close
+/// connections that idled past its own timeout.
 class FreezerDriver : public TierDriver {
  public:
   /// `cgroups`: null where no groups can be made: then it works for nobody. `label`: as in CgroupHost::parent_path.
@@ -67,6 +70,9 @@ class FreezerDriver : public TierDriver {
   base::Status back_to_ready(const TierSubject& subject);
   base::Status back_to_standby(const TierSubject& subject, const TierCall& call);
   void rest(const TierSubject& subject);
+  void read_weights(const TierSubject& subject);
+  [[nodiscard]] bool needs_little(const TierSubject& subject, const std::vector<FileRange>& touched) const;
+  void note_touched(const TierSubject& subject);
   void forget(base::InstanceId instance);
 
   PageFiller& filler_;
@@ -76,6 +82,9 @@ class FreezerDriver : public TierDriver {
   std::mutex mutex_;
   std::map<base::InstanceId, Resting> resting_;
   std::map<base::InstanceId, FillHandle> fills_;
+  /// Of those that were woken: what of their files they touched from one wake to the next freezing; absent: nobody
+  /// knows yet.
+  std::map<base::InstanceId, std::optional<std::vector<FileRange>>> touched_;
   /// Held while pages are taken from resting instances: until then none of them is killed, lest a pid mean another
   /// process.
   std::shared_mutex paging_;

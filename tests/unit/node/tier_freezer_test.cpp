@@ -46,6 +46,7 @@ class FreezerRig : public EngineRig {
     return driver_->capability().works ? "" : driver_->capability().detail;
   }
   TierDriver& driver() override { return *driver_; }
+  [[nodiscard]] std::uint64_t fills_under_way() const { return filler_.totals().under_way; }
   bool rests() override { return sandbox().cgroup()->freezer().frozen().value_or(false); }
 
   std::vector<TierFault> faults() override {
@@ -219,6 +220,33 @@ TEST_F(FreezerTest, AnonymousMemoryStaysAndIsTold) {
   EXPECT_GE(rested.held.host_bytes, 64ULL << 20);
   EXPECT_LT(rested.held.host_bytes, 96ULL << 20);
   EXPECT_EQ(rested.freed.weights_bytes, 8ULL << 20);
+}
+
+TEST_F(FreezerTest, AFileThatIsNotNeededAnyMoreIsNotReadAgain) {
+  begin(fake_engine({"--fake-alloc-mib", "64"}));
+  if (IsSkipped()) return;
+  const auto in_memory = [&] { return bytes_in_memory(rig_->model_path()); };
+  ASSERT_TRUE(down().ok());
+  ASSERT_TRUE(up().ok());
+  EXPECT_TRUE(eventually([&] { return in_memory() == 8ULL << 20; })) << "what it needs is not known yet";
+  ASSERT_TRUE(down().ok());
+  ASSERT_TRUE(up().ok());
+  EXPECT_EQ(rig_->fills_under_way(), 0U);
+  EXPECT_EQ(in_memory(), 0U) << "it touched nothing of it, and has memory of its own";
+  EXPECT_FALSE(rig_->answer().empty());
+  ASSERT_TRUE(down().ok());
+  ASSERT_TRUE(up().ok());
+  EXPECT_TRUE(eventually([&] { return in_memory() == 8ULL << 20; })) << "now it did";
+}
+
+TEST_F(FreezerTest, AFileOfAnEngineWithoutCopiesIsReadAgainAlsoIfNobodyAsked) {
+  begin(fake_engine());
+  if (IsSkipped()) return;
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_TRUE(down().ok());
+    ASSERT_TRUE(up().ok());
+    EXPECT_TRUE(eventually([&] { return bytes_in_memory(rig_->model_path()) == 8ULL << 20; })) << "round " << round;
+  }
 }
 
 TEST_F(FreezerTest, WeightsThatARunningReplicaMapsStayAndAreTold) {
