@@ -42,20 +42,23 @@ double worth_per_byte(double arrivals_per_s, base::Duration saved, std::uint64_t
   return arrivals_per_s * std::max(base::to_s(saved), 0.0) / static_cast<double>(std::max<std::uint64_t>(bytes, 1));
 }
 
-std::string why_wake(const Costs& costs, bool image) {
+std::string why_wake(const Costs& costs, bool image, base::Duration read_again) {
   const bool restores = restores_otherwise(costs, image);
-  return takes("wakes", costs.wake) + ", " + takes(restores ? "restores" : "starts", restores ? costs.restore : costs.start);
+  const bool reads = read_again >= base::Millis(1);
+  return takes("wakes", costs.wake) + (reads ? " and reads its weights again in " + base::format_duration(read_again) : "") + ", " + takes(restores ? "restores" : "starts", restores ? costs.restore : costs.start);
 }
 
 RestAnswer choose_rest(const RestQuestion& q) {
   const Costs& costs = *q.costs;
   const bool try_again = q.descents > 0 && q.descents % kTryAgainEvery == 0;
   if (q.failures >= kTrials && !try_again) return {false, false, "freezing or waking it failed"};
-  if (costs.wake.samples() < kTrials) return {true, q.rests_in_standby, "what a wake takes is not known yet"};
   const CostEstimate& otherwise = restores_otherwise(costs, q.image) ? costs.restore : costs.start;
-  const std::string why = why_wake(costs, q.image);
+  const std::string why = why_wake(costs, q.image, q.read_again);
+  // However quick the wake itself may be.
+  if (otherwise.known() && base::to_s(q.read_again) >= seconds(otherwise)) return {false, false, why};
+  if (costs.wake.samples() < kTrials) return {true, q.rests_in_standby, "what a wake takes is not known yet"};
   if (!otherwise.known()) return {true, true, why};
-  const double wake = seconds(costs.wake), else_takes = seconds(otherwise);
+  const double wake = seconds(costs.wake) + base::to_s(q.read_again), else_takes = seconds(otherwise);
   const bool standby = q.rests_in_standby ? !better(else_takes, wake) : better(wake, else_takes);
   if (try_again && !standby) return {true, false, why + "; measured again"};
   return {standby, standby, why};

@@ -50,6 +50,7 @@ struct RestQuestion {
   std::uint32_t descents = 0;      ///< how often this was asked for the model so far
   std::uint32_t failures = 0;      ///< freezes and wakes that failed since one last worked
   bool rests_in_standby = false;   ///< the last answer
+  base::Duration read_again{};     ///< a wake's first answer waits for this as well: weights that standby takes out of memory and a stop leaves there
 };
 
 struct RestAnswer {
@@ -58,13 +59,13 @@ struct RestAnswer {
   std::string why;                 ///< for people: "wakes in 20 ms, starts in 1.2 s"
 };
 
-/// Standby or nothing, for a replica that has been idle for long enough. The next request waits for a wake in the first case and for the better of
+/// Standby or nothing, for a replica that has been idle for long enough. The next request waits for a wake (and for weights to be read again) in the first case and for the better of
 /// restore and start in the second; standby is chosen if it is the shorter wait. How much that is worth against the bytes it holds is asked
 /// only when somebody else wants them (worth_per_byte).
 RestAnswer choose_rest(const RestQuestion& question);
 
-/// What a wake saves, for people: "wakes in 20 ms, starts in 1.2 s".
-std::string why_wake(const Costs& costs, bool image);
+/// What a wake saves, for people: "wakes in 20 ms, starts in 1.2 s", "wakes in 4 ms and reads its weights again in 0.5 s, starts in 1.2 s".
+std::string why_wake(const Costs& costs, bool image, base::Duration read_again = {});
 
 struct WayQuestion {
   const Costs* costs = nullptr;

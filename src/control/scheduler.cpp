@@ -139,6 +139,17 @@ void Scheduler::images_outdated(const base::ModelName& model, const std::string&
   state_->work(now, out);
 }
 
+void Scheduler::instance_weights(const wire::InstanceWeights& event) {
+  constexpr std::uint64_t kEnoughToMeasure = 32ULL << 20;
+  constexpr double kWeightOfNew = 0.3;
+  Instance* const i = state_->find(event.instance);
+  if (i == nullptr || !event.phase.bytes) return;
+  i->model->weights_bytes = event.phase.bytes->read + event.phase.bytes->resident;
+  if (event.phase.bytes->read < kEnoughToMeasure || event.phase.duration <= base::Duration::zero()) return;
+  double& known = i->device->owner->read_bytes_per_s;
+  known = known > 0 ? known * (1 - kWeightOfNew) + event.phase.bytes_per_s() * kWeightOfNew : event.phase.bytes_per_s();
+}
+
 void Scheduler::instance_standby(const wire::InstanceStandby& event, base::TimePoint now, Actions& out) { state_->frozen(event, now, out); }
 
 void Scheduler::freeze_failed(const wire::FreezeFailed& event, base::TimePoint now, Actions& out) { state_->freeze_failed(event, now, out); }

@@ -196,6 +196,8 @@ class Scheduler {
   void instance_outdated(base::InstanceId instance, const std::string& reason, base::TimePoint now, Actions& out);
   /// A start found the model's file to be another one: what was made of the old one is dropped.
   void images_outdated(const base::ModelName& model, const std::string& reason, base::TimePoint now, Actions& out);
+  /// How large the instance's weights are and how fast its node read them: what a wake costs besides, where standby takes weights out of memory.
+  void instance_weights(const wire::InstanceWeights& event);
   void instance_standby(const wire::InstanceStandby& event, base::TimePoint now, Actions& out);
   void freeze_failed(const wire::FreezeFailed& event, base::TimePoint now, Actions& out);
   void snapshot_taken(const wire::SnapshotTaken& event, base::TimePoint now, Actions& out);

@@ -43,6 +43,7 @@ struct Node {
   std::map<base::ImageId, std::unique_ptr<Image>> images;
   std::uint32_t imaging = 0;          ///< replicas that are being made images of
   base::Duration fastest_restore{};   ///< of anything, ever; 0: none yet
+  double read_bytes_per_s = 0;        ///< of weights during starts, learnt; 0: unknown
 
   [[nodiscard]] bool can_freeze(spec::DeviceKind kind) const;
   [[nodiscard]] bool can_snapshot(spec::DeviceKind kind) const;
@@ -106,6 +107,7 @@ struct Instance {
 struct Model {
   spec::ModelSpec spec;
   std::uint64_t bytes = 0;            ///< of one replica
+  std::uint64_t weights_bytes = 0;    ///< of its files, as seen by the last start; 0: unknown
   std::vector<Instance*> instances;   ///< not gone
   std::vector<Instance*> usable;      ///< ready and not draining, by id
   std::array<std::uint32_t, kPhases> in_phase{};
@@ -253,7 +255,8 @@ struct Scheduler::State {
   enum class Rest { frozen, stopped, waits };
   Rest rest(Instance& i, const char* reason, base::TimePoint now, Actions& out);
   bool may_rest_in_standby(const Instance& i) const;
-  RestAnswer resting_place(const Model& m, const Node& node) const;
+  RestAnswer resting_place(const Instance& i) const;
+  base::Duration read_again(const Instance& i) const;
   void freeze(Instance& i, std::string why, base::TimePoint now, Actions& out);
   void wake(Device& d, const Device::Claim& claim, base::TimePoint now, Actions& out);
   void frozen(const wire::InstanceStandby& e, base::TimePoint now, Actions& out);

@@ -25,7 +25,7 @@ std::uint64_t Scheduler::State::lasting(const Instance& i, base::TimePoint now) 
 /// What the loss of one in standby costs: how often its model is asked for, times what the next best way up takes longer.
 double Scheduler::State::resting_worth(const Instance& i, base::TimePoint now) const {
   const Model& m = *i.model;
-  const base::Duration saved = m.start_cost() - m.costs.wake.mean();
+  const base::Duration saved = m.start_cost() - m.costs.wake.mean() - read_again(i);
   return m.rate.per_second(now) * std::max(base::to_s(saved), 0.0) / std::max(m.ready() + m.in(Phase::standby), 1U);
 }
 
@@ -36,16 +36,26 @@ bool Scheduler::State::may_rest_in_standby(const Instance& i) const {
          standby.timeout > base::Duration::zero() && i.device->owner->can_freeze(i.device->info.kind);
 }
 
-RestAnswer Scheduler::State::resting_place(const Model& m, const Node& node) const {
+/// A replica on the CPU computes with the page cache itself, so standby takes its weights out of there; a stop leaves them.
+base::Duration Scheduler::State::read_again(const Instance& i) const {
+  constexpr double kUnmeasuredDisk_bytes_per_s = 1e9;
+  if (i.device->info.kind != spec::DeviceKind::cpu) return {};
+  const double measured = i.device->owner->read_bytes_per_s;
+  return base::Duration(static_cast<std::int64_t>(static_cast<double>(i.model->weights_bytes) / (measured > 0 ? measured : kUnmeasuredDisk_bytes_per_s) * 1e9));
+}
+
+RestAnswer Scheduler::State::resting_place(const Instance& i) const {
+  const Model& m = *i.model;
   if (m.spec.standby.mode == spec::Mode::always) return {true, true, "standby.mode is always"};
-  return choose_rest({&m.costs, image_for(m, node) != nullptr, m.descents, m.rest_failures, m.rests_in_standby});
+  const bool image = image_for(m, *i.device->owner) != nullptr;
+  return choose_rest({&m.costs, image, m.descents, m.rest_failures, m.rests_in_standby, read_again(i)});
 }
 
 /// An idle replica goes to where its model rests.
 Scheduler::State::Rest Scheduler::State::rest(Instance& i, const char* reason, base::TimePoint now, Actions& out) {
   Model& m = *i.model;
   if (may_rest_in_standby(i)) {
-    const RestAnswer answer = resting_place(m, *i.device->owner);
+    const RestAnswer answer = resting_place(i);
     ++m.descents;
     m.rests_in_standby = answer.prefers_standby;
     m.rests = (answer.standby ? "in standby: " : "stopped: ") + answer.why;
@@ -90,7 +100,7 @@ void Scheduler::State::wake(Device& d, const Device::Claim& claim, base::TimePoi
   enter(i, Trigger::wake, now);
   i.way = wire::Way::wake;
   i.phase_deadline = std::min(policy.wake_deadline, i.model->spec.start_deadline);
-  i.reason = std::string(claim.reason) + "; " + why_wake(i.model->costs, image_for(*i.model, *d.owner) != nullptr);
+  i.reason = std::string(claim.reason) + "; " + why_wake(i.model->costs, image_for(*i.model, *d.owner) != nullptr, read_again(i));
   out.emplace_back(std::in_place_type<Wake>, d.node, wire::WakeInstance{i.id, i.phase_deadline}, i.reason);
 }
 

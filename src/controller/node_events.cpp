@@ -150,6 +150,7 @@ void Controller::on(const wire::ImageGone& event) {
 }
 
 void Controller::on(const wire::InstanceWeights& event) {
+  scheduler_.instance_weights(event);
   if (Replica* const loaded = replica(event.instance)) note_weights(*loaded, event.phase);
 }
 

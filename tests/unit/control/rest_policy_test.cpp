@@ -49,6 +49,19 @@ TEST(ChooseRest, tries_standby_until_its_cost_is_known) {
   EXPECT_FALSE(rests_in_standby(costs));
 }
 
+TEST(ChooseRest, counts_weights_that_must_be_read_again) {
+  Costs costs;
+  costs.start = cost({140, 140});
+  costs.wake = cost({7, 7});
+  const auto rests = [&](int read_again_ms) { return choose_rest({&costs, false, 1, 0, false, Millis(read_again_ms)}); };
+  EXPECT_TRUE(rests(50).standby);
+  EXPECT_FALSE(rests(130).standby);
+  EXPECT_EQ(rests(500).why, "wakes in 7ms and reads its weights again in 500ms, starts in 140ms");
+  costs.wake = {};
+  EXPECT_FALSE(rests(500).standby) << "no trial is needed to know";
+  EXPECT_TRUE(rests(50).standby);
+}
+
 TEST(ChooseRest, takes_the_shorter_wait_and_does_not_flip_for_little) {
   Costs costs;
   costs.start = cost({130, 130});

@@ -256,6 +256,7 @@ class Player {
     else if (verb == "end") s.request_ended(request(w), now_, actions_);
     else if (verb == "fail") s.request_failed(request(w), failure(w.at(2)), now_, actions_);
     else if (verb == "ready") ready(w);
+    else if (verb == "weights") weights(w);
     else if (verb == "standby") standby(w);
     else if (verb == "freeze_failed") {
       s.freeze_failed({instance(w), rest_of(w, 3), w.at(2) == "ready" || (w[2] != "dead" && (fail("ready or dead"), false))}, now_, actions_);
@@ -283,6 +284,19 @@ class Player {
     std::string text;
     for (std::size_t n = from; n < w.size(); ++n) text += (n > from ? " " : "") + w[n];
     return text;
+  }
+
+  /// weights ID read=BYTES resident=BYTES took=TIME
+  void weights(const Words& w) {
+    wire::Phase phase{"weights", {}, {}, wire::PhaseBytes{}};
+    for (std::size_t n = 2; n < w.size(); ++n) {
+      const auto [key, value] = key_value(w[n]);
+      if (key == "read") phase.bytes->read = bytes_of(value);
+      else if (key == "resident") phase.bytes->resident = bytes_of(value);
+      else if (key == "took") phase.duration = duration_of(value);
+      else fail("weights has no '" + key + "'");
+    }
+    scheduler_->instance_weights({instance(w), phase});
   }
 
   /// ready ID [way=WAY] [host=BYTES] [freezable=no] [fell_back=WORD]
