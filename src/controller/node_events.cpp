@@ -84,7 +84,7 @@ void Controller::on(const wire::InstanceDown& event) {
     spdlog::warn("{}: instance {} is down: {}: {}", model, event.instance.value(), to_string(event.reason), event.detail);
     metrics_.instance_down(model, to_string(event.reason));
     note_transition(*lost, to_string(event.reason));
-    lost->close();
+    lost->cut();
   }
   scheduler_.instance_down(event, loop_.now(), actions_);
 }
@@ -92,7 +92,7 @@ void Controller::on(const wire::InstanceDown& event) {
 void Controller::on(const wire::InstanceGone& event) {
   if (const auto found = replicas_.find(event.instance); found != replicas_.end()) {
     spdlog::info("{}: instance {} is gone", found->second->model().str(), event.instance.value());
-    found->second->close();
+    found->second->cut();
     replicas_.erase(found);
   }
   scheduler_.instance_gone(event, loop_.now(), actions_);

@@ -1,5 +1,7 @@
 #include "controller/replica.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -20,7 +22,14 @@ void Replica::freezes(base::TimePoint now) {
 }
 
 void Replica::became_ready(const wire::InstanceReady& event, base::TimePoint now) {
-  socket_path_ = event.socket_path;
+  const auto endpoint = base::parse_endpoint(event.socket_path);
+  auto dialer = endpoint.ok() ? net::Dialer::open(*endpoint) : endpoint.error();
+  dialer_.reset();
+  address_error_.reset();
+  if (dialer.ok())
+    dialer_.emplace(std::move(dialer).value());
+  else
+    address_error_ = dialer.error();
   phases_.insert(phases_.end(), event.phases.begin(), event.phases.end());
   if (way_ == wire::Way::restore && event.way == wire::Way::start) {
     way_ = wire::Way::start;
@@ -36,9 +45,15 @@ void Replica::close() {
   idle_.clear();
 }
 
+void Replica::cut() {
+  close();
+  for (const auto& given : given_)
+    if (const SocketPtr socket = given.lock()) ::shutdown(socket->fd(), SHUT_RDWR);
+}
+
 base::Result<Replica::Connection> Replica::connect(net::Loop& loop) {
   while (!idle_.empty()) {
-    std::unique_ptr<net::Socket> socket = std::move(idle_.back());
+    SocketPtr socket = std::move(idle_.back());
     idle_.pop_back();
     socket->on_hang_up(nullptr);
     if (!socket->hung_up()) return Connection{std::move(socket), true};
@@ -47,11 +62,17 @@ base::Result<Replica::Connection> Replica::connect(net::Loop& loop) {
 }
 
 base::Result<Replica::Connection> Replica::connect_fresh(net::Loop& loop) {
-  THAW_ASSIGN_OR_RETURN(auto socket, net::connect_unix(loop, socket_path_));
+  if (!dialer_) return address_error_.value_or(base::Error{base::ErrorKind::internal, "the replica is not ready"});
+  THAW_ASSIGN_OR_RETURN(SocketPtr socket, net::connect(loop, *dialer_));
+  if (given_.size() >= sweep_at_) {
+    std::erase_if(given_, [](const auto& given) { return given.expired(); });
+    sweep_at_ = std::max(kMaxIdle, given_.size() * 2);
+  }
+  given_.push_back(socket);
   return Connection{std::move(socket), false};
 }
 
-void Replica::keep(std::unique_ptr<net::Socket> socket) {
+void Replica::keep(SocketPtr socket) {
   if (closed_ || stage_ != Stage::ready || idle_.size() >= kMaxIdle || socket->hung_up()) return;
   socket->clear_deadline();
   net::Socket* raw = socket.get();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,16 +46,20 @@ class Replica {
   void stays_ready() { stage_ = Stage::ready; }
   /// It ends: no new connection from here on; idle ones are closed.
   void close();
+  /// The engine is gone: as close(), and whoever is in the middle of an answer finds its connection ended. A Unix socket ends
+  /// with its engine by itself; a TCP peer that vanished with its sandbox's network says nothing more.
+  void cut();
 
+  using SocketPtr = std::shared_ptr<net::Socket>;  ///< one owner: the relay, or the idle list
   struct Connection {
-    std::unique_ptr<net::Socket> socket;
+    SocketPtr socket;
     bool reused = false;  ///< it may have been closed by the engine just now: a failure before the first byte is no verdict on the replica
   };
   /// An idle connection, or a new one.
   base::Result<Connection> connect(net::Loop& loop);
   base::Result<Connection> connect_fresh(net::Loop& loop);
   /// Hands a connection back after a complete answer. Kept up to kMaxIdle, while the engine keeps its end open.
-  void keep(std::unique_ptr<net::Socket> socket);
+  void keep(SocketPtr socket);
 
  private:
   static constexpr std::size_t kMaxIdle = 256;
@@ -66,10 +71,13 @@ class Replica {
   base::TimePoint ready_at_{};
   wire::Way way_ = wire::Way::start;
   std::string why_;
-  std::string socket_path_;
+  std::optional<net::Dialer> dialer_;  ///< absent: its address cannot be dialled, address_error_ says why
+  std::optional<base::Error> address_error_;
   std::vector<wire::Phase> phases_;
   bool closed_ = false;
-  std::vector<std::unique_ptr<net::Socket>> idle_;
+  std::vector<SocketPtr> idle_;
+  std::vector<std::weak_ptr<net::Socket>> given_;  ///< all that may live, for cut(); swept when it has doubled
+  std::size_t sweep_at_ = kMaxIdle;
 };
 
 }  // namespace thaw::controller

@@ -5,11 +5,9 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 namespace thaw::net {
@@ -142,20 +140,8 @@ Task<int> Socket::write_all(std::string_view data) {
   co_return 0;
 }
 
-base::Result<std::unique_ptr<Socket>> connect_unix(Loop& loop, const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path)
-    return base::Error{base::ErrorKind::invalid,
-                       "cannot connect to " + path + ": the path is longer than a Unix socket's may be"};
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return base::errno_error("cannot create a socket", errno);
-  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0) {
-    const int error = errno;
-    close(fd);
-    return base::errno_error("cannot connect to " + path, error);
-  }
+base::Result<std::unique_ptr<Socket>> connect(Loop& loop, const Dialer& dialer) {
+  THAW_ASSIGN_OR_RETURN(const int fd, dialer.connect());
   return Socket::adopt(loop, fd);
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "net/dial.h"
 #include "net/loop.h"
 #include "net/task.h"
 
@@ -95,8 +96,8 @@ class Socket final : public Pollable {
   Timer timer_;
 };
 
-/// Connects to a Unix socket. Never waits: a full backlog is an error (-EAGAIN) like any other.
-base::Result<std::unique_ptr<Socket>> connect_unix(Loop& loop, const std::string& path);
+/// A connection to where `dialer` leads, made or under way; until it is made, writes wait. Never waits itself.
+base::Result<std::unique_ptr<Socket>> connect(Loop& loop, const Dialer& dialer);
 
 /// Accepts TCP connections and hands each fd (non-blocking, TCP_NODELAY) to `accepted`.
 class Listener final : public Pollable {

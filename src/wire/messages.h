@@ -156,7 +156,7 @@ using NodeCommand = std::variant<StartInstance, StopInstance, FreezeInstance, Wa
 
 struct InstanceReady {
   base::InstanceId instance;
-  std::string socket_path;  ///< Unix socket the engine answers HTTP on; may change with every way up
+  std::string socket_path;  ///< where the engine answers HTTP (base/endpoint.h); may change with every way up
   std::vector<Phase> phases;
   Way way = Way::start;               ///< that was gone in the end
   std::string fell_back{};            ///< for people: why the way asked for was not gone; empty: it was

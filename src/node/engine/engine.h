@@ -50,8 +50,8 @@ enum class Readiness {
   failed,  ///< it answers something that no loading engine says; waiting will not help
 };
 
-/// One bounded HTTP GET /health over the engine's Unix socket. Blocks for at most `timeout`; silence until then is Readiness::no.
-/// Fails only when the socket path itself is unusable (too long).
-base::Result<Readiness> probe_ready(const std::string& socket_path, base::Duration timeout);
+/// One bounded HTTP GET /health at the engine's address (base/endpoint.h has the forms). Blocks for at most `timeout`; silence until then
+/// is Readiness::no. Fails only when the address itself is unusable (too long a path, a namespace that is gone).
+base::Result<Readiness> probe_ready(const std::string& address, base::Duration timeout);
 
 }  // namespace thaw::node

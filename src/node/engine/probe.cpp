@@ -1,16 +1,16 @@
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <string_view>
 
+#include "base/endpoint.h"
+#include "net/dial.h"
 #include "node/engine/engine.h"
+#include "node/sandbox/fd.h"
 
 namespace thaw::node {
 namespace {
@@ -19,18 +19,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::string_view kRequest = "GET /health HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n";
 constexpr std::size_t kStatusBytes = sizeof("HTTP/1.1 200") - 1;
-
-class Socket {
- public:
-  Socket() : fd_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {}
-  ~Socket() { if (fd_ >= 0) ::close(fd_); }
-  Socket(const Socket&) = delete;
-  Socket& operator=(const Socket&) = delete;
-  [[nodiscard]] int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 /// False when the deadline comes first.
 bool wait_for(int fd, short events, Clock::time_point deadline) {
@@ -85,24 +73,23 @@ int read_status(int fd, Clock::time_point deadline) {
 
 }  // namespace
 
-base::Result<Readiness> probe_ready(const std::string& socket_path, base::Duration timeout) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (socket_path.empty() || socket_path.size() >= sizeof address.sun_path) {
-    return base::Error{base::ErrorKind::invalid, "cannot reach an engine at \"" + socket_path + "\": a Unix socket's path has 1 to " +
-                                                     std::to_string(sizeof address.sun_path - 1) + " bytes; use a shorter data directory"};
-  }
-  std::memcpy(address.sun_path, socket_path.data(), socket_path.size());
+base::Result<Readiness> probe_ready(const std::string& address, base::Duration timeout) {
+  THAW_ASSIGN_OR_RETURN(const base::Endpoint endpoint, base::parse_endpoint(address));
+  THAW_ASSIGN_OR_RETURN(const net::Dialer dialer, net::Dialer::open(endpoint));
   const Clock::time_point deadline = Clock::now() + timeout;
-  const Socket socket;
-  if (socket.fd() < 0) return base::errno_error("cannot create a socket", errno);
-  // Connecting to a Unix socket never waits: it is done, refused, or the backlog is full (EAGAIN), which is "not yet".
-  if (::connect(socket.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return Readiness::no;
-  if (!send_request(socket.fd(), deadline)) return Readiness::no;
-  switch (read_status(socket.fd(), deadline)) {
-    case 200: return Readiness::yes;
-    case 0: case 503: return Readiness::no;
-    default: return Readiness::failed;
+  // Refused, or a full backlog (EAGAIN), is "not yet".
+  const auto connected = dialer.connect();
+  if (!connected.ok()) return Readiness::no;
+  const Fd socket(*connected);
+  if (!send_request(socket.get(), deadline)) return Readiness::no;
+  switch (read_status(socket.get(), deadline)) {
+    case 200:
+      return Readiness::yes;
+    case 0:
+    case 503:
+      return Readiness::no;
+    default:
+      return Readiness::failed;
   }
 }
 

@@ -40,6 +40,7 @@ class Engine {
 
   [[nodiscard]] const std::string& path() const { return path_; }
   void accept_one() { accepted_.push_back(accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC)); }
+  void say(std::string_view text) { EXPECT_EQ(write(accepted_.back(), text.data(), text.size()), static_cast<ssize_t>(text.size())); }
   /// Closes the oldest connection that is open.
   void close_one() {
     close(accepted_.front());
@@ -57,7 +58,7 @@ class ReplicaTest : public ControllerTest {
   ReplicaTest() : replica_(base::InstanceId(1), base::ModelName("m"), {}) {
     replica_.became_ready({base::InstanceId(1), engine_.path(), {}}, {});
   }
-  std::unique_ptr<net::Socket> fresh() {
+  Replica::SocketPtr fresh() {
     auto connection = replica_.connect(*loop_);
     EXPECT_TRUE(connection.ok());
     EXPECT_FALSE(connection->reused);
@@ -117,11 +118,32 @@ TEST_F(ReplicaTest, FreshIsFresh) {
   });
 }
 
+TEST_F(ReplicaTest, CutEndsWhatIsInUseAndKeepsWhatHadCome) {
+  play([&]() -> Task<void> {
+    auto in_use = fresh();
+    engine_.say("last words");
+    replica_.cut();
+    std::array<char, 32> buffer{};
+    EXPECT_EQ(co_await in_use->read(buffer), 10);
+    EXPECT_EQ(co_await in_use->read(buffer), 0) << "although the engine's end is open";
+  });
+}
+
 TEST_F(ReplicaTest, AnEngineThatDoesNotListenIsAnError) {
   play([&]() -> Task<void> {
     replica_.became_ready({base::InstanceId(1), "/nowhere/engine.sock", {}}, {});
     const auto connection = replica_.connect(*loop_);
     EXPECT_FALSE(connection.ok());
+    co_return;
+  });
+}
+
+TEST_F(ReplicaTest, AnAddressThatIsNoneIsAnErrorOfEachConnection) {
+  play([&]() -> Task<void> {
+    replica_.became_ready({base::InstanceId(1), "tcp:127.0.0.1:80@/nowhere", {}}, {});
+    const auto connection = replica_.connect(*loop_);
+    EXPECT_FALSE(connection.ok());
+    EXPECT_NE(connection.error().message.find("/nowhere"), std::string::npos) << connection.error().message;
     co_return;
   });
 }
