@@ -40,9 +40,10 @@ std::string to_string(const Endpoint& endpoint) {
 }
 
 Result<Endpoint> parse_endpoint(std::string_view text) {
-  const Error wrong{ErrorKind::invalid, fmt::format("\"{}\" is no engine's address: neither the path of a Unix socket nor "
-                                                    "tcp:ADDRESS:PORT@NAMESPACE",
-                                                    text)};
+  const Error wrong{ErrorKind::invalid,
+                    fmt::format("\"{}\" is no engine's address: neither the path of a Unix socket nor "
+                                "tcp:ADDRESS:PORT@NAMESPACE",
+                                text)};
   Endpoint endpoint;
   if (text.starts_with('/')) {
     endpoint.unix_path = text;

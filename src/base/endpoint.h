@@ -16,9 +16,9 @@ namespace thaw::base {
 /// The second is for sandboxes with a network stack of their own (gVisor): nothing outside that namespace, neither the
 /// host nor another sandbox, has a route to the address, so the same one serves any number of sandboxes.
 struct Endpoint {
-  std::string unix_path;    ///< absolute; empty: TCP
-  std::string ipv4;         ///< dotted decimal
-  std::uint16_t port = 0;   ///< > 0 with TCP
+  std::string unix_path;       ///< absolute; empty: TCP
+  std::string ipv4;            ///< dotted decimal
+  std::uint16_t port = 0;      ///< > 0 with TCP
   std::string namespace_path;  ///< absolute; with TCP
 
   bool operator==(const Endpoint&) const = default;

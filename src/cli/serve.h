@@ -14,7 +14,7 @@ struct ServeOptions {
   std::optional<std::string> data_dir;       ///< --data-dir DIR
   std::optional<std::string> listen;         ///< --listen, valid for spec::parse_listen
   bool dev = false;                          ///< --dev: no API key asked for, loopback only
-  std::optional<spec::SandboxKind> sandbox;  ///< --sandbox=runc|none
+  std::optional<spec::SandboxKind> sandbox;  ///< --sandbox=runc|runsc|none
   std::optional<std::string> log_level;      ///< --log-level=debug|info|warn|error
   bool log_json = false;                     ///< --json: log lines as JSON
 };

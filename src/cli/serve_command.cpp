@@ -24,8 +24,8 @@ void add_serve_command(Commands& commands) {
   const auto serve = [flags](Context& context) {
     ServeOptions options = flags->options;
     options.log_json = context.json;
-    if (flags->sandbox == "none") options.sandbox = spec::SandboxKind::none;
-    if (flags->sandbox == "runc") options.sandbox = spec::SandboxKind::runc;
+    for (const auto kind : {spec::SandboxKind::runc, spec::SandboxKind::runsc, spec::SandboxKind::none})
+      if (flags->sandbox == to_string(kind)) options.sandbox = kind;
     return context.serve(options);
   };
 
@@ -42,8 +42,8 @@ void add_serve_command(Commands& commands) {
       ->check(CLI::Validator(check_listen, ""));
   command->add_flag("--dev", flags->options.dev, "Ask for no API key; loopback addresses only");
   command->add_option("--sandbox", flags->sandbox, "How engines are confined (default: runc); none is for development")
-      ->type_name("runc|none")
-      ->check(CLI::IsMember({"runc", "none"}).description(""));
+      ->type_name("runc|runsc|none")
+      ->check(CLI::IsMember({"runc", "runsc", "none"}).description(""));
   command->add_option("--log-level", flags->options.log_level, "How much to log (default: info)")
       ->type_name("debug|info|warn|error")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}).description(""));

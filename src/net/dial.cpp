@@ -31,18 +31,23 @@ base::Result<Dialer> Dialer::open(const base::Endpoint& endpoint) {
   Dialer dialer(endpoint);
   if (!endpoint.unix_path.empty()) {
     if (endpoint.unix_path.size() < sizeof(sockaddr_un::sun_path)) return dialer;
-    return base::Error{base::ErrorKind::invalid, "cannot connect to " + endpoint.unix_path + ": the path is longer than a Unix socket's may be (" +
-                                                     std::to_string(sizeof(sockaddr_un::sun_path) - 1) + " bytes); use a shorter data directory"};
+    return base::Error{base::ErrorKind::invalid, "cannot connect to " + endpoint.unix_path +
+                                                     ": the path is longer than a Unix socket's may be (" +
+                                                     std::to_string(sizeof(sockaddr_un::sun_path) - 1) +
+                                                     " bytes); use a shorter data directory"};
   }
   dialer.namespace_ = ::open(endpoint.namespace_path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (dialer.namespace_ < 0) return base::errno_error("cannot open the network namespace " + endpoint.namespace_path, errno);
+  if (dialer.namespace_ < 0)
+    return base::errno_error("cannot open the network namespace " + endpoint.namespace_path, errno);
   dialer.home_ = ::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
   if (dialer.home_ < 0) return base::errno_error("cannot open this process's network namespace", errno);
   return dialer;
 }
 
 Dialer::Dialer(Dialer&& other) noexcept
-    : endpoint_(std::move(other.endpoint_)), namespace_(std::exchange(other.namespace_, -1)), home_(std::exchange(other.home_, -1)) {}
+    : endpoint_(std::move(other.endpoint_)),
+      namespace_(std::exchange(other.namespace_, -1)),
+      home_(std::exchange(other.home_, -1)) {}
 
 Dialer& Dialer::operator=(Dialer&& other) noexcept {
   std::swap(endpoint_, other.endpoint_);
@@ -57,11 +62,13 @@ Dialer::~Dialer() {
 }
 
 base::Result<int> Dialer::socket_in_namespace() const {
-  if (::setns(namespace_, CLONE_NEWNET) != 0) return base::errno_error("cannot enter the network namespace " + endpoint_.namespace_path, errno);
+  if (::setns(namespace_, CLONE_NEWNET) != 0)
+    return base::errno_error("cannot enter the network namespace " + endpoint_.namespace_path, errno);
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const int error_number = errno;
   if (::setns(home_, CLONE_NEWNET) != 0) {
-    // Every socket that this thread makes from here on would be an engine's neighbour instead of the host's. Nothing can go on like that.
+    // Every socket that this thread makes from here on would be an engine's neighbour instead of the host's. Nothing
+    // can go on like that.
     std::perror("thaw: cannot return from an engine's network namespace");
     std::abort();
   }

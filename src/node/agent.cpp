@@ -11,11 +11,10 @@
 #include "node/device/devices.h"
 #include "node/file_hasher.h"
 #include "node/host_access.h"
+#include "node/images/image_service.h"
 #include "node/sandbox/files.h"
 #include "node/sandbox/leftovers.h"
-#include "node/sandbox/plain.h"
-#include "node/sandbox/pool.h"
-#include "node/sandbox/runc.h"
+#include "node/sandbox/sandboxes.h"
 #include "node/supervisor.h"
 #include "node/tiers/drivers.h"
 #include "node/weights/host_cache.h"
@@ -65,9 +64,9 @@ struct Agent::Impl {
   // In the order of their lives: each uses those above it.
   Fd lock;
   SandboxHome home;
-  std::unique_ptr<SandboxMaker> maker;
-  std::unique_ptr<SandboxPool> pool;
+  std::unique_ptr<Sandboxes> sandboxes;
   std::unique_ptr<HostCache> cache;
+  std::unique_ptr<ImageService> images;  ///< null: this node makes none
   std::unique_ptr<TierDrivers> drivers;
   std::unique_ptr<Supervisor> supervisor;
   std::unique_ptr<FileHasher> hasher;
@@ -75,7 +74,7 @@ struct Agent::Impl {
   void hash(const wire::HashFile& command);
   base::Status prepare_directories();
   base::Status prepare_cgroups();
-  base::Status prepare_maker();
+  wire::DriverInfo open_images(const EventSink& node_sink);
   void remove_home();
 };
 
@@ -93,7 +92,7 @@ base::Status Agent::Impl::prepare_directories() {
 base::Status Agent::Impl::prepare_cgroups() {
   auto detected = CgroupHost::detect();
   if (detected.ok()) home.cgroups = std::move(detected).value();
-  if (config.settings.sandbox == spec::SandboxKind::runc) return detected.ok() ? base::Status() : detected.error();
+  if (config.settings.sandbox != spec::SandboxKind::none) return detected.ok() ? base::Status() : detected.error();
   // Without sandboxes limits are as good as this user's rights allow.
   base::Status usable = detected.ok() ? home.cgroups->prepare_parent(home.label) : base::Status(detected.error());
   const Cgroup probe(home.cgroups, home.cgroups ? home.cgroups->parent_path(home.label) + "/probe" : "");
@@ -105,16 +104,17 @@ base::Status Agent::Impl::prepare_cgroups() {
   return {};
 }
 
-base::Status Agent::Impl::prepare_maker() {
-  if (config.settings.sandbox == spec::SandboxKind::runc) {
-    THAW_ASSIGN_OR_RETURN(maker, RuncMaker::open(home));
-    pool = std::make_unique<SandboxPool>(*maker, config.settings.pool);
-    return {};
+/// Images are no condition for a node: without, it says why.
+wire::DriverInfo Agent::Impl::open_images(const EventSink& node_sink) {
+  wire::DriverInfo info{wire::DriverKind::runsc, spec::DeviceKind::cpu, false, false, ""};
+  auto opened = ImageService::open(config, *sandboxes, node_sink);
+  if (!opened.ok()) {
+    info.why_not = opened.error().message;
+    return info;
   }
-  spdlog::warn("--sandbox=none: engines run unprotected, as uid {}, and see the whole host; for development only", ::geteuid());
-  maker = std::make_unique<PlainMaker>(home);
-  pool = std::make_unique<SandboxPool>(*maker, 0);
-  return {};
+  images = std::move(opened).value();
+  info.snapshot = true;
+  return info;
 }
 
 void Agent::Impl::hash(const wire::HashFile& command) {
@@ -142,21 +142,20 @@ Agent::~Agent() {
   impl_->hasher.reset();
   impl_->supervisor.reset();
   impl_->drivers.reset();
+  impl_->images.reset();  // tells the cache of its replicas' ends
   impl_->cache.reset();
-  impl_->pool.reset();
-  impl_->maker.reset();
+  impl_->sandboxes.reset();
   if (impl_->lock && !impl_->home.directory.empty()) impl_->remove_home();
 }
 
 base::Result<wire::NodeHello> Agent::open() {
-  const bool sandboxed = impl_->config.settings.sandbox == spec::SandboxKind::runc;
-  if (sandboxed) THAW_RETURN_IF_ERROR(check_privileges());
+  if (impl_->config.settings.sandbox != spec::SandboxKind::none) THAW_RETURN_IF_ERROR(check_privileges());
   THAW_RETURN_IF_ERROR(impl_->prepare_directories());
   THAW_RETURN_IF_ERROR(impl_->prepare_cgroups());
   THAW_ASSIGN_OR_RETURN(const int removed, remove_leftovers(impl_->home));
   if (removed > 0) spdlog::warn("removed {} sandboxes that an earlier run left behind", removed);
   THAW_RETURN_IF_ERROR(adopt_orphans());
-  THAW_RETURN_IF_ERROR(impl_->prepare_maker());
+  THAW_ASSIGN_OR_RETURN(impl_->sandboxes, Sandboxes::open(impl_->home, impl_->config.settings));
   wire::NodeHello hello;
   hello.node = impl_->config.node;
   hello.devices = find_devices(impl_->config);
@@ -171,8 +170,13 @@ base::Result<wire::NodeHello> Agent::open() {
     if (const auto* gone = std::get_if<wire::InstanceGone>(&event)) impl->cache->instance_gone(gone->instance);
     impl->sink(std::move(event));
   };
-  THAW_ASSIGN_OR_RETURN(impl_->supervisor,
-                        Supervisor::start(impl_->config, *impl_->maker, *impl_->pool, std::move(filler), *impl_->drivers, sink));
+  hello.drivers.push_back(impl_->open_images(sink));
+  if (impl_->images) {
+    hello.images = impl_->images->images();
+    hello.image_budget_bytes = impl_->images->budget_bytes();
+  }
+  THAW_ASSIGN_OR_RETURN(impl_->supervisor, Supervisor::start(impl_->config, *impl_->sandboxes, impl_->images.get(), std::move(filler),
+                                                             *impl_->drivers, sink));
   impl_->hasher = std::make_unique<FileHasher>([supervisor = impl_->supervisor.get()] { return supervisor->starting(); });
   return hello;
 }
@@ -185,6 +189,11 @@ void Agent::submit(wire::NodeCommand command) {
     impl_->cache->instance_started(start->instance, start->model.source.path);
   if (const auto* take = std::get_if<wire::TakeSnapshot>(&command))
     impl_->cache->instance_started(take->instance, take->model.source.path);
+  if (impl_->images) {
+    if (auto* take = std::get_if<wire::TakeSnapshot>(&command)) return impl_->images->submit(std::move(*take));
+    if (auto* drop = std::get_if<wire::DropImage>(&command)) return impl_->images->submit(std::move(*drop));
+    if (const auto* stop = std::get_if<wire::StopInstance>(&command); stop != nullptr && impl_->images->cancel(stop->instance)) return;
+  }
   impl_->supervisor->submit(std::move(command));
 }
 

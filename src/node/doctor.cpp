@@ -6,7 +6,7 @@ std::vector<Finding> examine_host(const AgentConfig& config, const std::vector<s
   const CudaSurvey cuda = survey_cuda();
   std::vector<Finding> findings{
       examine_kernel(),          examine_privileges(config), examine_cgroups(config),   examine_user_namespaces(config),
-      examine_seccomp(config),   examine_runc(config),       examine_runsc(),           examine_engine(config, cuda),
+      examine_seccomp(config),   examine_runc(config),       examine_runsc(config),     examine_engine(config, cuda),
       examine_memory(config),
   };
   for (Finding& finding : examine_cuda(config, cuda)) findings.push_back(std::move(finding));

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <sstream>
 
 #include <fmt/format.h>
@@ -15,12 +16,15 @@
 #include "node/sandbox/pipes.h"
 #include "node/sandbox/process.h"
 #include "node/sandbox/runc.h"
+#include "node/sandbox/runsc.h"
+#include "node/sandbox/search_path.h"
 
 namespace thaw::node {
 namespace {
 
 constexpr base::Duration kVersionTimeout = base::Seconds(2);
 constexpr base::Duration kCriuTimeout = base::Seconds(5);
+constexpr base::Duration kTrialTimeout = base::Seconds(20);
 
 /// What a program says of its version: its output's first line with a digit.
 base::Result<std::string> version_of(const std::string& program) {
@@ -40,36 +44,49 @@ base::Result<std::string> version_of(const std::string& program) {
   return std::string("version unknown");
 }
 
-std::string find_in_path(const std::string& name) {
-  const char* path = std::getenv("PATH");  // NOLINT(concurrency-mt-unsafe): nothing in thaw changes the environment
-  std::istringstream places(std::string(path != nullptr ? path : "") + ":/usr/sbin:/usr/local/bin:/usr/bin");
-  for (std::string place; std::getline(places, place, ':');) {
-    if (place.starts_with("/") && ::access((place + "/" + name).c_str(), X_OK) == 0) return place + "/" + name;
-  }
-  return "";
-}
-
-/// Makes an empty sandbox as the node does for its pool, and removes every trace of it. The time it took.
-base::Result<base::Duration> try_sandbox(const AgentConfig& config) {
+/// Lets `attempt` do something in a sandbox home of its own, and removes every trace of it.
+base::Result<base::Duration> in_trial_home(const AgentConfig& config, const char* kind,
+                                           const std::function<base::Result<base::Duration>(const SandboxHome&)>& attempt) {
   SandboxHome home;
-  home.label = fmt::format("doctor-{}", ::getpid());
+  home.label = fmt::format("doctor-{}-{}", kind, ::getpid());
   home.directory = "/run/thaw/" + home.label;
   home.init_path = config.init_path;
   home.uid_base = config.settings.uid_base;
   THAW_ASSIGN_OR_RETURN(home.cgroups, CgroupHost::detect());
   THAW_RETURN_IF_ERROR(make_directories(home.directory, 0755));
-  const auto attempt = [&home]() -> base::Result<base::Duration> {
-    THAW_ASSIGN_OR_RETURN(const auto maker, RuncMaker::open(home));
-    const auto start = std::chrono::steady_clock::now();
-    THAW_ASSIGN_OR_RETURN(const auto sandbox, maker->make_empty());
-    const base::Duration took = std::chrono::steady_clock::now() - start;
-    THAW_RETURN_IF_ERROR(sandbox->destroy());
-    return took;
-  };
-  auto took = attempt();
+  auto took = attempt(home);
   home.cgroups->remove_parent(home.label);
   const base::Status removed = remove_tree(home.directory);
   if (took.ok() && !removed.ok()) return removed.error();
+  return took;
+}
+
+/// Makes an empty sandbox as the node does for its pool. The time it took.
+base::Result<base::Duration> try_runc(const SandboxHome& home) {
+  THAW_ASSIGN_OR_RETURN(const auto maker, RuncMaker::open(home));
+  const auto start = std::chrono::steady_clock::now();
+  THAW_ASSIGN_OR_RETURN(const auto sandbox, maker->make_empty());
+  const base::Duration took = std::chrono::steady_clock::now() - start;
+  THAW_RETURN_IF_ERROR(sandbox->destroy());
+  return took;
+}
+
+/// Runs a program that does nothing in a gVisor sandbox. The time until it had ended.
+base::Result<base::Duration> try_runsc(const SandboxHome& home) {
+  THAW_ASSIGN_OR_RETURN(const auto maker, RunscMaker::open(home));
+  const auto start = std::chrono::steady_clock::now();
+  THAW_ASSIGN_OR_RETURN(const auto sandbox, maker->make(base::InstanceId(1), {{}, "/usr/bin", {}}));
+  const Fd output = sandbox->take_output();
+  THAW_RETURN_IF_ERROR(sandbox->run({"/usr/bin/true"}, {}));
+  const bool ended = wait_ended(sandbox->pidfd(), kTrialTimeout);
+  const base::Duration took = std::chrono::steady_clock::now() - start;
+  const auto exit = peek_exit(sandbox->pidfd());
+  const Exit ending = sandbox->ending(exit.ok() ? *exit : Exit{});
+  std::string said = read_available(output.get());
+  THAW_RETURN_IF_ERROR(sandbox->destroy());
+  if (!ended) return base::Error{base::ErrorKind::timeout, fmt::format("/usr/bin/true did not end within {:.0f} s", base::to_s(kTrialTimeout))};
+  if (ending.signalled || ending.code != 0)
+    return base::Error{base::ErrorKind::unavailable, fmt::format("/usr/bin/true ended with {}: {}", ending.text(), said.substr(0, 300))};
   return took;
 }
 
@@ -86,7 +103,7 @@ Finding examine_runc(const AgentConfig& config) {
     return {"runc", failure_if_sandboxed(config), fmt::format("{}, but thaw-init is not at \"{}\"", text, config.init_path),
             "install thaw-init beside thaw"};
   }
-  const auto took = try_sandbox(config);
+  const auto took = in_trial_home(config, "runc", try_runc);
   if (!took.ok()) {
     return {"runc", failure_if_sandboxed(config), fmt::format("{} cannot make a sandbox: {}", *version, took.error().message),
             "mend what it says, or start with --sandbox=none for development"};
@@ -94,16 +111,24 @@ Finding examine_runc(const AgentConfig& config) {
   return {"runc", Level::ok, fmt::format("{}; an empty sandbox took {:.0f} ms", text, base::to_ms(*took)), ""};
 }
 
-Finding examine_runsc() {
-  const std::string path = find_in_path("runsc");
-  if (path.empty()) return {"runsc", Level::note, "not installed; runc isolates instances", ""};
-  const auto version = version_of(path);
-  if (!version.ok()) return {"runsc", Level::note, version.error().message, "reinstall runsc"};
-  return {"runsc", Level::ok, fmt::format("{} ({}); runc isolates instances", *version, path), ""};
+Finding examine_runsc(const AgentConfig& config) {
+  // Only who asked for it fails without it.
+  const Level missing = config.settings.sandbox == spec::SandboxKind::runsc ? Level::failure : Level::note;
+  const auto path = find_runsc();
+  if (!path.ok()) return {"runsc", missing, "not installed: no gVisor sandboxes, no images", "apt-get install runsc"};
+  const auto info = examine_runsc_at(*path);
+  if (!info.ok()) return {"runsc", missing, info.error().message, "reinstall runsc: apt-get install --reinstall runsc"};
+  const std::string text = fmt::format("{} ({}), platform {}, images {}, {}", info->version, *path, info->platform(),
+                                       info->checkpoint.contains("compression") ? "uncompressed" : "compressed",
+                                       info->nvproxy() ? "GPUs by nvproxy" : "no GPUs (no nvproxy)");
+  if (!check_privileges().ok()) return {"runsc", Level::note, text + "; whether it can make sandboxes is for root to try", "run thaw doctor as root"};
+  const auto took = in_trial_home(config, "runsc", try_runsc);
+  if (!took.ok()) return {"runsc", missing, fmt::format("{} cannot make a sandbox: {}", text, took.error().message), "mend what it says"};
+  return {"runsc", Level::ok, fmt::format("{}; a program in a sandbox took {:.0f} ms", text, base::to_ms(*took)), ""};
 }
 
 Finding examine_criu() {
-  const std::string path = find_in_path("criu");
+  const std::string path = find_in_search_path("criu");
   if (path.empty()) return {"criu", Level::note, "not installed; nothing needs it", ""};
   const auto version = version_of(path);
   if (!version.ok()) return {"criu", Level::note, version.error().message + "; nothing needs it", ""};

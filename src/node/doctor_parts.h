@@ -13,7 +13,7 @@ using Level = Finding::Level;
 
 /// A host that cannot make sandboxes serves nobody under runc, and is merely worth a word without sandboxes.
 inline Level failure_if_sandboxed(const AgentConfig& config) {
-  return config.settings.sandbox == spec::SandboxKind::runc ? Level::failure : Level::note;
+  return config.settings.sandbox != spec::SandboxKind::none ? Level::failure : Level::note;
 }
 
 Finding examine_kernel();                                                ///< release, mounts into running sandboxes
@@ -28,7 +28,7 @@ Finding examine_direct_io(const AgentConfig& config);
 Finding examine_disk(const AgentConfig& config);
 
 Finding examine_runc(const AgentConfig& config);                         ///< makes an empty sandbox and takes it away again
-Finding examine_runsc();
+Finding examine_runsc(const AgentConfig& config);                        ///< the same with gVisor, which starts and runs a program
 Finding examine_engine(const AgentConfig& config, const CudaSurvey& cuda);
 
 /// Which ways to standby work here, and why others do not (docs/standby-drivers.md).

@@ -56,6 +56,16 @@ base::Status check_privileges() {
                                  what, all)};
 }
 
+base::Status check_network_privileges() {
+  THAW_ASSIGN_OR_RETURN(const std::uint64_t held, effective_capabilities());
+  std::string missing;
+  for (const auto& [name, number] : {std::pair{"CAP_NET_ADMIN", CAP_NET_ADMIN}, std::pair{"CAP_NET_RAW", CAP_NET_RAW}})
+    if ((held >> number & 1U) == 0) missing += std::string(missing.empty() ? "" : ", ") + name;
+  if (missing.empty()) return {};
+  return base::Error{base::ErrorKind::denied, "cannot make gVisor sandboxes: missing " + missing + "; give thaw these capabilities, or choose the "
+                                              "sandbox runc"};
+}
+
 base::Result<Fd> lock_data_dir(const std::string& data_dir) {
   const std::string path = data_dir + "/node.lock";
   Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));

@@ -12,9 +12,12 @@ constexpr std::uint64_t kSlackDivisor = 8;
 constexpr std::uint64_t kCudaHost_bytes = 4096 * kMiB;
 constexpr std::uint32_t kMaxPids = 512;  // threads count: llama-server has one a core and a few
 
+constexpr std::uint64_t kGvisor_bytes = 128 * kMiB;
+constexpr std::uint32_t kGvisorPids = 512;  // a thread or two of the sandbox for each of the engine's
+
 }  // namespace
 
-CgroupLimits limits_for(const spec::ModelSpec& model) {
+CgroupLimits limits_for(const spec::ModelSpec& model, spec::SandboxKind sandbox) {
   const spec::Resources& resources = model.resources;
   const std::uint64_t device = resources.device_memory_bytes.value_or(0);
   CgroupLimits limits;
@@ -24,6 +27,10 @@ CgroupLimits limits_for(const spec::ModelSpec& model) {
     limits.memory_bytes = device + resources.host_memory_bytes.value_or(kEngineBase_bytes + device / kSlackDivisor);
   else
     limits.memory_bytes = resources.host_memory_bytes.value_or(kCudaHost_bytes + device);
+  if (sandbox == spec::SandboxKind::runsc) {
+    limits.memory_bytes += kGvisor_bytes;
+    limits.pids += kGvisorPids;
+  }
   return limits;
 }
 

@@ -9,6 +9,7 @@ namespace thaw::node {
 /// an engine within its estimate never meets it:
 ///   CPU:  deviceMemory + (hostMemory, or 256 MiB + deviceMemory / 8)
 ///   CUDA: hostMemory, or 4 GiB + deviceMemory (weights on their way to the device pass through the page cache)
-CgroupLimits limits_for(const spec::ModelSpec& model);
+/// A gVisor sandbox's own kernel, file server and watcher are in the same group: 128 MiB and 512 threads on top.
+CgroupLimits limits_for(const spec::ModelSpec& model, spec::SandboxKind sandbox);
 
 }  // namespace thaw::node

@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "node/device/devices.h"
 #include "node/engine/engine.h"
+#include "node/images/image_service.h"
 #include "node/limits.h"
 #include "node/sandbox/clock.h"
 
@@ -39,10 +40,10 @@ class PhaseClock {
 };
 
 /// A sandbox that shows the contents and holds to the limits. `clock` gets "sandbox" and "mount".
-base::Result<std::unique_ptr<Sandbox>> furnished_sandbox(const wire::StartInstance& command, const SandboxContents& contents, SandboxMaker& maker,
-                                                         SandboxPool& pool, PhaseClock& clock) {
+base::Result<std::unique_ptr<Sandbox>> furnished_sandbox(const wire::StartInstance& command, const SandboxContents& contents,
+                                                         Sandboxes& sandboxes, SandboxMaker& maker, PhaseClock& clock) {
   // Device files cannot be added later, so such a sandbox is made for its instance.
-  std::unique_ptr<Sandbox> sandbox = contents.device_nodes.empty() ? pool.take() : nullptr;
+  std::unique_ptr<Sandbox> sandbox = contents.device_nodes.empty() ? sandboxes.take(command.model) : nullptr;
   if (sandbox) {
     clock.finish("sandbox");
     auto exposed = sandbox->expose(contents);
@@ -55,7 +56,7 @@ base::Result<std::unique_ptr<Sandbox>> furnished_sandbox(const wire::StartInstan
     THAW_ASSIGN_OR_RETURN(sandbox, maker.make(command.instance, contents));
     clock.finish("sandbox");
   }
-  THAW_RETURN_IF_ERROR(sandbox->limit(limits_for(command.model)));
+  THAW_RETURN_IF_ERROR(sandbox->limit(limits_for(command.model, sandboxes.kind_for(command.model))));
   clock.finish("mount");
   return sandbox;
 }
@@ -74,17 +75,39 @@ base::Status wait_ready(const std::string& socket_path, base::TimePoint deadline
   }
 }
 
+base::Result<Restored> restore(const wire::StartInstance& command, base::TimePoint deadline, ImageService* images, StartOwner& owner) {
+  if (images == nullptr) return base::Error{base::ErrorKind::unavailable, "this node keeps no images (thaw doctor says why)"};
+  const base::Duration left = std::max<base::Duration>(deadline - now(), base::Duration::zero());
+  return images->restore(command, {now() + left / 2, owner.stop_token()});
+}
+
 }  // namespace
 
-base::Result<std::vector<wire::Phase>> carry_out_start(const wire::StartInstance& command, base::TimePoint received, const AgentConfig& config,
-                                                       SandboxMaker& maker, SandboxPool& pool, StartOwner& owner) {
+base::Result<StartOutcome> carry_out_start(const wire::StartInstance& command, base::TimePoint received, const AgentConfig& config,
+                                           Sandboxes& sandboxes, ImageService* images, StartOwner& owner) {
   const base::TimePoint deadline = received + command.deadline;
+  StartOutcome outcome;
+  if (!command.image.empty()) {
+    owner.opens(weight_files(command.model));
+    auto restored = restore(command, deadline, images, owner);
+    if (owner.over()) return ended_error();
+    if (restored.ok()) {
+      outcome.way = wire::Way::restore;
+      outcome.phases = std::move(restored->phases);
+      THAW_ASSIGN_OR_RETURN([[maybe_unused]] const Sandbox* taken, owner.take_over(std::move(restored->sandbox)));
+      return outcome;
+    }
+    spdlog::warn("instance {} of {}: no restore from image {}, starting it instead: {}", command.instance.value(), command.model.name.str(),
+                 command.image.str(), restored.error().message);
+    outcome.fell_back = restored.error().message;
+  }
   PhaseClock clock(received);
+  THAW_ASSIGN_OR_RETURN(SandboxMaker * maker, sandboxes.maker_for(command.model));
   THAW_ASSIGN_OR_RETURN(const std::string engine, find_engine(command.model.engine, command.model, config.engine_paths));
-  THAW_ASSIGN_OR_RETURN(const EngineLaunch launch, plan_launch(command, engine, maker.view(command.instance)));
-  owner.opens(launch.model_files);
+  THAW_ASSIGN_OR_RETURN(const EngineLaunch launch, plan_launch(command, engine, maker->view(command.instance)));
+  if (command.image.empty()) owner.opens(launch.model_files);
   const SandboxContents contents{launch.model_files, launch.engine_dir, device_nodes(command.device)};
-  THAW_ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> made, furnished_sandbox(command, contents, maker, pool, clock));
+  THAW_ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> made, furnished_sandbox(command, contents, sandboxes, *maker, clock));
 
   THAW_ASSIGN_OR_RETURN(Sandbox * sandbox, owner.take_over(std::move(made)));
   if (owner.over()) return ended_error();
@@ -92,7 +115,8 @@ base::Result<std::vector<wire::Phase>> carry_out_start(const wire::StartInstance
   clock.finish("exec");
   THAW_RETURN_IF_ERROR(wait_ready(sandbox->socket_path(), deadline, owner));
   clock.finish("load");
-  return clock.take();
+  outcome.phases = clock.take();
+  return outcome;
 }
 
 }  // namespace thaw::node

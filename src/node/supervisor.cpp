@@ -67,6 +67,7 @@ class Supervisor::Owner : public StartOwner {
     supervisor_.files_.watch(instance_->command.instance, seen.files);
     supervisor_.events_.push(std::move(seen));
   }
+  std::stop_token stop_token() override { return instance_->transition.get_token(); }
 
   base::Result<Sandbox*> take_over(std::unique_ptr<Sandbox> sandbox) override {
     Sandbox* const raw = sandbox.get();
@@ -89,9 +90,9 @@ class Supervisor::Owner : public StartOwner {
   InstancePtr instance_;
 };
 
-base::Result<std::unique_ptr<Supervisor>> Supervisor::start(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool,
+base::Result<std::unique_ptr<Supervisor>> Supervisor::start(const AgentConfig& config, Sandboxes& sandboxes, ImageService* images,
                                                             std::unique_ptr<PageFiller> filler, TierDrivers& drivers, Agent::EventSink sink) {
-  std::unique_ptr<Supervisor> supervisor(new Supervisor(config, maker, pool, std::move(filler), drivers, std::move(sink)));
+  std::unique_ptr<Supervisor> supervisor(new Supervisor(config, sandboxes, images, std::move(filler), drivers, std::move(sink)));
   Supervisor* const raw = supervisor.get();
   THAW_ASSIGN_OR_RETURN(raw->watcher_,
                         Watcher::start({.ended = [raw](base::InstanceId id, Exit exit) { raw->on_ended(id, exit); },
@@ -107,9 +108,10 @@ base::Result<std::unique_ptr<Supervisor>> Supervisor::start(const AgentConfig& c
   return supervisor;
 }
 
-Supervisor::Supervisor(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool, std::unique_ptr<PageFiller> filler, TierDrivers& drivers,
-                       Agent::EventSink sink)
-    : config_(config), maker_(maker), pool_(pool), drivers_(drivers), logs_(config.data_dir, config.settings.log_bytes), events_(std::move(sink)),
+Supervisor::Supervisor(const AgentConfig& config, Sandboxes& sandboxes, ImageService* images, std::unique_ptr<PageFiller> filler,
+                       TierDrivers& drivers, Agent::EventSink sink)
+    : config_(config), sandboxes_(sandboxes), images_(images), drivers_(drivers), logs_(config.data_dir, config.settings.log_bytes),
+      events_(std::move(sink)),
       files_(kFileLookInterval, [this](wire::FilesChanged change) { events_.push(std::move(change)); }),
       filler_(std::move(filler)), cpu_turns_(cores_for_engines()) {}
 
@@ -216,6 +218,7 @@ void Supervisor::stop_locked(const InstancePtr& instance, base::Duration grace) 
   instance->stop_asked = true;
   instance->weights.cancel();
   instance->changed.notify_all();
+  instance->transition.request_stop();
   switch (instance->stage) {
     case Stage::queued:
       std::erase(start_queue_, instance);
@@ -295,7 +298,7 @@ wire::InstanceDown Supervisor::ended_locked(const Instance& instance, wire::Down
   if (instance.sandbox->oom_kills() == 0) return down_locked(instance, reason, prefix + instance.exit->text());
   return down_locked(instance, wire::DownReason::out_of_memory,
                      fmt::format("{}killed by its memory limit of {}; raise spec.resources.deviceMemory or hostMemory", prefix,
-                                 base::format_bytes(limits_for(instance.command.model).memory_bytes)));
+                                 base::format_bytes(limits_for(instance.command.model, sandboxes_.kind_for(instance.command.model)).memory_bytes)));
 }
 
 // --- starts
@@ -324,11 +327,11 @@ void Supervisor::start_worker() {
       instance->stage = Stage::starting;
     }
     Owner owner(*this, instance);
-    pool_.begin_start();
+    sandboxes_.begin_start();
     ++starts_under_way_;
-    auto outcome = carry_out_start(instance->command, instance->received, config_, maker_, pool_, owner);
+    auto outcome = carry_out_start(instance->command, instance->received, config_, sandboxes_, images_, owner);
     --starts_under_way_;
-    pool_.end_start();
+    sandboxes_.end_start();
     if (outcome.ok()) {  // nobody else looks at these before it is ready
       instance->driver = drivers_.for_standby(subject_of(*instance));
       instance->host_bytes = host_bytes_beside(*instance);
@@ -337,15 +340,16 @@ void Supervisor::start_worker() {
   }
 }
 
-void Supervisor::finish_start(const InstancePtr& instance, base::Result<std::vector<wire::Phase>> outcome) {
+void Supervisor::finish_start(const InstancePtr& instance, base::Result<StartOutcome> outcome) {
   const std::lock_guard lock(mutex_);
   if (!instance->stop_asked && !instance->exit && outcome.ok()) {
     instance->stage = Stage::ready;
     (void)instance->sandbox->engine_pid();  // remembered while it can be seen
-    wire::InstanceReady ready{instance->command.instance, instance->sandbox->socket_path(), std::move(outcome).value()};
+    wire::InstanceReady ready{instance->command.instance, instance->sandbox->socket_path(), std::move(outcome->phases)};
+    ready.way = outcome->way;
+    ready.fell_back = std::move(outcome->fell_back);
     ready.can_freeze = instance->driver != nullptr;
     ready.held_host_bytes = instance->host_bytes;
-    if (!instance->command.image.empty()) ready.fell_back = "this node has no driver for images";
     events_.push(std::move(ready));
     return;
   }

@@ -18,8 +18,8 @@
 #include "node/engine_log.h"
 #include "node/event_queue.h"
 #include "node/file_watch.h"
-#include "node/sandbox/pool.h"
-#include "node/sandbox/sandbox.h"
+#include "node/sandbox/sandboxes.h"
+#include "node/start.h"
 #include "node/tiers/drivers.h"
 #include "node/watcher.h"
 #include "node/weights/page_fill.h"
@@ -45,8 +45,8 @@ namespace thaw::node {
 /// deadline), the watcher's, the event queue's, those that read weights. One mutex guards the table; nothing slow happens under it.
 class Supervisor {
  public:
-  /// `maker`, `pool` and `drivers` must outlive the supervisor; `filler` is the one that `drivers` use.
-  static base::Result<std::unique_ptr<Supervisor>> start(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool,
+  /// `sandboxes`, `images` (null: none) and `drivers` must outlive the supervisor; `filler` is the one that `drivers` use.
+  static base::Result<std::unique_ptr<Supervisor>> start(const AgentConfig& config, Sandboxes& sandboxes, ImageService* images,
                                                          std::unique_ptr<PageFiller> filler, TierDrivers& drivers, Agent::EventSink sink);
   /// Stops every instance and waits for it to be gone, bounded by the grace and a shutdown timeout; delivers the events.
   ~Supervisor();
@@ -76,14 +76,14 @@ class Supervisor {
     TierDriver* driver = nullptr;         ///< that takes it to standby; null until it was ready, and where none does
     std::uint64_t host_bytes = 0;         ///< of the host budget, when it came up the last time
     bool engine_ended = false;            ///< while it was not ready, and so could not say how
-    std::stop_source transition;          ///< of the one under way: it has become pointless
+    std::stop_source transition;          ///< of the one under way, a start too: it has become pointless
     base::TimePoint transition_until;     ///< its deadline
     int failed_removals = 0;
   };
   using InstancePtr = std::shared_ptr<Instance>;
   class Owner;
 
-  Supervisor(const AgentConfig& config, SandboxMaker& maker, SandboxPool& pool, std::unique_ptr<PageFiller> filler, TierDrivers& drivers,
+  Supervisor(const AgentConfig& config, Sandboxes& sandboxes, ImageService* images, std::unique_ptr<PageFiller> filler, TierDrivers& drivers,
              Agent::EventSink sink);
 
   void submit_start(wire::StartInstance command);
@@ -97,7 +97,7 @@ class Supervisor {
 
   InstancePtr next_start_locked();
   void start_worker();
-  void finish_start(const InstancePtr& instance, base::Result<std::vector<wire::Phase>> outcome);
+  void finish_start(const InstancePtr& instance, base::Result<StartOutcome> outcome);
   [[nodiscard]] wire::InstanceDown down_locked(const Instance& instance, wire::DownReason reason, std::string detail) const;
   [[nodiscard]] wire::InstanceDown ended_locked(const Instance& instance, wire::DownReason reason, const std::string& prefix) const;
   void compete_locked(const Instance& instance);
@@ -122,8 +122,8 @@ class Supervisor {
   void remove(const InstancePtr& instance);
 
   const AgentConfig& config_;
-  SandboxMaker& maker_;
-  SandboxPool& pool_;
+  Sandboxes& sandboxes_;
+  ImageService* images_;
   TierDrivers& drivers_;
   EngineLogs logs_;
   EventQueue events_;

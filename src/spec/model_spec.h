@@ -8,6 +8,7 @@
 
 #include "base/ids.h"
 #include "base/time.h"
+#include "spec/sandbox_kind.h"
 
 namespace thaw::spec {
 
@@ -73,6 +74,7 @@ struct ModelSpec {
   std::string engine_path;                     ///< absolute path of the user's own engine binary; empty: the node's
   std::vector<std::string> args;               ///< passed to the engine as they are, after thaw's own; 256 and 128 KiB at most
   std::map<std::string, std::string> env;      ///< added to the engine's (otherwise scrubbed) environment; the same bounds
+  std::optional<SandboxKind> sandbox;          ///< runc or runsc; absent: the node's own kind (node.sandbox)
   Resources resources;
   Scaling scaling;
   WeightsCache cache;

@@ -59,14 +59,17 @@ Table<ServerConfig::Node> node_table() {
   using Node = ServerConfig::Node;
   return {choice<Node, SandboxKind>(
               "sandbox", &Node::sandbox,
-              {{to_string(SandboxKind::runc), SandboxKind::runc}, {to_string(SandboxKind::none), SandboxKind::none}}),
+              {{to_string(SandboxKind::runc), SandboxKind::runc},
+               {to_string(SandboxKind::runsc), SandboxKind::runsc},
+               {to_string(SandboxKind::none), SandboxKind::none}}),
           whole("pool", &Node::pool, 0, 64),
           whole("maxConcurrentStarts", &Node::max_concurrent_starts, 1, 256),
           duration("stopGrace", &Node::stop_grace, Seconds(0), minutes(5)),
           bytes("logBytes", &Node::log_bytes, 64 * kKiB, 1024 * kGiB),
           whole("uidBase", &Node::uid_base, kMinUid, kMaxUid),
           {"hostCache", read_size_or_auto<&Node::host_cache_bytes>},
-          {"hostMemory", read_size_or_auto<&Node::host_memory_bytes>}};
+          {"hostMemory", read_size_or_auto<&Node::host_memory_bytes>},
+          group<Node>("images", {bytes("budget", &Node::image_budget_bytes, 0, kMaxMemory)})};
 }
 
 Table<ServerConfig> devices_table() {
@@ -114,6 +117,8 @@ const char* to_string(SandboxKind kind) {
   switch (kind) {
     case SandboxKind::runc:
       return "runc";
+    case SandboxKind::runsc:
+      return "runsc";
     case SandboxKind::none:
       return "none";
   }

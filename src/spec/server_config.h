@@ -8,11 +8,9 @@
 
 #include "base/result.h"
 #include "base/time.h"
+#include "spec/sandbox_kind.h"
 
 namespace thaw::spec {
-
-enum class SandboxKind { runc, none };
-const char* to_string(SandboxKind kind);
 
 /// `thaw serve --config FILE`: everything an operator can set. Every key is optional; a flag on the command line wins.
 ///
@@ -23,7 +21,7 @@ const char* to_string(SandboxKind kind);
 ///     gateway: {maxBodyBytes: 32MiB, maxBufferedBytes: 512MiB, maxConnections: 10000, headerTimeout: 10s, idleConnectionTimeout: 75s,
 ///               drainTimeout: 30s, streamHold: 3s}
 ///     node: {sandbox: runc, pool: 1, maxConcurrentStarts: 16, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto,
-///           hostMemory: auto}
+///            hostMemory: auto, images: {budget: 16GiB}}
 ///     devices: {cpu: {memory: 16GiB}, cuda: {reserve: 512MiB}}
 ///     engines: {llama.cpp: /opt/llama/llama-server}
 ///     log: {level: info, format: text}
@@ -55,6 +53,7 @@ struct ServerConfig {
     /// Host memory that instances on GPUs hold together at most, running and in standby; absent (auto): half of what
     /// instances may have of it.
     std::optional<std::uint64_t> host_memory_bytes;
+    std::uint64_t image_budget_bytes = 16ULL << 30;  ///< disk that images of initialised engines may take together
   } node;
 
   std::optional<std::uint64_t> cpu_memory_bytes;       ///< budget of the CPU device; absent: 80% of the host's memory, with GPUs less (node/device/devices.h)

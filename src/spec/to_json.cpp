@@ -54,6 +54,7 @@ std::string to_json(const ModelSpec& spec) {
     json::object& env = body["env"].emplace_object();
     for (const auto& [name, value] : spec.env) env[name] = value;
   }
+  if (spec.sandbox) body["sandbox"] = to_string(*spec.sandbox);
   body["resources"] = resources_json(spec.resources);
   body["scaling"] = scaling_json(spec.scaling);
   body["cache"] = json::object{{"pin", spec.cache.pin}};

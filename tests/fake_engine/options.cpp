@@ -69,6 +69,7 @@ Options parse_options(int argc, char** argv) {
     else if (flag == "--fake-ignore-sigterm") options.ignore_sigterm = true;
     else if (flag == "--fake-alloc-mib") options.alloc_mib = reader.number<std::int64_t>();
     else if (flag == "--fake-map-model") options.map_model = true;
+    else if (flag == "--fake-poll") options.poll = true;
     else if (flag == "--fake-sleep") {
       options.sleep_kind = reader.text();
       if (options.sleep_kind != "vllm" && options.sleep_kind != "sglang") refuse(flag);

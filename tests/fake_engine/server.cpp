@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -77,17 +78,44 @@ bool Server::listen() {
                  std::strerror(errno));  // NOLINT(concurrency-mt-unsafe): one thread
     return false;
   }
-  epoll_event event{};
-  event.events = EPOLLIN;
-  event.data.fd = listener_;
-  ::epoll_ctl(epoll_, EPOLL_CTL_ADD, listener_, &event);
+  watch(listener_, EPOLLIN);
   return true;
+}
+
+void Server::watch(int fd, std::uint32_t events) {
+  if (options_.poll) return;  // asked anew every time
+  epoll_event event{};
+  event.events = events;
+  event.data.fd = fd;
+  ::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event);
+}
+
+int Server::wait_for_events(epoll_event* events, int room) {
+  return options_.poll ? poll_events(events, room) : ::epoll_wait(epoll_, events, room, wait_ms());
+}
+
+/// What epoll_wait() would say; its flags are poll's.
+int Server::poll_events(epoll_event* events, int room) {
+  std::vector<pollfd> polled{{listener_, POLLIN, 0}};
+  for (const auto& c : connections_) {
+    if (!c || c->closed) continue;
+    const bool writes = c->blocked || c->out_sent < c->out.size();
+    polled.push_back({c->fd, static_cast<short>(POLLIN | POLLRDHUP | (writes ? POLLOUT : 0)), 0});
+  }
+  if (::poll(polled.data(), polled.size(), wait_ms()) <= 0) return 0;
+  int count = 0;
+  for (const pollfd& one : polled) {
+    if (one.revents == 0 || count == room) continue;
+    events[count].events = static_cast<std::uint32_t>(one.revents);
+    events[count++].data.fd = one.fd;
+  }
+  return count;
 }
 
 void Server::run() {
   std::array<epoll_event, kEventsPerRound> events{};
   while (true) {
-    const int count = ::epoll_wait(epoll_, events.data(), kEventsPerRound, wait_ms());
+    const int count = wait_for_events(events.data(), kEventsPerRound);
     for (int i = 0; i < count; ++i) {
       const epoll_event& event = events[static_cast<std::size_t>(i)];
       if (event.data.fd == listener_) accept_clients();
@@ -114,10 +142,7 @@ void Server::accept_clients() {
     auto connection = std::make_unique<Connection>();
     connection->fd = fd;
     connections_[static_cast<std::size_t>(fd)] = std::move(connection);
-    epoll_event event{};
-    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-    event.data.fd = fd;
-    ::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event);
+    watch(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
     ++stats_.connections;
   }
 }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/epoll.h>
+
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -50,7 +52,7 @@ struct Connection {
   bool blocked = false;               ///< waits for the client to read
 };
 
-/// The event loop: one thread, edge-triggered epoll. Streams without delays take turns, one write each.
+/// The event loop: one thread, edge-triggered epoll (or poll). Streams without delays take turns, one write each.
 class Server {
  public:
   explicit Server(const Options& options);
@@ -64,6 +66,9 @@ class Server {
 
  private:
   // server.cpp: sockets and time
+  void watch(int fd, std::uint32_t events);
+  int wait_for_events(epoll_event* events, int room);
+  int poll_events(epoll_event* events, int room);
   void accept_clients();
   void on_event(Connection& c, std::uint32_t events);
   void receive(Connection& c);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -24,10 +25,12 @@ struct EngineLaunch {
 /// Paths as the engine will see them; without a sandbox they are host paths. model_dir empty: the model's own directory
 /// on the host; engine_dir empty: the engine's own.
 struct LaunchPaths {
-  std::string socket;
+  std::string socket;      ///< Unix socket to listen on; empty: TCP
   std::string model_dir;
   std::string engine_dir;
   std::string lazy_map{};  ///< libthaw_lazy_map.so, to be preloaded; empty: there is none
+  std::string address{};   ///< TCP: the IPv4 address to listen on
+  std::uint16_t port = 0;  ///< TCP
 };
 
 /// The command line for one instance. Reads the model's header (for its trained context) and touches nothing else.

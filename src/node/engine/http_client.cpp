@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <array>
 #include <cerrno>
@@ -13,6 +12,8 @@
 
 #include <fmt/format.h>
 
+#include "base/endpoint.h"
+#include "net/dial.h"
 #include "node/sandbox/clock.h"
 #include "node/sandbox/fd.h"
 
@@ -24,23 +25,12 @@ constexpr int kTurn_ms = 50;  // of waiting; then somebody may have asked to sto
 using base::Error;
 using base::ErrorKind;
 
-base::Result<Fd> connect_to(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof address.sun_path)
-    return Error{
-        ErrorKind::invalid,
-        fmt::format(
-            "cannot reach an engine at \"{}\": a Unix socket's path has 1 to {} bytes; use a shorter data directory",
-            path, sizeof address.sun_path - 1)};
-  std::memcpy(address.sun_path, path.data(), path.size());
-  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd) return base::errno_error("cannot create a socket", errno);
-  // Connecting to a Unix socket never waits: it is done, refused, or the backlog is full.
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    return Error{ErrorKind::unavailable,
-                 fmt::format("nobody listens at {}: {}", path, std::strerror(errno))};  // NOLINT(concurrency-mt-unsafe)
-  return fd;
+base::Result<Fd> connect_to(const std::string& address) {
+  THAW_ASSIGN_OR_RETURN(const base::Endpoint endpoint, base::parse_endpoint(address));
+  THAW_ASSIGN_OR_RETURN(const net::Dialer dialer, net::Dialer::open(endpoint));
+  const auto fd = dialer.connect();
+  if (!fd.ok()) return Error{ErrorKind::unavailable, "nobody listens: " + fd.error().message};
+  return Fd(*fd);
 }
 
 /// One connection and how long it may last.
@@ -56,10 +46,23 @@ class Exchange {
         text.remove_prefix(static_cast<std::size_t>(sent));
       else if (errno == EAGAIN)
         THAW_RETURN_IF_ERROR(wait(POLLOUT));
+      else if (errno == ECONNREFUSED)
+        return Error{ErrorKind::unavailable, "nobody listens"};
       else if (errno != EINTR)
         return base::errno_error("the engine does not take a request", errno);
     }
     return {};
+  }
+
+  /// Tells the engine that nothing more comes, and waits until it has closed as well.
+  base::Status close() {
+    ::shutdown(fd_.get(), SHUT_WR);
+    std::string ignored;
+    for (;;) {
+      THAW_ASSIGN_OR_RETURN(const bool more, receive(ignored));
+      if (!more) return {};
+      ignored.clear();
+    }
   }
 
   /// Appends what comes; false at the end of the stream.
@@ -155,12 +158,13 @@ base::Result<EngineAnswer> parse(const std::string& text, std::size_t head_bytes
 
 }  // namespace
 
-base::Result<EngineAnswer> ask_engine(const std::string& socket_path, const EngineQuestion& question,
+base::Result<EngineAnswer> ask_engine(const std::string& address, const EngineQuestion& question,
                                       base::TimePoint deadline, const std::stop_token& stop) {
-  THAW_ASSIGN_OR_RETURN(Fd fd, connect_to(socket_path));
+  THAW_ASSIGN_OR_RETURN(Fd fd, connect_to(address));
   Exchange exchange(std::move(fd), deadline, stop);
-  std::string request =
-      fmt::format("{} {} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n", question.method, question.target);
+  // The side that closes first keeps the connection's remains; with until_closed that must not be the engine.
+  std::string request = fmt::format("{} {} HTTP/1.1\r\nHost: engine\r\nConnection: {}\r\n", question.method, question.target,
+                                    question.until_closed ? "keep-alive" : "close");
   if (question.method == "POST")
     request += fmt::format("Content-Type: application/json\r\nContent-Length: {}\r\n", question.body.size());
   THAW_RETURN_IF_ERROR(exchange.send(request + "\r\n" + question.body));
@@ -171,7 +175,10 @@ base::Result<EngineAnswer> ask_engine(const std::string& socket_path, const Engi
     THAW_ASSIGN_OR_RETURN(const bool more, exchange.receive(text));
     if (head_bytes == std::string::npos)
       if (const std::size_t end = text.find("\r\n\r\n"); end != std::string::npos) head_bytes = end + 4;
-    if (!more || (head_bytes != std::string::npos && is_whole(text, head_bytes))) return parse(text, head_bytes);
+    if (!more || (head_bytes != std::string::npos && is_whole(text, head_bytes))) {
+      if (more && question.until_closed) THAW_RETURN_IF_ERROR(exchange.close());
+      return parse(text, head_bytes);
+    }
     if (text.size() > kMaxEngineAnswer) return Error{ErrorKind::io, "the engine's answer is longer than 1 MiB"};
   }
 }

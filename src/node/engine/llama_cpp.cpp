@@ -116,11 +116,12 @@ base::Result<EngineLaunch> plan_launch(const wire::StartInstance& start, const s
 
   launch.argv = {seen_in(paths.engine_dir, binary),
                  "-m", seen_in(paths.model_dir, model.head().path),
-                 "--host", paths.socket,
+                 "--host", paths.socket.empty() ? paths.address : paths.socket,
                  "--alias", start.model.name.str(),
                  "-np", std::to_string(settings.slots),
                  "-c", std::to_string(settings.context_tokens * settings.slots),
                  "--cache-ram", std::to_string(settings.prompt_cache_bytes >> 20)};
+  if (paths.socket.empty()) launch.argv.insert(launch.argv.end(), {"--port", std::to_string(paths.port)});
   if (settings.embeddings) launch.argv.emplace_back("--embeddings");
   if (settings.default_pooling) launch.argv.insert(launch.argv.end(), {"--pooling", "last"});
   if (!user_gives(settings, {"-fit", "--fit"})) launch.argv.insert(launch.argv.end(), {"--fit", "off"});

@@ -45,9 +45,9 @@ json::array mounts(const Bundle& bundle) {
   out.push_back(mount_entry("/tmp", "tmpfs", "tmpfs", {"nosuid", "noexec", "nodev", "mode=1777", kTmpSize}));
   for (const HostPath& shown : host_view())
     if (shown.kind != HostPath::Kind::link) out.push_back(bind_mount(shown.path, shown.path, false, shown.path.find("/etc") != 0));
-  out.push_back(bind_mount(bundle.init_path, kInsideInit, false, true));
+  if (!bundle.init_path.empty()) out.push_back(bind_mount(bundle.init_path, kInsideInit, false, true));
   if (!bundle.lazy_map_path.empty()) out.push_back(bind_mount(bundle.lazy_map_path, kInsideLazyMap, false, true));
-  out.push_back(bind_mount(bundle.run_dir, kInsideRun, true, false));
+  if (!bundle.run_dir.empty()) out.push_back(bind_mount(bundle.run_dir, kInsideRun, true, false));
   out.push_back(bind_mount(bundle.model_dir, kInsideModel, false, false));
   for (const Exposure& exposure : bundle.exposures)
     out.push_back(bind_mount(exposure.host_path, exposure.inside_path, false, exposure.executable));
@@ -60,14 +60,21 @@ rlim_t open_files() {
   return ::getrlimit(RLIMIT_NOFILE, &own) == 0 ? std::min<rlim_t>(own.rlim_max, kOpenFiles) : kOpenFiles;
 }
 
-json::object process() {
+json::object process(const Bundle& bundle) {
+  json::array argv{kInsideInit};
+  json::array env{"PATH=/usr/bin:/bin"};
+  if (bundle.init_path.empty()) {
+    argv = json::array(bundle.argv.begin(), bundle.argv.end());
+    env.clear();
+    for (const auto& [name, value] : bundle.env) env.emplace_back(name + "=" + value);
+  }
   const json::array none;
   const auto limit = [](const char* type, rlim_t value) { return json::object{{"type", type}, {"hard", value}, {"soft", value}}; };
   return {{"terminal", false},
           {"user", json::object{{"uid", kInsideUid}, {"gid", kInsideUid}, {"umask", 077}}},
-          {"args", json::array{kInsideInit}},
-          {"env", json::array{"PATH=/usr/bin:/bin"}},
-          {"cwd", "/"},
+          {"args", std::move(argv)},
+          {"env", std::move(env)},
+          {"cwd", bundle.working_directory},
           {"capabilities",
            json::object{{"bounding", none}, {"effective", none}, {"inheritable", none}, {"permitted", none}, {"ambient", none}}},
           {"rlimits", json::array{limit("RLIMIT_NOFILE", open_files()), limit("RLIMIT_CORE", 0)}},
@@ -92,7 +99,11 @@ base::Status add_devices(const Bundle& bundle, json::array& nodes, json::array& 
 
 json::object namespaces_and_masks(const Bundle& bundle) {
   json::array namespaces;
-  for (const char* type : {"user", "mount", "pid", "network", "ipc", "uts", "cgroup"}) namespaces.push_back(json::object{{"type", type}});
+  for (const char* type : {"user", "mount", "pid", "network", "ipc", "uts", "cgroup"}) {
+    json::object entry{{"type", type}};
+    if (type == std::string_view("network") && !bundle.network.empty()) entry["path"] = bundle.network;
+    namespaces.push_back(std::move(entry));
+  }
   const json::array map{json::object{{"containerID", 0}, {"hostID", bundle.uid_base}, {"size", kUidRange}}};
   return {{"namespaces", std::move(namespaces)},
           {"uidMappings", map},
@@ -113,9 +124,9 @@ base::Status write_bundle(const Bundle& bundle) {
   json::object isolation = namespaces_and_masks(bundle);
   isolation["devices"] = std::move(devices);
   isolation["resources"] = json::object{{"devices", std::move(device_rules)}, {"pids", json::object{{"limit", bundle.pids_max}}}};
-  isolation["seccomp"] = seccomp_profile();
+  isolation["seccomp"] = seccomp_profile(bundle.init_path.empty());
   const json::object config{{"ociVersion", "1.0.2"},
-                            {"process", process()},
+                            {"process", process(bundle)},
                             {"root", json::object{{"path", bundle.rootfs}, {"readonly", true}}},
                             {"hostname", "thaw"},
                             {"mounts", mounts(bundle)},

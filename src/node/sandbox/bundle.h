@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -26,10 +27,14 @@ inline constexpr std::uint32_t kUidRange = 65'536;
 struct Bundle {
   std::string directory;         ///< config.json goes here
   std::string rootfs;            ///< from make_rootfs; shared by all sandboxes, read-only
-  std::string run_dir;           ///< host directory shown at kInsideRun
-  std::string model_dir;         ///< host directory of placeholders, shown at kInsideModel
-  std::string init_path;         ///< thaw-init on the host
-  std::string lazy_map_path;     ///< libthaw_lazy_map.so on the host, shown at kInsideLazyMap; empty: not shown
+  std::string run_dir;           ///< host directory shown at kInsideRun; empty: none
+  std::string model_dir;         ///< host directory shown at kInsideModel: the model's files, or placeholders for them
+  std::string init_path;         ///< thaw-init on the host, the first process; empty: `argv` is, on a kernel of its own (gVisor)
+  std::vector<std::string> argv = {};           ///< without init_path
+  std::map<std::string, std::string> env = {};  ///< without init_path; the whole environment
+  std::string working_directory = "/";
+  std::string network = {};      ///< file of the network namespace to be in; empty: one of its own with nothing but loopback
+  std::string lazy_map_path = {};  ///< libthaw_lazy_map.so on the host, shown at kInsideLazyMap; empty: not shown
   std::string cgroup_path;       ///< "/thaw/<label>/<name>"
   std::uint32_t uid_base = 0;    ///< host uid of the inside's root
   std::uint32_t pids_max = 0;

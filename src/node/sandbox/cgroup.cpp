@@ -114,6 +114,7 @@ base::Status Cgroup::limit_v1(const CgroupLimits& limits) const {
   if (!counts_swap) THAW_RETURN_IF_ERROR(write_control_file(file("memory", "memory.swappiness"), "0"));
 
   THAW_RETURN_IF_ERROR(write_control_file(file("pids", "pids.max"), std::to_string(limits.pids)));
+  if (limits.background) THAW_RETURN_IF_ERROR(write_control_file(file("cpu", "cpu.shares"), "2"));  // the kernel's least
   if (!limits.cpus) return {};
   THAW_RETURN_IF_ERROR(write_control_file(file("cpu", "cpu.cfs_period_us"), std::to_string(kCpuPeriod_us)));
   return write_control_file(file("cpu", "cpu.cfs_quota_us"), std::to_string(quota_us(*limits.cpus)));
@@ -129,6 +130,7 @@ base::Status Cgroup::limit_v2(const CgroupLimits& limits) const {
   if (const std::string group = file("memory", "memory.oom.group"); ::access(group.c_str(), F_OK) == 0)
     THAW_RETURN_IF_ERROR(write_control_file(group, "1"));
   THAW_RETURN_IF_ERROR(write_control_file(file("pids", "pids.max"), std::to_string(limits.pids)));
+  if (limits.background) THAW_RETURN_IF_ERROR(write_control_file(file("cpu", "cpu.weight"), "1"));
   if (!limits.cpus) return {};
   return write_control_file(file("cpu", "cpu.max"), fmt::format("{} {}", quota_us(*limits.cpus), kCpuPeriod_us));
 }

@@ -19,7 +19,8 @@ namespace thaw::node {
 struct CgroupLimits {
   std::uint64_t memory_bytes = 0;  ///< > 0; page cache that the sandbox brought in counts
   std::uint32_t pids = 0;          ///< > 0; processes and threads
-  std::optional<double> cpus;      ///< > 0; absent: no limit
+  std::optional<double> cpus = {};  ///< > 0; absent: no limit
+  bool background = false;          ///< the least share of the CPU where others want it too
 };
 
 /// One control group, the same path in every hierarchy that this host has (one on v2, one a controller on v1).

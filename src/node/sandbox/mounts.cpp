@@ -34,15 +34,28 @@ base::Result<Fd> detached_copy(const Exposure& exposure) {
   return tree;
 }
 
+base::Result<std::vector<Fd>> detached_copies(const std::vector<Exposure>& exposures) {
+  std::vector<Fd> trees;
+  for (const Exposure& exposure : exposures) {
+    THAW_ASSIGN_OR_RETURN(Fd tree, detached_copy(exposure));
+    trees.push_back(std::move(tree));
+  }
+  return trees;
+}
+
+base::Status attach(const std::vector<Exposure>& exposures, const std::vector<Fd>& trees) {
+  for (std::size_t i = 0; i < trees.size(); ++i)
+    if (::move_mount(trees[i].get(), "", AT_FDCWD, exposures[i].inside_path.c_str(), MOVE_MOUNT_F_EMPTY_PATH) != 0)
+      return mount_error("cannot mount " + exposures[i].host_path + " at " + exposures[i].inside_path + " in the sandbox", errno);
+  return {};
+}
+
 /// Runs on a thread of its own, which is spoilt for anything else: it ends up in the sandbox's mount namespace.
 base::Status attach_in(int namespace_fd, const std::vector<Exposure>& exposures, const std::vector<Fd>& trees) {
   // A mount namespace can be entered only by a thread that shares its working directory with no other.
   if (::unshare(CLONE_FS) != 0) return mount_error("cannot leave the process's working directory (unshare)", errno);
   if (::setns(namespace_fd, CLONE_NEWNS) != 0) return mount_error("cannot enter the sandbox's mount namespace (setns)", errno);
-  for (std::size_t i = 0; i < trees.size(); ++i)
-    if (::move_mount(trees[i].get(), "", AT_FDCWD, exposures[i].inside_path.c_str(), MOVE_MOUNT_F_EMPTY_PATH) != 0)
-      return mount_error("cannot mount " + exposures[i].host_path + " at " + exposures[i].inside_path + " in the sandbox", errno);
-  return {};
+  return attach(exposures, trees);
 }
 
 }  // namespace
@@ -59,14 +72,15 @@ base::Status inject_mounts(pid_t pid, const std::vector<Exposure>& exposures) {
   const std::string namespace_path = "/proc/" + std::to_string(pid) + "/ns/mnt";
   const Fd target(::open(namespace_path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!target) return base::errno_error("cannot open " + namespace_path, errno);
-  std::vector<Fd> trees;
-  for (const Exposure& exposure : exposures) {
-    THAW_ASSIGN_OR_RETURN(Fd tree, detached_copy(exposure));
-    trees.push_back(std::move(tree));
-  }
+  THAW_ASSIGN_OR_RETURN(const std::vector<Fd> trees, detached_copies(exposures));
   base::Status status;
   std::thread([&] { status = attach_in(target.get(), exposures, trees); }).join();
   return status;
+}
+
+base::Status attach_mounts(const std::vector<Exposure>& exposures) {
+  THAW_ASSIGN_OR_RETURN(const std::vector<Fd> trees, detached_copies(exposures));
+  return attach(exposures, trees);
 }
 
 std::vector<std::string> mounts_below(const std::string& directory) {

@@ -24,6 +24,9 @@ bool can_inject_mounts();
 /// Blocking (well under a millisecond); needs CAP_SYS_ADMIN and CAP_SYS_CHROOT. Fails with unavailable when the kernel cannot.
 base::Status inject_mounts(pid_t pid, const std::vector<Exposure>& exposures);
 
+/// The same in the calling thread's own mount namespace: read-only copies at the inside paths, which exist.
+base::Status attach_mounts(const std::vector<Exposure>& exposures);
+
 /// Host mount points at or below `directory`, innermost first.
 std::vector<std::string> mounts_below(const std::string& directory);
 

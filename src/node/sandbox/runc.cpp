@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
-#include <sstream>
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -16,14 +15,13 @@
 #include "node/sandbox/contents.h"
 #include "node/sandbox/files.h"
 #include "node/sandbox/pipes.h"
+#include "node/sandbox/search_path.h"
 
 namespace thaw::node {
 namespace {
 
 constexpr auto kRuncTimeout = base::Seconds(30);  // 80 ms on an idle machine, seconds on a swamped one
-constexpr std::uint32_t kMaxSandboxes = 4'096;    // uid ranges; 65,536 uids each
 constexpr std::uint32_t kInitialPids = 512;
-constexpr const char* kPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// runc logs `time="…" level=error msg="…"`; people want the message.
 std::string readable(std::string text) {
@@ -44,9 +42,7 @@ base::Result<pid_t> read_pid(const std::string& path) {
 }  // namespace
 
 base::Result<std::string> find_runc() {
-  std::istringstream places(kPath);
-  for (std::string place; std::getline(places, place, ':');)
-    if (const std::string path = place + "/runc"; ::access(path.c_str(), X_OK) == 0) return path;
+  if (std::string path = find_in_search_path("runc"); !path.empty()) return path;
   return base::Error{base::ErrorKind::not_found,
                      "cannot make sandboxes: runc is not installed; install the runc package (apt-get install runc), or start with --sandbox=none"};
 }
@@ -77,7 +73,7 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_empty() {
 }
 
 base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_any(const SandboxContents& contents, bool fixed) {
-  THAW_ASSIGN_OR_RETURN(const std::uint32_t slot, take_uid_slot());
+  THAW_ASSIGN_OR_RETURN(const std::uint32_t slot, home_.uid_slots->take());
   std::string name;
   {
     const std::lock_guard lock(mutex_);
@@ -86,11 +82,10 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_any(const SandboxContents
   auto sandbox = make_named(name, slot, contents, fixed);
   if (sandbox.ok()) return sandbox;
   // Whatever stage it failed at: the runtime's record, control groups and files of this name go. An unknown name is no error.
-  const std::vector<std::string> path_only{std::string("PATH=") + kPath};
-  (void)node::run({.argv = {runc_, "--root", home_.runtime_root(), "delete", "--force", name}, .env = path_only}, kRuncTimeout);
+  (void)node::run({.argv = {runc_, "--root", home_.runtime_root(), "delete", "--force", name}, .env = {search_path_variable()}}, kRuncTimeout);
   (void)Cgroup(home_.cgroups, home_.cgroups->parent_path(home_.label) + "/" + name).remove(base::Seconds(1));
   (void)remove_tree(home_.boxes() + "/" + name);
-  free_uid_slot(slot);
+  home_.uid_slots->give_back(slot);
   return sandbox.error().within("cannot make a sandbox");
 }
 
@@ -120,7 +115,7 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_named(const std::string& 
   THAW_ASSIGN_OR_RETURN(FdPair output, make_output_pipe());
   const std::string pid_file = directory + "/pid";
   auto exit = node::run({.argv = {runc_, "--root", home_.runtime_root(), "run", "--detach", "--bundle", directory, "--pid-file", pid_file, name},
-                         .env = {std::string("PATH=") + kPath},
+                         .env = {search_path_variable()},
                          .stdin_fd = control.theirs.get(),
                          .output_fd = output.theirs.get(),
                          .directory = {}},
@@ -143,19 +138,7 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_named(const std::string& 
                                                   .output = std::move(output.ours),
                                                   .runtime_state = home_.runtime_root() + "/" + name,
                                                   .contents_fixed = fixed,
-                                                  .released = [this, uid_slot] { free_uid_slot(uid_slot); }});
-}
-
-base::Result<std::uint32_t> RuncMaker::take_uid_slot() {
-  const std::lock_guard lock(mutex_);
-  for (std::uint32_t slot = 0; slot < kMaxSandboxes; ++slot)
-    if (used_slots_.insert(slot).second) return slot;
-  return base::Error{base::ErrorKind::exhausted, fmt::format("cannot make a sandbox: all {} are in use", kMaxSandboxes)};
-}
-
-void RuncMaker::free_uid_slot(std::uint32_t slot) {
-  const std::lock_guard lock(mutex_);
-  used_slots_.erase(slot);
+                                                  .released = [slots = home_.uid_slots, uid_slot] { slots->give_back(uid_slot); }});
 }
 
 }  // namespace thaw::node

@@ -16,11 +16,13 @@
 #include "node/sandbox/contents.h"
 #include "node/sandbox/files.h"
 #include "node/sandbox/init_message.h"
+#include "node/sandbox/search_path.h"
 
 namespace thaw::node {
 namespace {
 
 constexpr auto kKillTimeout = base::Seconds(10);    // SIGKILL to exit; longer means stuck in a driver
+constexpr int kShellSignal = 128;
 constexpr auto kCgroupTimeout = base::Seconds(5);   // exit to an empty control group
 
 base::Status send_all(int fd, std::string_view text) {
@@ -48,7 +50,13 @@ base::Status Sandbox::expose(const SandboxContents& contents) {
 }
 
 base::Status Sandbox::run(const std::vector<std::string>& argv, const std::map<std::string, std::string>& env) {
-  THAW_ASSIGN_OR_RETURN(const std::string message, init_message(argv, env));
+  std::vector<std::string> command = argv;
+  std::map<std::string, std::string> environment = env;
+  if (parts_.launcher) {
+    THAW_ASSIGN_OR_RETURN(command, parts_.launcher(argv, env));
+    environment = {{"PATH", search_path_variable().substr(std::string_view("PATH=").size())}};
+  }
+  THAW_ASSIGN_OR_RETURN(const std::string message, init_message(command, environment));
   // A process that is not reading any more must not hold up a start for ever: the socket's buffer takes what thaw-init takes.
   return send_all(parts_.control.get(), message);
 }
@@ -63,7 +71,12 @@ pid_t Sandbox::engine_pid() const {
   return first > 0 ? first : parts_.pid;
 }
 
-Exit Sandbox::ending(Exit init) const { return read_ending(parts_.control.get()).value_or(init); }
+Exit Sandbox::ending(Exit init) const {
+  const Exit exit = read_ending(parts_.control.get()).value_or(init);
+  // A launcher tells of its engine's signal as shells do.
+  if (parts_.launcher && !exit.signalled && exit.code > kShellSignal) return {true, exit.code - kShellSignal};
+  return exit;
+}
 
 void Sandbox::kill() const {
   send_signal(pidfd(), SIGKILL);
@@ -91,6 +104,7 @@ base::Status Sandbox::destroy() {
                        fmt::format("process {} did not end {:.0f} s after SIGKILL; it is stuck in the kernel", parts_.pid, base::to_s(kKillTimeout))};
   if (auto exit = reap(pidfd()); !exit.ok() && exit.error().kind != base::ErrorKind::not_found) return exit.error();
   if (parts_.cgroup) THAW_RETURN_IF_ERROR(parts_.cgroup->remove(kCgroupTimeout));
+  if (parts_.clean_up) THAW_RETURN_IF_ERROR(parts_.clean_up());
   // With the process and its control groups gone, the runtime's own record is a directory of ours; asking runc to delete it costs 25 ms of CPU
   // in the middle of a swap.
   if (!parts_.runtime_state.empty()) THAW_RETURN_IF_ERROR(remove_tree(parts_.runtime_state));

@@ -38,7 +38,7 @@ class Sandbox {
   struct Parts {
     std::string name;
     std::string directory;                ///< all host files of the sandbox
-    std::string socket_path;              ///< host path of the engine's socket
+    std::string socket_path;              ///< where the engine answers (base/endpoint.h)
     std::optional<Cgroup> cgroup;         ///< absent without a sandbox on a host that lets us make none
     pid_t pid = 0;
     Fd pidfd;
@@ -46,6 +46,10 @@ class Sandbox {
     Fd output;                            ///< read end of stdout and stderr, non-blocking
     std::string runtime_state;            ///< the OCI runtime's own directory for it; empty without runtime
     bool contents_fixed = false;          ///< shown from the start, expose() has nothing to do
+    /// What thaw-init is to start on the host so that the engine runs inside; absent: thaw-init is inside and starts the engine itself.
+    std::function<base::Result<std::vector<std::string>>(const std::vector<std::string>& argv, const std::map<std::string, std::string>& env)>
+        launcher = {};
+    std::function<base::Status()> clean_up = {};  ///< once no process is left, before its files go; may be called again after a failure
     std::function<void()> released;       ///< called once when nothing is left
   };
   explicit Sandbox(Parts parts) : parts_(std::move(parts)) {}
@@ -58,6 +62,7 @@ class Sandbox {
   [[nodiscard]] pid_t engine_pid() const;
   [[nodiscard]] int pidfd() const { return parts_.pidfd.get(); }
   [[nodiscard]] const std::string& name() const { return parts_.name; }
+  /// Where the engine answers, as base/endpoint.h writes it: its socket's path, or a TCP address.
   [[nodiscard]] const std::string& socket_path() const { return parts_.socket_path; }
   /// The engine's output; the caller's from now on.
   [[nodiscard]] Fd take_output() { return std::move(parts_.output); }

@@ -54,16 +54,16 @@ json::object rule(json::array names, const char* action, json::array args = {}) 
 
 }  // namespace
 
-json::value seccomp_profile() {
+json::value seccomp_profile(bool own_kernel) {
   json::array rules;
   rules.push_back(rule(json::array(kAllowed.begin(), kAllowed.end()), "SCMP_ACT_ALLOW"));
   rules.push_back(rule({"socket"}, "SCMP_ACT_ALLOW", {argument(0, kFirstRefusedFamily, "SCMP_CMP_LT")}));
   rules.push_back(rule({"clone"}, "SCMP_ACT_ALLOW", {argument(0, kNamespaceFlags, "SCMP_CMP_MASKED_EQ", 0)}));
   for (const std::uint64_t persona : {0x0ULL, 0x0008ULL, 0x20000ULL, 0x20008ULL, 0xffffffffULL})
     rules.push_back(rule({"personality"}, "SCMP_ACT_ALLOW", {argument(0, persona, "SCMP_CMP_EQ")}));
-  json::object no_clone3 = rule({"clone3"}, "SCMP_ACT_ERRNO");
-  no_clone3["errnoRet"] = ENOSYS;
-  rules.push_back(std::move(no_clone3));
+  json::object clone3 = rule({"clone3"}, own_kernel ? "SCMP_ACT_ALLOW" : "SCMP_ACT_ERRNO");
+  if (!own_kernel) clone3["errnoRet"] = ENOSYS;
+  rules.push_back(std::move(clone3));
 
 #if defined(__x86_64__)
   const char* architecture = "SCMP_ARCH_X86_64";

@@ -21,13 +21,14 @@ TEST(Endpoint, ATcpAddressNamesItsNamespace) {
 
 TEST(Endpoint, AnythingElseIsRefusedAndQuoted) {
   for (const char* text :
-       {"", "engine.sock", "tcp:", "tcp:1.2.3.4:80", "tcp:1.2.3.4@/n", "tcp:1.2.3:80@/n", "tcp:1.2.3.4.5:80@/n", "tcp:1.2.3.256:80@/n",
-        "tcp:1.2.3.:80@/n", "tcp:1.2.3.4:0@/n", "tcp:1.2.3.4:65536@/n", "tcp:1.2.3.4:8 @/n", "tcp:1.2.3.4:80@n", "tcp:1.2.3.4:80@",
-        "tcp:host:80@/n", "udp:1.2.3.4:80@/n"}) {
+       {"", "engine.sock", "tcp:", "tcp:1.2.3.4:80", "tcp:1.2.3.4@/n", "tcp:1.2.3:80@/n", "tcp:1.2.3.4.5:80@/n",
+        "tcp:1.2.3.256:80@/n", "tcp:1.2.3.:80@/n", "tcp:1.2.3.4:0@/n", "tcp:1.2.3.4:65536@/n", "tcp:1.2.3.4:8 @/n",
+        "tcp:1.2.3.4:80@n", "tcp:1.2.3.4:80@", "tcp:host:80@/n", "udp:1.2.3.4:80@/n"}) {
     const auto endpoint = parse_endpoint(text);
     ASSERT_FALSE(endpoint.ok()) << text;
     EXPECT_EQ(endpoint.error().kind, ErrorKind::invalid);
-    EXPECT_NE(endpoint.error().message.find(std::string("\"") + text + "\""), std::string::npos) << endpoint.error().message;
+    EXPECT_NE(endpoint.error().message.find(std::string("\"") + text + "\""), std::string::npos)
+        << endpoint.error().message;
   }
 }
 

@@ -1,7 +1,7 @@
 #include "unit/node/agent_harness.h"
 
-#include <sys/socket.h>
-#include <sys/un.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -13,11 +13,14 @@
 
 #include <gtest/gtest.h>
 
+#include "base/endpoint.h"
+#include "net/dial.h"
 #include "node/sandbox/cgroup.h"
 #include "node/sandbox/clock.h"
 #include "node/sandbox/files.h"
 #include "node/sandbox/mounts.h"
 #include "node/sandbox/runc.h"
+#include "node/sandbox/runsc_info.h"
 
 namespace thaw::node::test {
 namespace {
@@ -65,8 +68,12 @@ TempDir::~TempDir() {
   fs::remove_all(path_, ignored);
 }
 
-std::string cannot_sandbox() {
+std::string cannot_sandbox(spec::SandboxKind kind) {
   if (::geteuid() != 0) return "sandboxes need root";
+  if (kind == spec::SandboxKind::runsc) {
+    const auto runsc = find_runsc();
+    return runsc.ok() ? std::string() : runsc.error().message;
+  }
   if (auto runc = find_runc(); !runc.ok()) return runc.error().message;
   return {};
 }
@@ -131,7 +138,10 @@ TestNode::TestNode(spec::SandboxKind sandbox, std::uint32_t pool) : data_dir_(di
 base::Status TestNode::open() {
   agent_ = std::make_unique<Agent>(config_, [this](wire::NodeEvent event) { events_.push(std::move(event)); });
   auto hello = agent_->open();
-  if (hello.ok()) return {};
+  if (hello.ok()) {
+    hello_ = *std::move(hello);
+    return {};
+  }
   agent_.reset();
   return hello.error();
 }
@@ -158,13 +168,21 @@ base::InstanceId TestNode::start_ready(std::vector<std::string> engine_args) {
   return command.instance;
 }
 
-std::string http_get(const std::string& socket_path, const std::string& path) {
-  const Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::strncpy(address.sun_path, socket_path.c_str(), sizeof address.sun_path - 1);
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return {};
-  const std::string request = "GET " + path + " HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n";
+std::string http_get(const std::string& address, const std::string& path) {
+  return http_send(address, "GET " + path + " HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n");
+}
+
+std::string http_send(const std::string& address, const std::string& request) {
+  const auto endpoint = base::parse_endpoint(address);
+  if (!endpoint.ok()) return {};
+  const auto dialer = net::Dialer::open(*endpoint);
+  if (!dialer.ok()) return {};
+  const auto connected = dialer->connect();
+  if (!connected.ok()) return {};
+  const Fd fd(*connected);
+  pollfd writable{fd.get(), POLLOUT, 0};
+  ::poll(&writable, 1, 10'000);
+  ::fcntl(fd.get(), F_SETFL, 0);  // blocking from here on
   if (::write(fd.get(), request.data(), request.size()) != static_cast<ssize_t>(request.size())) return {};
   std::string answer;
   std::array<char, 4096> chunk{};

@@ -35,7 +35,7 @@ class TempDir {
 };
 
 /// Why sandboxes cannot be tested here; empty when they can.
-std::string cannot_sandbox();
+std::string cannot_sandbox(spec::SandboxKind kind = spec::SandboxKind::runc);
 
 /// The smallest file that passes for a model where nobody runs it.
 std::string write_tiny_model(const std::string& directory);
@@ -69,6 +69,18 @@ class Events {
     });
     return found;
   }
+  /// The first event of this kind about this image, as wait().
+  template <typename T>
+  std::optional<T> wait_image(const base::ImageId& image) {
+    std::unique_lock lock(mutex_);
+    std::optional<T> found;
+    changed_.wait_for(lock, kPatience, [&] {
+      for (const wire::NodeEvent& event : all_)
+        if (const T* match = std::get_if<T>(&event); match != nullptr && match->image == image && !found) found = *match;
+      return found.has_value();
+    });
+    return found;
+  }
   template <typename T>
   [[nodiscard]] bool has(base::InstanceId instance) const {
     const std::lock_guard lock(mutex_);
@@ -92,6 +104,7 @@ class TestNode {
   void close() { agent_.reset(); }
   Agent& agent() { return *agent_; }
   Events& events() { return events_; }
+  [[nodiscard]] const wire::NodeHello& hello() const { return hello_; }  ///< of the last open()
   [[nodiscard]] const std::string& data_dir() const { return data_dir_; }
   [[nodiscard]] std::string model_path() const { return model_path_; }
   AgentConfig& config() { return config_; }
@@ -109,12 +122,15 @@ class TestNode {
   std::string data_dir_;
   std::string model_path_;
   AgentConfig config_;
+  wire::NodeHello hello_;
   Events events_;
   std::unique_ptr<Agent> agent_;
   std::uint64_t started_ = 0;
 };
 
-/// One HTTP exchange over a Unix socket: the answer's bytes, empty when there was none.
-std::string http_get(const std::string& socket_path, const std::string& path);
+/// One HTTP exchange with whoever answers at `address` (base/endpoint.h): the answer's bytes, empty when there was none.
+std::string http_get(const std::string& address, const std::string& path);
+/// The same for a whole request, whose answer ends with the connection.
+std::string http_send(const std::string& address, const std::string& request);
 
 }  // namespace thaw::node::test

@@ -50,6 +50,14 @@ log: {level: debug, format: json}
   EXPECT_TRUE(config->log_json);
 }
 
+TEST(ServerConfig, KnowsEachKindOfSandbox) {
+  for (const auto kind : {SandboxKind::runc, SandboxKind::runsc, SandboxKind::none}) {
+    const auto config = parse_server_config(std::string("node: {sandbox: ") + to_string(kind) + "}", "s.yaml", {});
+    ASSERT_TRUE(config.ok()) << config.error().message;
+    EXPECT_EQ(config->node.sandbox, kind);
+  }
+}
+
 TEST(ServerConfig, KeepsDefaultsForAbsentKeys) {
   ServerConfig defaults;
   defaults.data_dir = "/elsewhere";

@@ -14,6 +14,7 @@ ModelSpec unusual_spec() {
       "",   " ",  "null", "~", "true", "1e3", "- a", "a: b", "# no comment", "\xf0\x9f\xa6\x99", "line one\nline two\n",
       "\"", "\\", "\x7f"};
   spec.env = {{"A", ""}, {"B", "x=y"}, {"_c1", "null"}};
+  spec.sandbox = SandboxKind::runsc;
   spec.resources = {DeviceKind::cuda, (1ULL << 50) - 1, 0.1 + 0.2, 7};
   spec.scaling = {3, 1000, 1024, base::Duration(1), {0, base::Duration(1'000'001)}};
   spec.cache.pin = true;
@@ -35,6 +36,7 @@ TEST(ToJson, IsReadBackUnchanged) {
   EXPECT_EQ(result->engine_path, spec.engine_path);
   EXPECT_EQ(result->args, spec.args);
   EXPECT_EQ(result->env, spec.env);
+  EXPECT_EQ(result->sandbox, spec.sandbox);
   EXPECT_EQ(result->resources.device, spec.resources.device);
   EXPECT_EQ(result->resources.device_memory_bytes, spec.resources.device_memory_bytes);
   EXPECT_EQ(result->resources.cpus, spec.resources.cpus);

@@ -10,6 +10,10 @@
  *
  *     1 if ended by a signal, else 0, u32 | exit status or signal u32
  *
+ * With an argument it is the first process of a pid namespace on the host's side of a sandbox, started by the node itself (for runsc, which is
+ * then the "engine"): it mounts the /proc that belongs to that namespace, and covers /proc/sys with the directory that the argument names, if
+ * it is not empty. All else is the same, and when it ends the kernel kills and reaps whatever runsc had started.
+ *
  * All in the machine's byte order (both ends are on one machine). src/node/sandbox/init_message.cpp has the other end.
  * End of file before a whole message means that the node is gone: exit, so that an empty sandbox never outlives it.
  * Static and without allocation: it needs nothing of the root it runs in. */
@@ -20,6 +24,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -92,8 +97,15 @@ static void reap(pid_t engine) {
   }
 }
 
-int main(void) {
+static int mount_proc(const char *sys_cover) {
+  if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0) return fail("cannot mount", "/proc");
+  if (*sys_cover != '\0' && mount(sys_cover, "/proc/sys", NULL, MS_BIND | MS_REC, NULL) != 0) return fail("cannot cover /proc/sys with", sys_cover);
+  return 0;
+}
+
+int main(int argc, char **argv) {
   struct header h;
+  if (argc > 1 && mount_proc(argv[1]) != 0) return CANNOT_RUN;
   if (!read_all(&h, sizeof h)) return 0;
   if (h.magic != MAGIC || h.size == 0 || h.size > MAX_PAYLOAD) {
     errno = EPROTO;

@@ -1,0 +1,67 @@
+#include "node/sandbox/sandboxes.h"
+
+#include <unistd.h>
+
+#include <spdlog/spdlog.h>
+
+#include "node/sandbox/plain.h"
+#include "node/sandbox/runc.h"
+
+namespace thaw::node {
+
+base::Result<std::unique_ptr<Sandboxes>> Sandboxes::open(const SandboxHome& home,
+                                                         const spec::ServerConfig::Node& settings) {
+  std::unique_ptr<Sandboxes> all(new Sandboxes(settings.sandbox));
+  if (settings.sandbox == spec::SandboxKind::none) {
+    spdlog::warn("--sandbox=none: engines run unprotected, as uid {}, and see the whole host; for development only",
+                 ::geteuid());
+    all->plain_ = std::make_unique<PlainMaker>(home);
+    const base::Error none{base::ErrorKind::unavailable,
+                           "this node runs without sandboxes (--sandbox=none); start it as root, without that option"};
+    all->no_runc_ = all->no_runsc_ = none;
+    all->pool_ = std::make_unique<SandboxPool>(*all->plain_, 0);
+    return all;
+  }
+  auto runc = RuncMaker::open(home);
+  if (runc.ok())
+    all->runc_ = std::move(runc).value();
+  else
+    all->no_runc_ = runc.error();
+  auto runsc = RunscMaker::open(home);
+  if (runsc.ok())
+    all->runsc_ = std::move(runsc).value();
+  else
+    all->no_runsc_ = runsc.error();
+
+  const bool own_is_runc = settings.sandbox == spec::SandboxKind::runc;
+  if (const auto& missing = own_is_runc ? all->no_runc_ : all->no_runsc_) return *missing;
+  SandboxMaker& own = own_is_runc ? *all->runc_ : static_cast<SandboxMaker&>(*all->runsc_);
+  all->pool_ = std::make_unique<SandboxPool>(own, own_is_runc ? settings.pool : 0);
+  return all;
+}
+
+base::Result<SandboxMaker*> Sandboxes::maker_for(const spec::ModelSpec& model) const {
+  switch (kind_for(model)) {
+    case spec::SandboxKind::runc:
+      if (runc_) return runc_.get();
+      return no_runc_->within("cannot run " + model.name.str() + " under runc");
+    case spec::SandboxKind::runsc: {
+      THAW_ASSIGN_OR_RETURN(RunscMaker * maker, runsc());
+      return static_cast<SandboxMaker*>(maker);
+    }
+    case spec::SandboxKind::none:
+      break;
+  }
+  return plain_.get();
+}
+
+std::unique_ptr<Sandbox> Sandboxes::take(const spec::ModelSpec& model) {
+  return kind_for(model) == own_ ? pool_->take() : nullptr;
+}
+
+base::Result<RunscMaker*> Sandboxes::runsc() const {
+  if (runsc_) return runsc_.get();
+  return *no_runsc_;
+}
+
+}  // namespace thaw::node

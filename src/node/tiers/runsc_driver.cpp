@@ -1,0 +1,165 @@
+#include "node/tiers/runsc_driver.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "node/device/devices.h"
+#include "node/limits.h"
+#include "node/sandbox/clock.h"
+#include "node/sandbox/files.h"
+#include "node/sandbox/pipes.h"
+#include "node/tiers/holdings.h"
+#include "node/tiers/phases.h"
+
+namespace thaw::node {
+namespace {
+
+using base::Error;
+using base::ErrorKind;
+
+// Before anything was measured. Old releases always compress, at some 100 MB/s; newer ones write as fast as the disk.
+constexpr auto kCalls = base::Millis(400);
+constexpr double kCompressed_bytes_per_s = 100e6;
+constexpr double kPlain_bytes_per_s = 1e9;
+constexpr std::uint64_t kSmallest_bytes = 2ULL << 20;
+constexpr auto kLookTimeout = base::Seconds(5);  // after a failed checkpoint: does it still answer?
+
+std::uint64_t bytes_in(const std::string& directory) {
+  std::uint64_t sum = 0;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, error))
+    if (entry.is_regular_file(error)) sum += entry.file_size(error);
+  return sum;
+}
+
+Error ended() {
+  return {ErrorKind::unavailable, "the engine ended"};
+}
+
+}  // namespace
+
+RunscDriver::RunscDriver(base::Result<RunscMaker*> maker, std::map<std::string, std::string> engine_paths, Probe probe)
+    : engine_paths_(std::move(engine_paths)), probe_(std::move(probe)) {
+  if (maker.ok()) {
+    maker_ = *maker;
+    const RunscInfo& info = maker_->info();
+    capability_ = {true, fmt::format("gVisor {} ({})", info.version, info.platform()), ""};
+    return;
+  }
+  const std::string& why = maker.error().message;
+  const std::size_t remedy = why.rfind("; ");
+  capability_ = {false, why.substr(0, remedy), remedy == std::string::npos ? "" : why.substr(remedy + 2)};
+}
+
+base::Status RunscDriver::accepts(const TierSubject& subject) const {
+  if (!capability_.works) return Error{ErrorKind::unavailable, capability_.detail};
+  if (subject.model.resources.device != spec::DeviceKind::cpu)
+    return Error{ErrorKind::unavailable, "gVisor's checkpoints do not hold a GPU's memory"};
+  if (subject.sandbox != nullptr && !maker_->made(*subject.sandbox))
+    return Error{ErrorKind::unavailable, "it runs in no gVisor sandbox (spec.sandbox: runsc)"};
+  return {};
+}
+
+TierEstimate RunscDriver::estimate(const TierSubject& subject) const {
+  // All that is no mapped weights: caches and buffers, or everything where the weights are copied. The books' figure is
+  // the upper bound.
+  const std::uint64_t weights_bytes = weights_on_disk(subject.weight_files);
+  const std::uint64_t total_bytes = subject.model.resources.device_memory_bytes.value_or(weights_bytes);
+  TierEstimate estimate;
+  estimate.image_bytes = std::max(kSmallest_bytes, total_bytes > weights_bytes ? total_bytes - weights_bytes : 0);
+  const bool plain = maker_ != nullptr && maker_->info().checkpoint.contains("compression");
+  const auto copying = duration_cast<base::Duration>(std::chrono::duration<double>(
+      static_cast<double>(estimate.image_bytes) / (plain ? kPlain_bytes_per_s : kCompressed_bytes_per_s)));
+  estimate.down = kCalls + copying;
+  estimate.up = kCalls + copying;
+  return estimate;
+}
+
+// --- down
+
+TierOutcome RunscDriver::down(const TierSubject& subject, const TierCall& call) {
+  TierOutcome outcome;
+  const auto failed = [&](Error error, Rests rests) {
+    outcome.error = std::move(error);
+    outcome.rests = rests;
+    if (rests == Rests::ready) outcome.held = measure(subject);
+    return std::move(outcome);
+  };
+  if (subject.sandbox == nullptr || subject.sandbox->ended()) return failed(ended(), Rests::lost);
+  if (auto accepted = accepts(subject); !accepted.ok()) return failed(accepted.error(), Rests::ready);
+  if (auto on = call.go_on(); !on.ok()) return failed(on.error(), Rests::ready);
+  const Holdings before = measure(subject);
+  PhaseClock clock;
+  base::Status taken = remove_tree(subject.image);
+  if (taken.ok()) taken = make_directories(subject.image, 0700);
+  if (taken.ok()) taken = maker_->checkpoint(*subject.sandbox, subject.image, call.left());
+  clock.finish("checkpoint");
+  outcome.phases = clock.take();
+  outcome.image_bytes = bytes_in(subject.image);
+  if (taken.ok() && outcome.image_bytes == 0) taken = Error{ErrorKind::internal, "runsc checkpoint wrote nothing"};
+  if (taken.ok()) {
+    outcome.rests = Rests::standby;
+    outcome.held.weights_bytes = weights_in_memory(subject.weight_files);
+    outcome.freed = difference(before, outcome.held);
+    return outcome;
+  }
+  (void)remove_tree(subject.image);
+  // A sandbox seldom survives a checkpoint that failed; what answers is as before.
+  const auto answers = wait_answer(*subject.sandbox, {now() + kLookTimeout, {}}, probe_);
+  return failed(taken.error(), answers.ok() ? Rests::ready : Rests::lost);
+}
+
+// --- up
+
+TierOutcome RunscDriver::up(const TierSubject& subject, const TierCall& call) {
+  TierOutcome outcome;
+  auto sandbox = come_up(subject, call, outcome);
+  if (!sandbox.ok()) {
+    outcome.error = sandbox.error();
+    outcome.rests = Rests::standby;
+    outcome.image_bytes = bytes_in(subject.image);
+    return outcome;
+  }
+  outcome.rests = Rests::ready;
+  TierSubject restored = subject;
+  restored.sandbox = sandbox->get();
+  outcome.held.host_bytes = held_host_bytes(**sandbox);
+  outcome.sandbox = std::move(sandbox).value();
+  return outcome;
+}
+
+base::Result<std::unique_ptr<Sandbox>> RunscDriver::come_up(const TierSubject& subject, const TierCall& call,
+                                                            TierOutcome& outcome) const {
+  THAW_RETURN_IF_ERROR(call.go_on());
+  if (!capability_.works) return Error{ErrorKind::unavailable, capability_.detail};
+  PhaseClock clock;
+  THAW_ASSIGN_OR_RETURN(const std::string engine, find_engine(subject.model.engine, subject.model, engine_paths_));
+  wire::StartInstance start;
+  start.instance = subject.instance;
+  start.model = subject.model;
+  start.device = subject.device;
+  THAW_ASSIGN_OR_RETURN(const EngineLaunch launch, plan_launch(start, engine, maker_->view(subject.instance)));
+  THAW_ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> sandbox,
+                        maker_->make(subject.instance, {launch.model_files, launch.engine_dir, {}}));
+  THAW_RETURN_IF_ERROR(sandbox->limit(limits_for(subject.model, spec::SandboxKind::runsc)));
+  clock.finish("sandbox");
+  THAW_RETURN_IF_ERROR(maker_->restore(*sandbox, subject.image, launch.argv, launch.env));
+  const auto answers = wait_answer(*sandbox, call, probe_);
+  clock.finish("restore");
+  outcome.phases = clock.take();
+  if (answers.ok()) return sandbox;
+  if (!sandbox->ended()) return answers.error();
+  // runsc says why on what would be the engine's output.
+  const Fd output = sandbox->take_output();
+  std::string said = read_available(output.get());
+  if (said.size() > 300) said.resize(300);
+  return Error{ErrorKind::internal, "the restore failed: " + (said.empty() ? "runsc gave no reason" : said)};
+}
+
+base::Status RunscDriver::discard(const TierSubject& subject) {
+  return subject.image.empty() ? base::Status() : remove_tree(subject.image);
+}
+
+}  // namespace thaw::node
