@@ -17,8 +17,12 @@ void take_out(std::vector<Image*>& list, const Image* image) { list.erase(std::r
 
 }  // namespace
 
-bool Node::can_snapshot(spec::DeviceKind kind) const {
-  return std::any_of(drivers.begin(), drivers.end(), [&](const wire::DriverInfo& d) { return d.device == kind && d.snapshot; });
+/// Never by a change of sandbox: the same engine may answer far more slowly in another one.
+bool Node::can_snapshot(const spec::ModelSpec& model) const {
+  return std::any_of(drivers.begin(), drivers.end(), [&](const wire::DriverInfo& d) {
+    const auto sandbox = model.sandbox.value_or(d.opt_in ? spec::SandboxKind::runc : spec::SandboxKind::runsc);
+    return d.device == model.resources.device && d.snapshot && (d.driver != wire::DriverKind::runsc || sandbox == spec::SandboxKind::runsc);
+  });
 }
 
 // --- the books
@@ -78,7 +82,7 @@ Image* Scheduler::State::find_image(const base::ImageId& id) const {
 /// The image that a replica of `m` would be restored from on `node`: the newest that can be used; null if there is none.
 Image* Scheduler::State::image_for(const Model& m, const Node& node) const {
   Image* best = nullptr;
-  if (m.spec.snapshot.mode == spec::Mode::never || !node.can_snapshot(m.spec.resources.device)) return nullptr;
+  if (m.spec.snapshot.mode == spec::Mode::never || !node.can_snapshot(m.spec)) return nullptr;
   for (Image* image : m.images) {
     if (image->node != &node || image->dropping || image->info.device_bytes > m.bytes) continue;
     if (best == nullptr || image->info.created_unix_s >= best->info.created_unix_s) best = image;

@@ -14,8 +14,9 @@ namespace {
 std::string why_no_driver(const Node& node, spec::DeviceKind kind) {
   std::string words;
   for (const wire::DriverInfo& d : node.drivers) {
-    if (d.device != kind || d.why_not.empty()) continue;
-    words += std::string(words.empty() ? " (" : "; ") + wire::to_string(d.driver) + ": " + d.why_not;
+    if (d.device != kind || (d.why_not.empty() && !d.snapshot)) continue;
+    const std::string why = d.snapshot ? "only of models that run in its sandbox; set spec.sandbox to runsc" : d.why_not;
+    words += std::string(words.empty() ? " (" : "; ") + wire::to_string(d.driver) + ": " + why;
   }
   return words.empty() ? words : words + ")";
 }
@@ -23,7 +24,7 @@ std::string why_no_driver(const Node& node, spec::DeviceKind kind) {
 }  // namespace
 
 bool Scheduler::State::wants_image(const Model& m, const Node& node) const {
-  if (m.removed || draining || m.spec.snapshot.mode == spec::Mode::never || !node.can_snapshot(m.spec.resources.device)) return false;
+  if (m.removed || draining || m.spec.snapshot.mode == spec::Mode::never || !node.can_snapshot(m.spec)) return false;
   if (m.in(Phase::imaging) > 0) return false;
   const bool there = std::any_of(m.images.begin(), m.images.end(), [&](const Image* image) { return image->node == &node && !image->dropping; });
   return !there && (m.spec.snapshot.mode == spec::Mode::always || snapshot_worthwhile(m.costs, node.fastest_restore));
@@ -60,7 +61,7 @@ base::Result<base::ImageId> Scheduler::State::try_snapshot(Model& m, bool by_han
     Node& node = *d->owner;
     if (d->info.kind != m.spec.resources.device) continue;
     kind = ErrorKind::conflict;
-    if (!node.can_snapshot(d->info.kind)) {
+    if (!node.can_snapshot(m.spec)) {
       why = "no driver for images works on " + node.name.str() + why_no_driver(node, d->info.kind);
     } else if (const Image* const there = image_on(m, node)) {
       why = there->info.image.str() + " is there already; `thaw images rm " + there->info.image.str() + "` first";

@@ -46,7 +46,7 @@ struct Node {
   double read_bytes_per_s = 0;        ///< of weights during starts, learnt; 0: unknown
 
   [[nodiscard]] bool can_freeze(spec::DeviceKind kind) const;
-  [[nodiscard]] bool can_snapshot(spec::DeviceKind kind) const;
+  [[nodiscard]] bool can_snapshot(const spec::ModelSpec& model) const;
 };
 
 struct Device {

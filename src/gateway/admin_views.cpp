@@ -71,6 +71,7 @@ json::object describe(const control::NodeView& view) {
                                    {"device", to_string(d.device)},
                                    {"standby", d.standby},
                                    {"snapshot", d.snapshot},
+                                   {"opt_in", d.opt_in},
                                    {"why_not", d.why_not}});
   return {{"node", view.node.str()},
           {"host_reserved_bytes", view.host_reserved_bytes},

@@ -114,6 +114,7 @@ wire::DriverInfo Agent::Impl::open_images(const EventSink& node_sink) {
   }
   images = std::move(opened).value();
   info.snapshot = true;
+  info.opt_in = config.settings.sandbox != spec::SandboxKind::runsc;
   return info;
 }
 

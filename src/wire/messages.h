@@ -43,6 +43,8 @@ struct DriverInfo {
   bool standby = false;   ///< freezes and wakes instances
   bool snapshot = false;  ///< takes images and restores instances from them
   std::string why_not;    ///< for people, with the remedy, when it can do neither; else empty
+  /// runsc: only for models that ask for its sandbox (spec.sandbox), because the node's own kind is another. Else for all that ask for no other.
+  bool opt_in = false;
 };
 
 /// A snapshot on a node's disk: a replica of the model, initialised, that has served nothing but the warm-up prompt.

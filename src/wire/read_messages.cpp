@@ -34,6 +34,7 @@ void read(ObjectReader& from, DriverInfo& driver) {
   from.flag("standby", driver.standby);
   from.flag("snapshot", driver.snapshot);
   from.text("why_not", driver.why_not);
+  from.flag("opt_in", driver.opt_in);
 }
 
 /// It becomes a directory's name on the node.

@@ -37,7 +37,8 @@ json::object write(const DriverInfo& driver) {
           {"device", spec::to_string(driver.device)},
           {"standby", driver.standby},
           {"snapshot", driver.snapshot},
-          {"why_not", sendable(driver.why_not, ObjectReader::kMaxText)}};
+          {"why_not", sendable(driver.why_not, ObjectReader::kMaxText)},
+          {"opt_in", driver.opt_in}};
 }
 
 json::object write(const ImageInfo& image) {

@@ -229,4 +229,25 @@ TEST_F(SchedulerTest, a_failed_start_is_tried_elsewhere_first) {
   EXPECT_EQ(happened(), "start 1 a n/cpu0\nstart 2 a other/cpu0\n");
 }
 
+/// Whose engine runs in another sandbox would answer from an image far more slowly.
+TEST_F(SchedulerTest, images_are_of_models_that_run_in_their_sandbox) {
+  wire::NodeHello hello{base::NodeName("n"), {device("cpu0", 100)}};
+  hello.image_budget_bytes = 1'000;
+  hello.drivers = {{wire::DriverKind::runsc, spec::DeviceKind::cpu, false, true, "", true}};
+  scheduler_.node_joined(hello, now_, out_);
+  const std::optional<spec::SandboxKind> unsaid;
+  for (const auto& [name, sandbox] : {std::pair{"a", unsaid}, std::pair{"b", std::optional(spec::SandboxKind::runc)},
+                                      std::pair{"c", std::optional(spec::SandboxKind::runsc)}}) {
+    spec::ModelSpec spec = model(name, 30);
+    spec.sandbox = sandbox;
+    deploy(spec);
+  }
+  for (const char* name : {"a", "b"}) {
+    const auto image = scheduler_.model_snapshot(base::ModelName(name), now_, out_);
+    ASSERT_FALSE(image.ok()) << name;
+    EXPECT_NE(image.error().message.find("spec.sandbox"), std::string::npos) << image.error().message;
+  }
+  EXPECT_TRUE(scheduler_.model_snapshot(base::ModelName("c"), now_, out_).ok());
+}
+
 }  // namespace thaw::control

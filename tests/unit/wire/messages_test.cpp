@@ -26,7 +26,7 @@ NodeHello hello() {
   hello.devices = {{base::DeviceId("cpu0"), spec::DeviceKind::cpu, "AMD EPYC \"x\"", "", 1ULL << 40, 1ULL << 39},
                    {base::DeviceId("cuda0"), spec::DeviceKind::cuda, "A100", "GPU-1234", ~0ULL, 5}};
   hello.drivers = {{DriverKind::freezer, spec::DeviceKind::cpu, true, false, ""},
-                   {DriverKind::criu, spec::DeviceKind::cuda, false, false, "not installed; apt install criu"}};
+                   {DriverKind::criu, spec::DeviceKind::cuda, false, false, "not installed; apt install criu", true}};
   hello.host_budget_bytes = 1ULL << 33;
   hello.image_budget_bytes = 1ULL << 34;
   hello.images = {image()};
@@ -78,6 +78,8 @@ TEST(Messages, HelloComesBack) {
   EXPECT_FALSE(back->drivers[0].snapshot);
   EXPECT_EQ(back->drivers[1].device, spec::DeviceKind::cuda);
   EXPECT_EQ(back->drivers[1].why_not, "not installed; apt install criu");
+  EXPECT_TRUE(back->drivers[1].opt_in);
+  EXPECT_FALSE(back->drivers[0].opt_in);
   EXPECT_EQ(back->host_budget_bytes, 1ULL << 33);
   EXPECT_EQ(back->image_budget_bytes, 1ULL << 34);
   ASSERT_EQ(back->images.size(), 1U);
