@@ -35,7 +35,7 @@ struct Snapshot {
 ///
 /// llama.cpp copies quantised weights into memory of its own (repacked for the CPU), which makes an image as large as
 /// the weights and its restore slower than a start. Then a second image is made with --no-repack, and the token rates
-/// of both are measured, in turns: the small one is taken if it costs at most kMaxRateLoss of the rate, else the large
+/// of both are compared, the best of a few short answers each: the small one is taken if it costs at most kMaxRateLoss of the rate, else the large
 /// one. Manifest::choice says what was measured.
 ///
 /// `dropped`: images that had to make room. On an error nothing of the new one is left.
