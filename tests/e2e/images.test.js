@@ -48,7 +48,8 @@ describe('standby in gVisor', { timeout: 120_000, skip: missing }, () => {
   it('is frozen and woken as under runc', async () => {
     await server.deploy(realModel('rests', { sandbox: 'runsc', snapshot: { mode: 'never' }, standby: { mode: 'always' } }));
     const before = (await ask('rests', 'Once upon a time')).data.choices[0].message.content;
-    assert.equal((await server.call('POST', '/admin/v1/models/rests/freeze')).status, 200);
+    const frozen = await server.call('POST', '/admin/v1/models/rests/freeze');
+    assert.equal(frozen.status, 200, frozen.text);
     const state = async () => (await server.instances()).find((one) => one.model === 'rests')?.state;
     await until('in standby', async () => (await state()) === 'standby');
     const { data, response } = await ask('rests', 'Once upon a time');

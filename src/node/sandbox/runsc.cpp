@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include "node/host_access.h"
 #include "node/sandbox/bundle.h"
@@ -28,7 +29,8 @@ namespace {
 constexpr const char* kOtherCpus = "/other-cpus";
 constexpr const char* kOwnNetwork = "/proc/self/ns/net";  // of runsc, which is in the inner namespace already
 
-/// runsc's reason. It may print a whole object of its own in the middle: what failed stands at the front, and why at the end.
+/// runsc's reason. It may print a whole object of its own in the middle: what failed stands at the front, and why at
+/// the end.
 std::string readable(std::string text) {
   constexpr std::size_t kFront = 120;
   constexpr std::size_t kEnd = 360;
@@ -146,6 +148,8 @@ base::Result<std::unique_ptr<Sandbox>> RunscMaker::make_named(const std::shared_
                      .clean_up = [box] { return box->network->remove(); },
                      .released = [this, box] { release(*box); }});
   THAW_RETURN_IF_ERROR(cgroup.add(pid));
+  if (auto joined = cgroup.join_freezer(pid); !joined.ok())
+    spdlog::debug("sandbox {} cannot be frozen: {}", box->name, joined.error().message);
   return sandbox;
 }
 

@@ -162,7 +162,9 @@ TEST_P(AgentLifecycle, AnEngineThatIgnoresSigtermIsKilledAfterTheGrace) {
   node->stop(instance, base::Millis(300));
   ASSERT_TRUE(node->events().wait<wire::InstanceGone>(instance));
   // runsc hands no signal on: its end is the engine's, at once.
-  if (GetParam().sandbox != spec::SandboxKind::runsc) EXPECT_GE(now() - begun, base::Millis(300));
+  if (GetParam().sandbox != spec::SandboxKind::runsc) {
+    EXPECT_GE(now() - begun, base::Millis(300));
+  }
 }
 
 TEST_P(AgentLifecycle, AnUnknownInstanceIsGone) {
