@@ -130,7 +130,7 @@ TEST(ParseModelErrors, NameTheValue) {
       {"env: [A=1]", "6:8: spec.env: must be a mapping, such as {LLAMA_ARG_THREADS: \"4\"}"},
       {"env: {1A: x}", "6:9: spec.env.1A: is no name of a variable; use letters, digits and \"_\", no digit first"},
       {"env: {A: x, A: y}", "6:15: spec.env.A: given twice"},
-      {"sandbox: none", "6:12: spec.sandbox: \"none\" is unknown; did you mean runc?"},
+      {"sandbox: none", "6:12: spec.sandbox: \"none\" is unknown; known: runc, runsc"},
       {"resources: {device: gpu}", "6:23: spec.resources.device: \"gpu\" is unknown; did you mean cpu?"},
       {"resources: {deviceMemory: lots}",
        "6:29: spec.resources.deviceMemory: \"lots\" is no size; write it like 64MiB or 2GiB"},

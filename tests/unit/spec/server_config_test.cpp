@@ -96,7 +96,7 @@ TEST(ServerConfig, NamesProblems) {
             "s.yaml:1:25: gateway.maxBodyBytes: is more than maxBufferedBytes, so that no request of that size could "
             "be taken");
   EXPECT_EQ(error("node: {pool: 65}"), "s.yaml:1:14: node.pool: 65 is out of range; give 0 to 64");
-  EXPECT_EQ(error("node: {sandbox: docker}"), "s.yaml:1:17: node.sandbox: \"docker\" is unknown; known: runc, none");
+  EXPECT_EQ(error("node: {sandbox: docker}"), "s.yaml:1:17: node.sandbox: \"docker\" is unknown; known: runc, runsc, none");
   EXPECT_EQ(error("node: {hostCache: much}").substr(0, 35), "s.yaml:1:19: node.hostCache: \"much\"");
   EXPECT_EQ(error("node: {hostCache: [1]}").substr(0, 28), "s.yaml:1:19: node.hostCache:");
   EXPECT_EQ(error("node: {hostMemory: half}").substr(0, 36), "s.yaml:1:20: node.hostMemory: \"half\"");
