@@ -16,7 +16,12 @@ class AgentImages : public ::testing::Test {
  protected:
   void SetUp() override {
     if (const std::string why = cannot_sandbox(spec::SandboxKind::runsc); !why.empty()) GTEST_SKIP() << why;
+    // A directory of its own: an image depends on every file beside its engine, and the build's change while tests run.
+    const std::string engine = engine_.path() + "/fake-engine";
+    fs::copy_file(std::string(THAW_BINARY_DIR) + "/fake-engine", engine);
+    fs::permissions(engine_.path(), fs::perms(0755));
     node_ = std::make_unique<TestNode>();
+    node_->config().engine_paths["llama.cpp"] = engine;
     const auto opened = node_->open();
     ASSERT_TRUE(opened.ok()) << opened.error().message;
   }
@@ -75,6 +80,7 @@ class AgentImages : public ::testing::Test {
     EXPECT_FALSE(fs::exists(images() + "/" + image));
   }
 
+  TempDir engine_;
   std::unique_ptr<TestNode> node_;
 };
 
