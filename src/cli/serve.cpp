@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "audit/audit_log.h"
 #include "base/units.h"
 #include "base/version.h"
 #include "cli/credentials.h"
@@ -99,8 +100,31 @@ std::string url_of(const spec::ServerConfig& config, std::uint16_t port) {
   return fmt::format("http://{}:{}", host.find(':') == std::string::npos ? host : "[" + host + "]", port);
 }
 
+Result<std::unique_ptr<audit::AuditLog>> open_audit_log(const spec::ServerConfig& config) {
+  audit::LogOptions options;
+  options.directory = config.data_dir + "/audit";
+  options.segment_bytes = config.audit.segment_bytes;
+  options.retention_days = config.audit.retention_days;
+  options.export_path = config.audit.export_path;
+  options.export_interval = config.audit.export_interval;
+  options.unix_ms = net::unix_ms;
+  options.warn = [](const std::string& text) { spdlog::error("{}", text); };
+  return audit::AuditLog::open(std::move(options));
+}
+
+/// Making the first key, as an act in the audit log.
+Status record_first_key(audit::AuditLog& log, audit::Event event, const std::string& subject) {
+  audit::Record record;
+  record.event = event;
+  record.action = "key.create";
+  record.who = "local";
+  record.subject = subject;
+  record.detail = "the first key";
+  return log.write(std::move(record));
+}
+
 /// A first key if there is none: returned once, never stored in clear by the store.
-Result<std::string> first_key(store::Store& store) {
+Result<std::string> first_key(store::Store& store, audit::AuditLog& log) {
   THAW_ASSIGN_OR_RETURN(const auto keys, store.keys());
   if (!keys.empty()) return std::string();
   store::StoredKey key;
@@ -110,7 +134,10 @@ Result<std::string> first_key(store::Store& store) {
   THAW_ASSIGN_OR_RETURN(const std::string secret, store::new_key_secret());
   THAW_ASSIGN_OR_RETURN(key.salt, store::new_salt());
   key.hash = store::hash_secret(key.salt, secret);
+  THAW_RETURN_IF_ERROR(record_first_key(log, audit::Event::begun, {}));
   THAW_ASSIGN_OR_RETURN(const base::KeyId id, store.add_key(key));
+  // Shown even when this fails: nobody would ever see the key else, and that one was made is on record.
+  if (const Status done = record_first_key(log, audit::Event::done, fmt::format("key:{}", id.value())); !done.ok()) spdlog::error("{}", done.error().message);
   return store::format_key(id, secret);
 }
 
@@ -225,7 +252,8 @@ Result<int> serve(const ServeOptions& options) {
 
   THAW_ASSIGN_OR_RETURN(const auto store, store::open_sqlite(config.data_dir + "/thaw.db"));
   store::UsageWriter usage(*store);
-  THAW_ASSIGN_OR_RETURN(const std::string new_key, config.dev ? Result<std::string>(std::string()) : first_key(*store));
+  THAW_ASSIGN_OR_RETURN(const auto audit_log, open_audit_log(config));
+  THAW_ASSIGN_OR_RETURN(const std::string new_key, config.dev ? Result<std::string>(std::string()) : first_key(*store, *audit_log));
   gateway::KeyRing keys(config.dev);
   THAW_ASSIGN_OR_RETURN(auto stored_keys, store->keys());
   keys.set(std::move(stored_keys));
@@ -251,7 +279,7 @@ Result<int> serve(const ServeOptions& options) {
   THAW_RETURN_IF_ERROR(model_files.load());
   std::uint32_t process_tag = 0;
   if (getrandom(&process_tag, sizeof process_tag, 0) != sizeof process_tag) return base::errno_error("cannot get random bytes", errno);
-  gateway::Server server({*loop, *controller, *store, usage, metrics, store_worker, files_worker, agent, model_files}, config, std::move(keys), process_tag);
+  gateway::Server server({*loop, *controller, *store, usage, *audit_log, metrics, store_worker, files_worker, agent, model_files}, config, std::move(keys), process_tag);
   THAW_RETURN_IF_ERROR(server.listen());
   const std::string url = url_of(config, server.port());
   if (!config.dev) tell_cli(config, url, new_key);

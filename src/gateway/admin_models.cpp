@@ -182,6 +182,7 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
     co_return;
   }
   spec::ModelSpec spec = std::move(checked->spec);
+  exchange.audit_subject(spec.name.str());
   const node::ModelFacts facts = std::move(checked->facts);
   const std::int64_t now_ms = net::unix_ms();
   const auto* before = services.controller.find(spec.name);

@@ -135,6 +135,10 @@ net::Task<void> metrics(Server& server, Exchange& exchange) {
   levels.connections = static_cast<double>(server.connections());
   levels.buffered_bytes = static_cast<double>(server.buffered_bytes());
   levels.usage_rows_dropped = static_cast<double>(server.services().usage.dropped());
+  const audit::AuditLog& audit = server.services().audit;
+  levels.audit_records = static_cast<double>(audit.written());
+  levels.audit_failures = static_cast<double>(audit.failed());
+  levels.audit_export_failures = static_cast<double>(audit.failed_exports());
   const node::FillTotals weights = server.services().node.weights_read();
   levels.weight_fills = static_cast<double>(weights.under_way);
   levels.weights_read_bytes = static_cast<double>(weights.read_bytes);

@@ -110,6 +110,7 @@ net::Task<void> Connection::answer_one(net::Head& head, bool& keep_alive) {
     body_read = !refused;
   } else {
     body_read = head.body.kind == net::BodyLength::Kind::none;
+    co_await server_.audit_trail().refused(exchange, *refused);
   }
   if (refused) {
     consumed_ = body_read ? head.bytes : in_.size();

@@ -8,6 +8,7 @@
 #include <ctime>
 
 #include "gateway/connection.h"
+#include "gateway/server.h"
 
 namespace thaw::gateway {
 namespace {
@@ -46,6 +47,8 @@ Exchange::Exchange(Connection& connection, net::Loop& loop, net::Socket& client,
 }
 
 Exchange::~Exchange() { client_.on_hang_up(nullptr); }
+
+const std::string& Exchange::peer() const { return connection_.peer(); }
 
 std::string_view Exchange::query(std::string_view name) const {
   std::string_view rest = head_.query();
@@ -140,6 +143,12 @@ net::Task<void> Exchange::send(std::string_view data) {
 }
 
 net::Task<void> Exchange::respond(int status, std::string_view content_type, std::string_view body, std::string_view headers) {
+  if (audited_) {
+    if (const auto lost = co_await connection_.server_.audit_trail().settle(*this, status)) {
+      co_await respond_error(*lost);
+      co_return;
+    }
+  }
   std::string head;
   head.reserve(384);
   write_head(head, status, content_type, body.size(), headers);
@@ -148,6 +157,7 @@ net::Task<void> Exchange::respond(int status, std::string_view content_type, std
 }
 
 net::Task<void> Exchange::respond_error(const ApiError& error) {
+  if (audited_) audited_->detail = error.code;
   const std::string body = error.json();
   const std::string headers = error.headers();
   co_await respond(error.status, "application/json", body, headers);

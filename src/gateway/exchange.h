@@ -1,10 +1,12 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "audit/record.h"
 #include "base/ids.h"
 #include "base/time.h"
 #include "gateway/api_error.h"
@@ -41,10 +43,22 @@ class Exchange {
   [[nodiscard]] base::TimePoint arrived() const { return arrived_; }
   /// The part of the path that the route's * stands for.
   [[nodiscard]] std::string_view parameter() const { return parameter_; }
+  [[nodiscard]] const Route* route() const { return route_; }  ///< nullptr: there is none
+  [[nodiscard]] const std::string& peer() const;               ///< the client's address
   /// "1" of "?follow=1"; empty if absent.
   [[nodiscard]] std::string_view query(std::string_view name) const;
   /// The request will not be read again: a long stream need not hold it.
   void drop_request();
+
+  // --- the audit log
+  /// What respond() brings into the audit log before it answers.
+  void audit(audit::Record record) { audited_ = std::make_unique<audit::Record>(std::move(record)); }
+  [[nodiscard]] std::unique_ptr<audit::Record> take_audited() { return std::move(audited_); }
+  [[nodiscard]] bool audited() const { return audited_ != nullptr; }
+  /// What the act is done to, when the path does not say so.
+  void audit_subject(std::string subject) {
+    if (audited_) audited_->subject = std::move(subject);
+  }
 
   // --- the client
   [[nodiscard]] bool gone() const { return gone_ || client_.hung_up(); }
@@ -93,6 +107,7 @@ class Exchange {
   const Route* route_ = nullptr;
   std::string_view parameter_;
   std::function<void()> wake_;
+  std::unique_ptr<audit::Record> audited_;
   std::string unsent_;
   int status_ = 0;
   bool head_sent_ = false;

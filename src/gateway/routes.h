@@ -22,6 +22,10 @@ struct Route {
   std::string_view pattern;
   Access access = Access::key;
   net::Task<void> (*handler)(Server&, Exchange&) = nullptr;
+  std::string_view action = {};  ///< its name in the audit log, "model.deploy": every route of the admin API has one
+
+  /// Changes something: recorded before it is carried out, and refused when that fails.
+  [[nodiscard]] constexpr bool is_act() const { return !action.empty() && method != "GET"; }
 };
 
 /// The whole of what the server answers, most frequent first.

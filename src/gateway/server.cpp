@@ -15,6 +15,7 @@ Server::Server(Services services, spec::ServerConfig config, KeyRing keys, std::
       config_(std::move(config)),
       keys_(std::move(keys)),
       requests_(process_tag),
+      audit_trail_(services_.loop, services_.audit, config_.audit.reads, config_.dev),
       started_(services.loop.now()),
       drain_timer_(services.loop, [this] { cut_connections(); }) {}
 
@@ -90,7 +91,15 @@ std::optional<ApiError> Server::admit(Exchange& exchange) {
 net::Task<void> Server::handle(Exchange& exchange) {
   matches(exchange.route_->pattern, exchange.head().path(), exchange.parameter_);
   if (draining_) exchange.close_after();
+  const bool admin = !exchange.route_->action.empty();
+  if (admin) {
+    if (const auto refused = co_await audit_trail_.begin(exchange)) {
+      co_await exchange.respond_error(*refused);
+      co_return;
+    }
+  }
   co_await exchange.route_->handler(*this, exchange);
+  if (admin && exchange.audited()) co_await audit_trail_.settle(exchange, exchange.status());  // it was a stream
 }
 
 bool Server::charge_bytes(std::size_t bytes) {

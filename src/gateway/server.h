@@ -5,8 +5,10 @@
 #include <string>
 #include <unordered_map>
 
+#include "audit/audit_log.h"
 #include "controller/controller.h"
 #include "controller/model_files.h"
+#include "gateway/audit_trail.h"
 #include "gateway/auth.h"
 #include "gateway/connection.h"
 #include "gateway/request_log.h"
@@ -26,6 +28,7 @@ struct Services {
   controller::Controller& controller;
   store::Store& store;
   store::UsageWriter& usage;
+  audit::AuditLog& audit;
   observe::Metrics& metrics;
   net::Worker& store_worker;  ///< one thread: what it is given is done in order
   net::Worker& files_worker;
@@ -57,6 +60,7 @@ class Server {
   net::Loop& loop() { return services_.loop; }
   Services& services() { return services_; }
   RequestLog& requests() { return requests_; }
+  AuditTrail& audit_trail() { return audit_trail_; }
   [[nodiscard]] base::TimePoint started() const { return started_; }
   [[nodiscard]] std::uint64_t buffered_bytes() const { return buffered_bytes_; }
 
@@ -77,6 +81,7 @@ class Server {
   spec::ServerConfig config_;
   KeyRing keys_;
   RequestLog requests_;
+  AuditTrail audit_trail_;
   base::TimePoint started_;
   std::unique_ptr<net::Listener> listener_;
   std::unordered_map<Connection*, std::unique_ptr<Connection>> connections_;

@@ -231,6 +231,18 @@ struct Metrics::Impl {
                        .Register(registry)
                        .Add({});
 
+  Counter& audit_records = BuildCounter().Name("thaw_audit_records_total").Help("Records written to the audit log.").Register(registry).Add({});
+  Counter& audit_failures = BuildCounter()
+                                .Name("thaw_audit_failures_total")
+                                .Help("Records that the audit log could not take: administrative acts are refused.")
+                                .Register(registry)
+                                .Add({});
+  Counter& audit_export_failures = BuildCounter()
+                                       .Name("thaw_audit_export_failures_total")
+                                       .Help("Signed heads of the audit log that could not be left or exported.")
+                                       .Register(registry)
+                                       .Add({});
+
   Gauge& fills = BuildGauge().Name("thaw_weights_fills").Help("Models whose weights are being read into memory now.").Register(registry).Add({});
   Family<Counter>& weights = BuildCounter()
                                  .Name("thaw_weights_bytes_total")
@@ -348,6 +360,9 @@ std::string Metrics::scrape(const Levels& levels) {
   impl_->dropped.Set(levels.usage_rows_dropped);
   impl_->fills.Set(levels.weight_fills);
   const auto count = [](Counter& counter, double total) { counter.Increment(std::max(0.0, total - counter.Value())); };
+  count(impl_->audit_records, levels.audit_records);
+  count(impl_->audit_failures, levels.audit_failures);
+  count(impl_->audit_export_failures, levels.audit_export_failures);
   count(impl_->weights_read, levels.weights_read_bytes);
   count(impl_->weights_resident, levels.weights_resident_bytes);
   count(impl_->weights_left, levels.weights_left_bytes);

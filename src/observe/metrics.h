@@ -50,6 +50,7 @@ struct Levels {
   std::vector<PerModel> models;  ///< only those that are not asleep: 1,000 sleeping models are no 4,000 lines
   std::vector<PerDevice> devices;
   double deployed_models = 0, connections = 0, buffered_bytes = 0, usage_rows_dropped = 0, changed_models = 0;
+  double audit_records = 0, audit_failures = 0, audit_export_failures = 0;  ///< since the start
   double weight_fills = 0;  ///< under way
   /// Since the start.
   double weights_read_bytes = 0, weights_resident_bytes = 0, weights_left_bytes = 0;

@@ -72,6 +72,15 @@ Table<ServerConfig::Node> node_table() {
           group<Node>("images", {bytes("budget", &Node::image_budget_bytes, 0, kMaxMemory)})};
 }
 
+Table<ServerConfig::Audit> audit_table() {
+  using Audit = ServerConfig::Audit;
+  return {choice<Audit, bool>("reads", &Audit::reads, {{"false", false}, {"true", true}}),
+          bytes("segmentBytes", &Audit::segment_bytes, 64 * kKiB, kGiB),
+          whole("retentionDays", &Audit::retention_days, 1, 36'500),
+          path("export", &Audit::export_path, ""),
+          duration("exportInterval", &Audit::export_interval, Millis(100), hours(24))};
+}
+
 Table<ServerConfig> devices_table() {
   return {group<ServerConfig>("cpu", {bytes("memory", &ServerConfig::cpu_memory_bytes, kMiB, kMaxMemory)}),
           group<ServerConfig>("cuda", {bytes("reserve", &ServerConfig::cuda_reserve_bytes, 0, kMaxMemory)})};
@@ -88,6 +97,7 @@ Table<ServerConfig> server_table() {
   table.push_back(path("dataDir", &ServerConfig::data_dir, ""));
   table.push_back({"gateway", read_gateway});
   table.push_back(nested("node", &ServerConfig::node, node_table()));
+  table.push_back(nested("audit", &ServerConfig::audit, audit_table()));
   table.push_back(group("devices", devices_table()));
   table.push_back(group("engines", engines_table()));
   table.push_back(group<ServerConfig>(

@@ -22,6 +22,7 @@ namespace thaw::spec {
 ///               drainTimeout: 30s, streamHold: 3s}
 ///     node: {sandbox: runc, pool: 1, maxConcurrentStarts: 16, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto,
 ///            hostMemory: auto, images: {budget: 16GiB}}
+///     audit: {reads: false, segmentBytes: 8MiB, retentionDays: 400, export: /mnt/worm/heads.jsonl, exportInterval: 1m}
 ///     devices: {cpu: {memory: 16GiB}, cuda: {reserve: 512MiB}}
 ///     engines: {llama.cpp: /opt/llama/llama-server}
 ///     log: {level: info, format: text}
@@ -55,6 +56,14 @@ struct ServerConfig {
     std::optional<std::uint64_t> host_memory_bytes;
     std::uint64_t image_budget_bytes = 16ULL << 30;  ///< disk that images of initialised engines may take together
   } node;
+
+  struct Audit {
+    bool reads = false;                               ///< also what was only read by the admin API
+    std::uint64_t segment_bytes = 8ULL << 20;         ///< a file that has got so long is sealed, and the next one begun
+    std::uint32_t retention_days = 400;               ///< sealed files whose last record is older are removed
+    std::string export_path;                          ///< signed heads are appended to it; empty: none
+    base::Duration export_interval = base::Seconds(60);
+  } audit;
 
   std::optional<std::uint64_t> cpu_memory_bytes;       ///< budget of the CPU device; absent: 80% of the host's memory, with GPUs less (node/device/devices.h)
   std::uint64_t cuda_reserve_bytes = 512ULL << 20;     ///< left free on each CUDA device

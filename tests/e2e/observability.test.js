@@ -48,6 +48,9 @@ describe('metrics, usage and logs', { timeout: 240_000 }, () => {
       'thaw_client_disconnects_total', 'thaw_num_requests_running', 'thaw_num_requests_waiting', 'thaw_instances',
       'thaw_device_reserved_bytes', 'thaw_device_budget_bytes', 'thaw_models', 'thaw_connections', 'thaw_buffered_request_bytes',
       'thaw_usage_rows_dropped',
+      'thaw_audit_records_total',
+      'thaw_audit_failures_total',
+      'thaw_audit_export_failures_total',
     ])
       assert.match(text, new RegExp(`^# TYPE ${family} (counter|gauge|histogram)$`, 'm'), family);
     const model = 'stories';

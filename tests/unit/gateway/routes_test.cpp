@@ -60,5 +60,22 @@ TEST(Routes, NothingButHealthIsOpen) {
   EXPECT_EQ(open, (std::set<std::string>{"/healthz", "/readyz"}));
 }
 
+TEST(Routes, EveryRouteOfTheAdminApiNamesItsActionInTheAuditLog) {
+  std::set<std::string> actions;
+  for (const Route& route : route_table()) {
+    const std::string name = std::string(route.method) + " " + std::string(route.pattern);
+    const bool admin = route.pattern.starts_with("/admin/");
+    EXPECT_EQ(admin, !route.action.empty()) << name << ": a route of the admin API has an action in the route table, and no other route has";
+    if (!admin) continue;
+    EXPECT_EQ(route.is_act(), route.method != "GET") << name;
+    const std::size_t dot = route.action.find('.');
+    EXPECT_TRUE(dot != std::string_view::npos && dot > 0 && dot + 1 < route.action.size() &&
+                route.action.find_first_not_of("abcdefghijklmnopqrstuvwxyz.") == std::string_view::npos)
+        << name << ": " << route.action;
+    EXPECT_TRUE(actions.emplace(route.action).second) << name << ": " << route.action << " is another route's";
+  }
+  EXPECT_TRUE(actions.contains("model.deploy"));
+}
+
 }  // namespace
 }  // namespace thaw::gateway

@@ -47,6 +47,7 @@ TEST(Metrics, AnEmptyServerHasItsGaugesAndNoModel) {
   EXPECT_EQ(value_of(text, "thaw_connections"), "3");
   EXPECT_EQ(value_of(text, "thaw_buffered_request_bytes"), "4096");
   EXPECT_EQ(value_of(text, "thaw_usage_rows_dropped"), "0");
+  EXPECT_EQ(value_of(text, "thaw_audit_failures_total"), "0");
   EXPECT_EQ(value_of(text, "thaw_client_disconnects_total"), "0");
   EXPECT_EQ(lines_with(text, "model="), 0U);
 }

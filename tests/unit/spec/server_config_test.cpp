@@ -19,6 +19,7 @@ gateway: {maxBodyBytes: 1MiB, maxBufferedBytes: 2MiB, maxConnections: 10, header
           drainTimeout: 3s, streamHold: 4s}
 node: {sandbox: none, pool: 2, maxConcurrentStarts: 3, stopGrace: 6s, logBytes: 1MiB, uidBase: 100000, hostCache: 12GiB,
        hostMemory: 13GiB}
+audit: {reads: true, segmentBytes: 1MiB, retentionDays: 30, export: /mnt/heads, exportInterval: 5s}
 devices: {cpu: {memory: 16GiB}, cuda: {reserve: 1GiB}}
 engines: {llama.cpp: /opt/llama-server}
 log: {level: debug, format: json}
@@ -43,6 +44,11 @@ log: {level: debug, format: json}
   EXPECT_EQ(config->node.uid_base, 100'000U);
   EXPECT_EQ(config->node.host_cache_bytes, 12ULL << 30);
   EXPECT_EQ(config->node.host_memory_bytes, 13ULL << 30);
+  EXPECT_TRUE(config->audit.reads);
+  EXPECT_EQ(config->audit.segment_bytes, 1ULL << 20);
+  EXPECT_EQ(config->audit.retention_days, 30U);
+  EXPECT_EQ(config->audit.export_path, "/mnt/heads");
+  EXPECT_EQ(config->audit.export_interval, base::Seconds(5));
   EXPECT_EQ(config->cpu_memory_bytes, 16ULL << 30);
   EXPECT_EQ(config->cuda_reserve_bytes, 1ULL << 30);
   EXPECT_EQ(config->engine_paths.at("llama.cpp"), "/opt/llama-server");
