@@ -43,6 +43,7 @@ void add_verify_command(Commands& commands);      // verify
 void add_lifecycle_commands(Commands& commands);  // stop, evict, rm
 void add_tier_commands(Commands& commands);       // freeze, wake, snapshot, images
 void add_audit_command(Commands& commands);       // audit
+void add_sim_command(Commands& commands);         // sim
 void add_host_commands(Commands& commands);       // doctor, version
 
 }  // namespace thaw::cli

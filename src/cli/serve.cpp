@@ -261,6 +261,7 @@ Result<int> serve(const ServeOptions& options) {
 
   control::Policy policy;
   policy.stop_grace = config.node.stop_grace;
+  policy.automatic_idle = config.automatic_idle;
   controller = std::make_unique<controller::Controller>(
       *loop, metrics, policy, first_instance,
       [&agent](const base::NodeName& /*node*/, wire::NodeCommand command) { agent.submit(std::move(command)); });

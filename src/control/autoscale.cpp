@@ -51,7 +51,25 @@ void Scheduler::State::stop_idle(Model& m, base::TimePoint now, Actions& out) {
 }
 
 base::TimePoint Scheduler::State::idles_out_at(const Instance& i) {
-  return std::max(i.idle_since + i.model->spec.scaling.idle_timeout, i.rest_at);
+  return std::max(i.idle_since + i.model->keeps, i.rest_at);
+}
+
+/// How far back a model's peak says how many replicas it keeps.
+base::Duration Scheduler::State::peak_window(const spec::Scaling& scaling) const {
+  constexpr base::Duration kStable = base::Seconds(60);
+  return policy.automatic_idle ? std::min(scaling.idle_timeout, kStable) : scaling.idle_timeout;
+}
+
+/// idleTimeout, or what pauses and costs say. Nothing is known of a model that never came up: idleTimeout then.
+void Scheduler::State::think_of_keeping(Model& m) const {
+  const spec::Scaling& scaling = m.spec.scaling;
+  m.keeps = scaling.idle_timeout;
+  if (!policy.automatic_idle) return;
+  const bool wakes = m.rests_in_standby && m.costs.wake.known();
+  const base::Duration up = wakes ? m.costs.wake.mean() : m.start_cost();
+  if (up <= base::Duration::zero()) return;
+  const base::Duration down = wakes ? m.costs.freeze.mean() : base::Duration::zero();
+  m.keeps = std::min(scaling.idle_timeout, keep_alive(m.pauses, break_even(down, up)));
 }
 
 /// Replicas beyond what the peak of the last idleTimeout needed: the least loaded takes no more requests and stops when

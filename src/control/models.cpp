@@ -109,8 +109,9 @@ void Scheduler::State::deployed(const spec::ModelSpec& spec, base::TimePoint now
       }
     }
   }
-  if (fresh || m.spec.scaling.idle_timeout != spec.scaling.idle_timeout) m.peak.resize(spec.scaling.idle_timeout);
+  if (fresh || peak_window(m.spec.scaling) != peak_window(spec.scaling)) m.peak.resize(peak_window(spec.scaling));
   m.spec = spec;
+  think_of_keeping(m);
   m.bytes = spec.resources.device_memory_bytes.value_or(0);
   m.paused = false;
   succeeded(m);  // whoever deploys has perhaps mended it

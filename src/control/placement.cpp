@@ -24,13 +24,25 @@ std::uint32_t siblings(const Device& d, const Model& m) {
   return static_cast<std::uint32_t>(on_device);
 }
 
-/// Best rank; then a wake; then the cheapest victims; then not where it just failed, away from its own replicas, and the tightest fit
-/// (large holes stay whole). The first device wins among equals.
+/// Replicas that compute, or move their weights for somebody who waits, on the device at present: whoever comes there shares its time and its bus
+/// with them. Nobody waits for the replicas that are always kept: those are packed.
+std::uint32_t at_work(const Device& d, const Model& m) {
+  if (m.queue.empty()) return 0;
+  const auto working = std::count_if(d.instances.begin(), d.instances.end(), [](const Instance* i) {
+    return i->in_flight > 0 || (i->rising() && !i->model->queue.empty()) || i->phase == Phase::freezing;
+  });
+  const auto coming = std::count_if(d.claims.begin(), d.claims.end(), [](const Device::Claim& c) { return !c.model->queue.empty(); });
+  return static_cast<std::uint32_t>(working + coming);
+}
+
+/// Best rank; then a wake; then the cheapest victims; then not where it just failed, away from its own replicas, where the fewest others are at
+/// work, and the tightest fit (large holes stay whole). The first device wins among equals.
 bool better(const Offer& a, const Offer& b, const Model& m) {
   if (b.device == nullptr) return true;
   const auto key = [&](const Offer& o) {
     const Device& d = *o.device;
-    return std::tuple(o.rank, o.wake == nullptr, m.failed_on == &d, o.cost, siblings(d, m), d.info.budget_bytes - d.reserved);
+    return std::tuple(o.rank, o.wake == nullptr, m.failed_on == &d, o.cost, siblings(d, m), at_work(d, m),
+                      d.info.budget_bytes - d.reserved);
   };
   return key(a) < key(b);
 }

@@ -51,6 +51,10 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
   }
   Model& m = *found->second;
   m.rate.note(now);
+  if (m.quiet_since != base::never()) {
+    m.pauses.note(now - m.quiet_since);
+    m.quiet_since = base::never();
+  }
   m.paused = false;
   const auto [at, fresh] = requests.try_emplace(a.request);
   assert(fresh && "a request id was used twice");
@@ -140,6 +144,10 @@ void Scheduler::State::release(Request& r, base::TimePoint now, Actions& out) {
   --in_flight;
   ++i.served;
   i.exclusive = false;
+  if (m.in_flight == 0 && m.queue.empty()) {
+    m.quiet_since = now;
+    think_of_keeping(m);
+  }
   if (i.in_flight > 0) return;
   i.idle_since = now;
   if (i.phase == Phase::gone) {
@@ -149,9 +157,9 @@ void Scheduler::State::release(Request& r, base::TimePoint now, Actions& out) {
   } else if (i.phase == Phase::ready && i.drain != Instance::Drain::none) {
     stop(i, now, out);
   } else if (i.phase == Phase::ready) {
-    timers.arm_at_latest(m.timer, now + m.spec.scaling.idle_timeout);
+    timers.arm_at_latest(m.timer, now + m.keeps);
     if (!waiters.empty()) offer_idle_room(now);
-    if (m.spec.scaling.idle_timeout <= base::Duration::zero()) touch(m);
+    if (m.keeps <= base::Duration::zero()) touch(m);
   }
 }
 

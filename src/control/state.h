@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "control/demand.h"
+#include "control/keep_alive.h"
 #include "control/queue.h"
 #include "control/request.h"
 #include "control/scheduler.h"
@@ -117,6 +118,9 @@ struct Model {
   PeakWindow peak;
   ArrivalRate rate;
   RunningMean service;
+  PauseHistogram pauses;              ///< between its requests, as long as nothing was under way
+  base::TimePoint quiet_since = base::never();  ///< never(): something is under way, or nothing ever was
+  base::Duration keeps{};             ///< how long an idle replica keeps its device
   Costs costs;
   Timer timer;
   bool removed = false;
@@ -320,6 +324,8 @@ struct Scheduler::State {
   std::uint32_t missing(const Model& m, base::TimePoint now) const;
   void stop_idle(Model& m, base::TimePoint now, Actions& out);
   static base::TimePoint idles_out_at(const Instance& i);
+  void think_of_keeping(Model& m) const;
+  base::Duration peak_window(const spec::Scaling& scaling) const;
   static bool can_wake(const Model& m);
   void scale_down(Model& m, base::TimePoint now, Actions& out);
   void revive_scaled_down(Model& m, base::TimePoint now);

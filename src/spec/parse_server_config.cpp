@@ -98,6 +98,8 @@ Table<ServerConfig> server_table() {
   table.push_back({"gateway", read_gateway});
   table.push_back(nested("node", &ServerConfig::node, node_table()));
   table.push_back(nested("audit", &ServerConfig::audit, audit_table()));
+  table.push_back(group<ServerConfig>(
+      "scaling", {choice<ServerConfig, bool>("idle", &ServerConfig::automatic_idle, {{"timeout", false}, {"auto", true}})}));
   table.push_back(group("devices", devices_table()));
   table.push_back(group("engines", engines_table()));
   table.push_back(group<ServerConfig>(

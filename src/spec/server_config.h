@@ -23,6 +23,7 @@ namespace thaw::spec {
 ///     node: {sandbox: runc, pool: 1, maxConcurrentStarts: 16, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto,
 ///            hostMemory: auto, images: {budget: 16GiB}}
 ///     audit: {reads: false, segmentBytes: 8MiB, retentionDays: 400, export: /mnt/worm/heads.jsonl, exportInterval: 1m}
+///     scaling: {idle: timeout}
 ///     devices: {cpu: {memory: 16GiB}, cuda: {reserve: 512MiB}}
 ///     engines: {llama.cpp: /opt/llama/llama-server}
 ///     log: {level: info, format: text}
@@ -64,6 +65,9 @@ struct ServerConfig {
     std::string export_path;                          ///< signed heads are appended to it; empty: none
     base::Duration export_interval = base::Seconds(60);
   } audit;
+
+  /// scaling.idle: auto. Idle replicas rest as pauses and costs of waking say, at the latest after their model's idleTimeout.
+  bool automatic_idle = false;
 
   std::optional<std::uint64_t> cpu_memory_bytes;       ///< budget of the CPU device; absent: 80% of the host's memory, with GPUs less (node/device/devices.h)
   std::uint64_t cuda_reserve_bytes = 512ULL << 20;     ///< left free on each CUDA device

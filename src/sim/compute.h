@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "base/time.h"
+#include "sim/trace.h"
+
+namespace thaw::sim {
+
+/// How long answers take on one device: continuous batching, as vLLM and llama-server do it.
+///
+/// A replica either reads prompts, one after the other and before all else, or does a step of its batch, in which each
+/// running sequence gets one token: step = iteration + per_sequence * batch. The prompt's end is the first token.
+/// Replicas that work at the same time on a device share it evenly. docs/simulator.md compares it with what engines do.
+class DeviceCompute {
+ public:
+  using Slot = std::uint32_t;
+
+  struct Work {
+    double prompt_s = 0;       ///< on a device that it has for itself
+    std::uint32_t tokens = 0;  ///< after the first
+  };
+  struct Event {
+    enum class Kind { first_token, ended };
+    Kind kind = Kind::ended;
+    Slot slot = 0;
+    RequestIndex request = 0;
+  };
+
+  Slot add_replica(double iteration_s, double per_sequence_s);
+  void remove_replica(Slot slot);  ///< it has no work
+  void begin(Slot slot, RequestIndex request, Work work, base::TimePoint now);
+  /// Takes all work of the replica away.
+  void drop_work(Slot slot, base::TimePoint now);
+
+  [[nodiscard]] base::TimePoint next() const { return next_; }
+  Event pop(base::TimePoint now);  ///< what happens at next() == now
+  [[nodiscard]] std::uint64_t generation() const { return generation_; }
+  [[nodiscard]] std::uint32_t working() const { return working_; }  ///< replicas with work
+  [[nodiscard]] double busy_s() const { return busy_s_; }           ///< with any work, so far
+
+ private:
+  struct Prompt {
+    RequestIndex request;
+    double left_s;
+    std::uint32_t tokens;
+  };
+  struct Replica {
+    bool used = false;
+    double iteration_s = 0, per_sequence_s = 0;
+    std::deque<Prompt> prompts;
+    std::set<std::pair<double, RequestIndex>> batch;  ///< by the virtual time (tokens) at which they end
+    double virtual_tokens = 0;
+
+    [[nodiscard]] bool works() const { return !prompts.empty() || !batch.empty(); }
+    [[nodiscard]] double step_s() const { return iteration_s + per_sequence_s * static_cast<double>(batch.size()); }
+    [[nodiscard]] double left_s() const;  ///< until something happens, on a device of its own
+  };
+
+  void advance(base::TimePoint now);
+  void plan();
+
+  std::vector<Replica> replicas_;
+  std::vector<Slot> free_;
+  std::uint32_t working_ = 0;
+  base::TimePoint at_{}, next_ = base::never();
+  Slot due_ = 0;
+  std::uint64_t generation_ = 0;
+  double busy_s_ = 0;
+};
+
+}  // namespace thaw::sim

@@ -1,0 +1,142 @@
+#include "sim/fleet.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "sim/random.h"
+#include "spec/fields.h"
+
+namespace thaw::sim {
+
+namespace {
+
+using namespace spec;  // NOLINT(google-build-using-namespace): the rows of its tables
+
+constexpr std::uint64_t kMaxBytes = 1ULL << 50;
+
+template <typename Item>
+Field<Fleet> list(const char* key, std::vector<Item> Fleet::*member, const Table<Item>& table) {
+  return required<Fleet>(
+      {key, [=](const Cursor& at, Fleet& into) {
+         if (at.value.kind != YamlValue::Kind::sequence || at.value.items.empty())
+           return at.refuse("must be a list with at least one entry");
+         for (std::size_t n = 0; n < at.value.items.size(); ++n) {
+           Item item;
+           read_table(Cursor{at.value.items[n], at.path + "[" + std::to_string(n) + "]", at.problems}, table, item);
+           (into.*member).push_back(std::move(item));
+         }
+       }});
+}
+
+Table<NodeShape> node_table() {
+  return {whole("count", &NodeShape::count, 1, kMaxFleetDevices),
+          required(whole("devices", &NodeShape::devices, 1, 64)),
+          required(bytes("deviceMemory", &NodeShape::device_bytes, 1 << 20, kMaxBytes)),
+          required(bytes("busPerSecond", &NodeShape::bus_bytes_per_s, 1 << 20, kMaxBytes)),
+          required(bytes("deviceMemoryPerSecond", &NodeShape::memory_bytes_per_s, 1 << 20, kMaxBytes)),
+          required(real("deviceTflops", &NodeShape::device_tflops, 0.001, 1e6)),
+          required(bytes("hostMemory", &NodeShape::host_bytes, 0, kMaxBytes)),
+          bytes("standbyMemory", &NodeShape::standby_bytes, 0, kMaxBytes),
+          required(bytes("diskPerSecond", &NodeShape::disk_bytes_per_s, 1 << 20, kMaxBytes)),
+          bytes("imageDisk", &NodeShape::image_bytes, 0, kMaxBytes)};
+}
+
+Table<ModelClass> model_table() {
+  return {required(text("name", &ModelClass::name)),
+          real("share", &ModelClass::share, 0.0, 1e6),
+          required(bytes("weights", &ModelClass::weights_bytes, 1, kMaxBytes)),
+          required(bytes("working", &ModelClass::working_bytes, 0, kMaxBytes)),
+          bytes("state", &ModelClass::state_bytes, 0, kMaxBytes),
+          whole("concurrency", &ModelClass::concurrency, 1, 1024),
+          duration("perSequence", &ModelClass::per_sequence, base::Duration{}, base::Seconds(10))};
+}
+
+Table<WayCosts> cost_table() {
+  const base::Duration none{}, most = std::chrono::hours(1);
+  return {duration("start", &WayCosts::start, none, most),        duration("restore", &WayCosts::restore, none, most),
+          duration("wake", &WayCosts::wake, none, most),          duration("freeze", &WayCosts::freeze, none, most),
+          duration("stop", &WayCosts::stop, none, most),          duration("request", &WayCosts::request, none, most),
+          duration("iteration", &WayCosts::iteration, none, most)};
+}
+
+Table<Fleet> fleet_table() {
+  Table<Fleet> table = header_fields<Fleet>();
+  table.push_back(text("name", &Fleet::name));
+  table.push_back(list("nodes", &Fleet::nodes, node_table()));
+  table.push_back(list("models", &Fleet::models, model_table()));
+  table.push_back(required(nested("costs", &Fleet::costs, cost_table())));
+  table.push_back(real("promptEfficiency", &Fleet::prompt_efficiency, 0.001, 1.0));
+  table.push_back(real("decodeEfficiency", &Fleet::decode_efficiency, 0.001, 1.0));
+  table.push_back(real("deviceHourPrice", &Fleet::device_hour_price, 0.0, 1e6));
+  table.push_back(choice<Fleet, bool>("images", &Fleet::images_ready, {{"ready", true}, {"made", false}}));
+  return table;
+}
+
+void check(const Cursor& root, const Fleet& fleet) {
+  std::uint64_t devices = 0;
+  for (const NodeShape& node : fleet.nodes) devices += std::uint64_t{node.count} * node.devices;
+  if (devices > kMaxFleetDevices) root.at("nodes").refuse("has more than 100,000 devices");
+  double shares = 0;
+  for (const ModelClass& model : fleet.models) {
+    shares += model.share;
+    if (model.state_bytes > model.working_bytes)
+      root.at("models").refuse(model.name + ": state is more than working, of which it is a part");
+  }
+  if (shares <= 0) root.at("models").refuse("has no share above 0");
+}
+
+}  // namespace
+
+std::uint32_t Fleet::device_count() const {
+  std::uint32_t devices = 0;
+  for (const NodeShape& node : nodes) devices += node.count * node.devices;
+  return devices;
+}
+
+const ModelClass& Fleet::class_of(std::uint32_t model) const {
+  assert(!models.empty());
+  double shares = 0;
+  for (const ModelClass& kind : models) shares += kind.share;
+  double at = static_cast<double>(mix(model) >> 11) * 0x1.0p-53 * shares;
+  for (const ModelClass& kind : models) {
+    at -= kind.share;
+    if (at < 0) return kind;
+  }
+  return models.back();
+}
+
+base::Result<Fleet> parse_fleet(std::string_view text, const std::string& file) {
+  Problems problems;
+  Fleet fleet;
+  fleet.name = file;
+  if (const auto root = read_yaml(text, problems)) {
+    const Cursor at{*root, "", problems};
+    if (read_header(at, "Fleet", true)) {
+      read_table(at, fleet_table(), fleet);
+      if (problems.empty()) check(at, fleet);
+    }
+  }
+  if (!problems.empty()) return problems.to_error(file);
+  return fleet;
+}
+
+Fleet resized(Fleet fleet, std::uint32_t devices) {
+  assert(!fleet.nodes.empty() && devices > 0);
+  NodeShape shape = fleet.nodes.front();
+  fleet.nodes.clear();
+  shape.count = devices / shape.devices;
+  const std::uint32_t rest = devices % shape.devices;
+  if (shape.count > 0) fleet.nodes.push_back(shape);
+  if (rest > 0) {  // a machine that is only partly there has that part of what its devices share
+    const auto part = [&](std::uint64_t whole) { return whole / shape.devices * rest; };
+    shape.host_bytes = part(shape.host_bytes);
+    shape.standby_bytes = part(shape.standby_bytes);
+    shape.disk_bytes_per_s = std::max<std::uint64_t>(part(shape.disk_bytes_per_s), 1);
+    shape.count = 1;
+    shape.devices = rest;
+    fleet.nodes.push_back(shape);
+  }
+  return fleet;
+}
+
+}  // namespace thaw::sim

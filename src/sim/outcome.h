@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+#include "sim/trace.h"
+
+namespace thaw::sim {
+
+/// What one policy made of one trace on one fleet.
+struct Outcome {
+  static constexpr std::size_t kSlices = 240;  ///< of the time, for plots
+  static constexpr float kRefused = -1.0F;
+
+  std::string policy;
+  std::uint32_t devices = 0;
+  base::Duration span{};       ///< from the first arrival to the last answer
+  std::vector<float> delay_s;  ///< of each request, in the trace's order: to its first token, or to its begin where a
+                               ///< trace has durations; kRefused
+  std::uint64_t answered = 0, refused = 0;
+  std::uint64_t cold = 0;  ///< answered after waiting for a replica to come up
+
+  double held_device_s = 0;          ///< share of a device's memory that instances held, times time
+  double used_device_s = 0;          ///< devices on which somebody held anything, times time
+  double busy_device_s = 0;          ///< devices that computed, times time
+  double standby_gib_s = 0;          ///< host memory held by what was in standby
+  std::uint32_t peak_devices = 0;    ///< most devices on which somebody held anything at one time
+  std::vector<float> held_by_slice;  ///< devices' worth of memory held, on average
+
+  std::uint64_t starts = 0, restores = 0, wakes = 0, freezes = 0, stops = 0, images = 0;
+  std::uint64_t events = 0;             ///< that were simulated
+  std::vector<std::string> violations;  ///< what no policy may do; at most kMaxViolations are kept
+  std::uint64_t violated = 0;
+  static constexpr std::size_t kMaxViolations = 10;
+
+  // Derived by summarise().
+  double p50_s = 0, p90_s = 0, p99_s = 0, max_s = 0;
+  double within_5s = 0;  ///< share of all requests, the refused ones included
+
+  [[nodiscard]] double device_hours() const { return held_device_s / 3600; }
+  [[nodiscard]] double used_device_hours() const { return used_device_s / 3600; }
+  /// USD, of the share of devices that was held.
+  [[nodiscard]] double cost_per_1000(double device_hour_price) const;
+};
+
+constexpr double kDelayGoal_s = 5.0;
+
+/// Percentiles over the answered ones (nearest rank).
+void summarise(Outcome& outcome);
+
+}  // namespace thaw::sim

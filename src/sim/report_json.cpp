@@ -1,0 +1,74 @@
+#include <boost/json.hpp>
+
+#include "sim/policy.h"
+#include "sim/report.h"
+
+namespace thaw::sim {
+
+namespace {
+
+namespace json = boost::json;
+
+json::object result_json(const PolicyResult& result, const Experiment& experiment) {
+  const Outcome& o = result.outcome;
+  json::object object{
+      {"policy", o.policy},
+      {"devices", o.devices},
+      {"answered", o.answered},
+      {"refused", o.refused},
+      {"cold", o.cold},
+      {"p50_s", o.p50_s},
+      {"p90_s", o.p90_s},
+      {"p99_s", o.p99_s},
+      {"max_s", o.max_s},
+      {"within_5s", o.within_5s},
+      {"device_hours", o.device_hours()},
+      {"used_device_hours", o.used_device_hours()},
+      {"busy_device_hours", o.busy_device_s / 3600},
+      {"peak_devices", o.peak_devices},
+      {"standby_gib_hours", o.standby_gib_s / 3600},
+      {"cost_per_1000_requests", o.cost_per_1000(experiment.device_hour_price)},
+      {"starts", o.starts},
+      {"restores", o.restores},
+      {"wakes", o.wakes},
+      {"freezes", o.freezes},
+      {"stops", o.stops},
+      {"images", o.images},
+      {"events", o.events},
+      {"span_s", base::to_s(o.span)},
+      {"violations", o.violated},
+  };
+  if (experiment.bound.held_device_s > 0) object["vs_lower_bound"] = o.held_device_s / experiment.bound.held_device_s;
+  if (experiment.looked_for_smallest) {
+    object["smallest_devices"] =
+        result.smallest_devices > 0 ? json::value(result.smallest_devices) : json::value(nullptr);
+    object["smallest_device_hours"] = result.smallest_device_hours;
+    object["smallest_used_device_hours"] = result.smallest_used_device_hours;
+  }
+  json::array violations;
+  for (const std::string& violation : o.violations) violations.emplace_back(violation);
+  object["violation_examples"] = std::move(violations);
+  return object;
+}
+
+}  // namespace
+
+std::string to_json(const Experiment& experiment) {
+  json::array results;
+  for (const PolicyResult& result : experiment.results) results.push_back(result_json(result, experiment));
+  const json::object object{
+      {"trace", experiment.trace},
+      {"fleet", experiment.fleet},
+      {"requests", experiment.requests},
+      {"models", experiment.models},
+      {"skipped_rows", experiment.skipped},
+      {"span_s", base::to_s(experiment.span)},
+      {"judged_by", experiment.durations ? "start_delay" : "ttft"},
+      {"devices", experiment.devices},
+      {"lower_bound_device_hours", experiment.bound.device_hours()},
+      {"results", std::move(results)},
+  };
+  return json::serialize(object);
+}
+
+}  // namespace thaw::sim

@@ -1,0 +1,207 @@
+#include "sim/thaw_policy.h"
+
+#include <charconv>
+#include <string_view>
+#include <utility>
+
+namespace thaw::sim {
+
+namespace {
+
+constexpr std::uint32_t kMaxReplicas = 16;
+/// An image is listed by its node when the trace begins, if there are not more than so many: memory, and a fleet that
+/// large makes its own.
+constexpr std::uint64_t kMaxListedImages = 1'000'000;
+
+constexpr std::string_view kReady =
+    "ready.";  ///< in front of the ids of images that are there from the first: "ready.MODEL.NODE"
+
+std::uint64_t number(const std::string& text, std::size_t from) {
+  std::uint64_t value = 0;
+  std::from_chars(text.data() + from, text.data() + text.size(), value);
+  return value;
+}
+
+base::NodeName node_name(std::uint32_t node) {
+  return base::NodeName("node" + std::to_string(node));
+}
+
+wire::ImageInfo image_of(const World& world, ModelIndex model, base::ImageId id) {
+  const ModelClass& kind = world.class_of(model);
+  return {std::move(id),          base::ModelName(world.trace().models[model]),
+          wire::DriverKind::criu, kind.state_bytes,
+          kind.device_bytes(),    0};
+}
+
+}  // namespace
+
+DeviceIndex ThawPolicy::device_of(const base::DeviceId& id) {
+  return static_cast<DeviceIndex>(number(id.str(), 4));
+}  // behind "cuda"
+
+ModelIndex ThawPolicy::model_of(const base::ImageId& image) const {
+  const auto made = made_.find(image);
+  return made != made_.end() ? made->second : static_cast<ModelIndex>(number(image.str(), kReady.size()));
+}
+
+wire::NodeHello ThawPolicy::hello(const World& world, std::uint32_t node, DeviceIndex first_device) const {
+  const NodeShape& shape = world.shape_of(node);
+  wire::NodeHello hello;
+  hello.node = node_name(node);
+  for (std::uint32_t n = 0; n < shape.devices; ++n)
+    hello.devices.push_back({base::DeviceId("cuda" + std::to_string(first_device + n)), spec::DeviceKind::cuda,
+                             "simulated", "", shape.device_bytes, shape.device_bytes});
+  if (ways_.standby) hello.drivers.push_back({wire::DriverKind::cuda, spec::DeviceKind::cuda, true, false, ""});
+  if (ways_.images) hello.drivers.push_back({wire::DriverKind::criu, spec::DeviceKind::cuda, false, true, ""});
+  hello.host_budget_bytes = shape.standby_bytes;
+  hello.image_budget_bytes = shape.image_bytes;
+  if (!lists_images(world)) return hello;
+  std::uint64_t bytes = 0;
+  for (ModelIndex model = 0; model < world.trace().models.size(); ++model) {
+    wire::ImageInfo image =
+        image_of(world, model, base::ImageId(std::string(kReady) + std::to_string(model) + "." + std::to_string(node)));
+    if ((bytes += image.bytes) > shape.image_bytes) break;
+    hello.images.push_back(std::move(image));
+  }
+  return hello;
+}
+
+spec::ModelSpec ThawPolicy::spec_of(const World& world, ModelIndex model) const {
+  const ModelClass& kind = world.class_of(model);
+  spec::ModelSpec spec;
+  spec.name = base::ModelName(world.trace().models[model]);
+  spec.source.path = "/models/" + std::to_string(model);
+  spec.resources.device = spec::DeviceKind::cuda;
+  spec.resources.device_memory_bytes = kind.device_bytes();
+  spec.scaling.max_replicas = kMaxReplicas;
+  spec.scaling.target_concurrency = kind.concurrency;
+  spec.start_deadline = std::chrono::hours(1);  // a slow disk is slow, not broken
+  if (!ways_.standby) spec.standby.mode = spec::Mode::never;
+  if (!ways_.images) spec.snapshot.mode = spec::Mode::never;
+  return spec;
+}
+
+bool ThawPolicy::lists_images(const World& world) const {
+  const std::uint64_t all = std::uint64_t{world.node_count()} * world.trace().models.size();
+  return ways_.images && world.fleet().images_ready && all <= kMaxListedImages;
+}
+
+void ThawPolicy::begin(World& world) {
+  // Either order is right. A node looks for its images' models when it joins, and a model for its images on all nodes
+  // when it is deployed: the one with less to look through goes second.
+  if (lists_images(world)) {
+    deploy(world);
+    join(world);
+  } else {
+    join(world);
+    deploy(world);
+  }
+  carry_out(world);
+}
+
+void ThawPolicy::deploy(World& world) {
+  for (ModelIndex model = 0; model < world.trace().models.size(); ++model) {
+    models_.emplace(world.trace().models[model], model);
+    scheduler_.model_deployed(spec_of(world, model), world.now(), actions_);
+  }
+}
+
+void ThawPolicy::join(World& world) {
+  DeviceIndex first_device = 0;
+  for (std::uint32_t node = 0; node < world.node_count(); ++node) {
+    scheduler_.node_joined(hello(world, node, first_device), world.now(), actions_);
+    first_device += world.shape_of(node).devices;
+  }
+}
+
+void ThawPolicy::arrived(World& world, RequestIndex request) {
+  const ModelIndex model = world.trace().requests[request].model;
+  scheduler_.request_arrived(
+      {base::RequestId(request + 1ULL), base::ModelName(world.trace().models[model]), base::TenantName("default")},
+      world.now(), actions_);
+  carry_out(world);
+}
+
+void ThawPolicy::first_token(World& world, RequestIndex request) {
+  scheduler_.request_answering(base::RequestId(request + 1ULL), world.now());
+}
+
+void ThawPolicy::ended(World& world, RequestIndex request) {
+  scheduler_.request_ended(base::RequestId(request + 1ULL), world.now(), actions_);
+  carry_out(world);
+}
+
+void ThawPolicy::ready(World& world, base::InstanceId instance, wire::Way way) {
+  scheduler_.instance_ready({instance, "", {}, way, "", 0, ways_.standby}, world.now(), actions_);
+  carry_out(world);
+}
+
+void ThawPolicy::in_standby(World& world, base::InstanceId instance) {
+  const std::uint64_t held = world.class_of(instances_.at(instance)).kept_bytes();
+  scheduler_.instance_standby({instance, wire::DriverKind::cuda, held, 0, {}}, world.now(), actions_);
+  carry_out(world);
+}
+
+void ThawPolicy::imaged(World& world, base::InstanceId instance) {
+  const Making made = making_.extract(instance).mapped();
+  made_.emplace(made.image, made.model);
+  scheduler_.snapshot_taken({instance, image_of(world, made.model, made.image), {}}, world.now(), actions_);
+  carry_out(world);
+}
+
+void ThawPolicy::gone(World& world, base::InstanceId instance) {
+  if (const auto cancelled = making_.extract(instance)) {
+    const Making& made = cancelled.mapped();
+    scheduler_.snapshot_failed({instance, made.image, base::ModelName(world.trace().models[made.model]), "cancelled"},
+                               world.now(), actions_);
+  }
+  instances_.erase(instance);
+  scheduler_.instance_gone({instance}, world.now(), actions_);
+  carry_out(world);
+}
+
+void ThawPolicy::tick(World& world) {
+  scheduler_.tick(world.now(), actions_);
+  carry_out(world);
+}
+
+void ThawPolicy::carry_out(World& world) {
+  struct Carrier {
+    ThawPolicy& self;
+    World& world;
+
+    void operator()(const control::Start& a) const {
+      const ModelIndex model = self.models_.at(a.command.model.name);
+      self.instances_.emplace(a.command.instance, model);
+      world.start(a.command.instance, model, device_of(a.command.device),
+                  a.command.image.empty() ? wire::Way::start : wire::Way::restore);
+    }
+    void operator()(const control::Snapshot& a) const {
+      const ModelIndex model = self.models_.at(a.command.model.name);
+      self.instances_.emplace(a.command.instance, model);
+      self.making_.emplace(a.command.instance, Making{model, a.command.image});
+      world.make_image(a.command.instance, model, device_of(a.command.device));
+    }
+    void operator()(const control::Drop& a) const {
+      const ModelIndex model = self.model_of(a.command.image);
+      world.drop_image(static_cast<std::uint32_t>(number(a.node.str(), 4)), model);  // behind "node"
+      self.made_.erase(a.command.image);
+      self.dropped_.push_back({a.command.image, world.class_of(model).state_bytes, "dropped"});
+    }
+    void operator()(const control::Stop& a) const { world.stop(a.instance); }
+    void operator()(const control::Freeze& a) const { world.freeze(a.command.instance); }
+    void operator()(const control::Wake& a) const { world.wake(a.command.instance); }
+    void operator()(const control::Dispatch& a) const {
+      world.dispatch(static_cast<RequestIndex>(a.request.value() - 1), a.instance, a.cold);
+    }
+    void operator()(const control::Refuse& a) const { world.refuse(static_cast<RequestIndex>(a.request.value() - 1)); }
+  };
+  while (!actions_.empty() || !dropped_.empty()) {
+    control::Actions now;
+    now.swap(actions_);
+    for (const control::Action& action : now) std::visit(Carrier{*this, world}, action);
+    for (const wire::ImageGone& gone : std::exchange(dropped_, {})) scheduler_.image_gone(gone, world.now(), actions_);
+  }
+}
+
+}  // namespace thaw::sim

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <unordered_map>
+#include <vector>
+
+#include "control/scheduler.h"
+#include "sim/policy.h"
+#include "sim/world.h"
+
+namespace thaw::sim {
+
+/// thaw's own scheduler (control::Scheduler), fed as the daemon feeds it: the events that src/controller would hand it,
+/// and its actions carried out on the simulated fleet. Decides nothing by itself.
+class ThawPolicy : public Policy {
+ public:
+  struct Ways {
+    bool standby = true;
+    bool images = true;
+    bool automatic_idle = true;  ///< the server's scaling.idle: auto
+  };
+  explicit ThawPolicy(Ways ways) : ways_(ways), scheduler_(policy_of(ways)) {}
+
+  void begin(World& world) override;
+  void arrived(World& world, RequestIndex request) override;
+  void first_token(World& world, RequestIndex request) override;
+  void ended(World& world, RequestIndex request) override;
+  void ready(World& world, base::InstanceId instance, wire::Way way) override;
+  void in_standby(World& world, base::InstanceId instance) override;
+  void imaged(World& world, base::InstanceId instance) override;
+  void gone(World& world, base::InstanceId instance) override;
+  [[nodiscard]] base::TimePoint next_tick() const override { return scheduler_.next_tick(); }
+  void tick(World& world) override;
+
+ private:
+  static control::Policy policy_of(const Ways& ways) {
+    control::Policy policy;
+    policy.automatic_idle = ways.automatic_idle;
+    return policy;
+  }
+
+  struct Making {
+    ModelIndex model;
+    base::ImageId image;
+  };
+
+  [[nodiscard]] wire::NodeHello hello(const World& world, std::uint32_t node, DeviceIndex first_device) const;
+  [[nodiscard]] spec::ModelSpec spec_of(const World& world, ModelIndex model) const;
+  /// Device of a node by its id, which is its number over the whole fleet.
+  static DeviceIndex device_of(const base::DeviceId& id);
+  void carry_out(World& world);
+  void deploy(World& world);
+  void join(World& world);
+  [[nodiscard]] bool lists_images(const World& world) const;
+  [[nodiscard]] ModelIndex model_of(const base::ImageId& image) const;
+
+  Ways ways_;
+  control::Scheduler scheduler_;
+  control::Actions actions_;  ///< reused
+  std::unordered_map<base::ModelName, ModelIndex> models_;
+  std::unordered_map<base::InstanceId, ModelIndex> instances_;
+  std::unordered_map<base::InstanceId, Making> making_;
+  std::unordered_map<base::ImageId, ModelIndex> made_;  ///< images that were not there from the first
+  std::vector<wire::ImageGone> dropped_;                ///< still to be said to the scheduler
+};
+
+}  // namespace thaw::sim

@@ -1,0 +1,204 @@
+// The run of time: events, arrivals, answers.
+#include "sim/world.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+
+namespace thaw::sim {
+
+World::World(const Fleet& fleet, const Trace& trace, Policy& policy)
+    : fleet_(fleet), trace_(trace), policy_(policy), running_(trace.requests.size()), meter_(trace.span()) {
+  classes_.reserve(trace.models.size());
+  for (std::size_t m = 0; m < trace.models.size(); ++m)
+    classes_.push_back(&fleet.class_of(static_cast<std::uint32_t>(m)));
+  std::vector<double> disks, buses;
+  for (const NodeShape& shape : fleet.nodes) {
+    for (std::uint32_t n = 0; n < shape.count; ++n) {
+      const auto node = static_cast<std::uint32_t>(nodes_.size());
+      nodes_.push_back({&shape, 0, PageCache(shape.host_bytes), {}});
+      disks.push_back(static_cast<double>(shape.disk_bytes_per_s));
+      for (std::uint32_t d = 0; d < shape.devices; ++d) {
+        devices_.push_back({node, shape.device_bytes, 0, {}});
+        buses.push_back(static_cast<double>(shape.bus_bytes_per_s));
+      }
+    }
+  }
+  links_.reserve(disks.size() + buses.size());
+  for (const double rate : disks) links_.emplace_back(rate);
+  for (const double rate : buses) links_.emplace_back(rate);
+  planned_bytes_.assign(links_.size(), 0.0);
+  outcome_.devices = device_count();
+  outcome_.delay_s.assign(trace.requests.size(), Outcome::kRefused);
+}
+
+// --- planning
+
+void World::plan_link(std::uint64_t link) {
+  const base::TimePoint at = links_[link].next();
+  if (at != base::never()) events_.push({at, planned_++, Event::Kind::link, link, links_[link].generation()});
+}
+
+void World::plan_compute(DeviceIndex device) {
+  const base::TimePoint at = devices_[device].compute.next();
+  if (at != base::never())
+    events_.push({at, planned_++, Event::Kind::compute, device, devices_[device].compute.generation()});
+}
+
+void World::plan_instance(base::InstanceId id, const Instance& instance, base::Duration after) {
+  events_.push({now_ + after, planned_++, Event::Kind::instance, id.value(), instance.way_number});
+}
+
+// --- the loop
+
+/// One event, arrival or tick at or before `until`; false: there is none. At the same time what was going on comes
+/// first, then arrivals, then the policy's own thoughts.
+bool World::step(base::TimePoint until) {
+  const auto stale = [&](const Event& e) {
+    switch (e.kind) {
+      case Event::Kind::link:
+        return links_[e.what].generation() != e.generation;
+      case Event::Kind::compute:
+        return devices_[e.what].compute.generation() != e.generation;
+      case Event::Kind::instance:
+        break;
+    }
+    const auto found = instances_.find(base::InstanceId(e.what));
+    return found == instances_.end() || found->second.way_number != e.generation;
+  };
+  while (!events_.empty() && stale(events_.top())) events_.pop();
+
+  const base::TimePoint event = events_.empty() ? base::never() : events_.top().at;
+  const base::TimePoint arrival =
+      next_arrival_ < trace_.requests.size() ? base::TimePoint(trace_.requests[next_arrival_].at) : base::never();
+  const base::TimePoint tick = policy_.next_tick();
+  const base::TimePoint soonest = std::max(std::min({event, arrival, tick}), now_);
+  if (soonest > until || soonest == base::never()) return false;
+  now_ = soonest;
+  ++outcome_.events;
+  if (event <= now_) {
+    const Event e = events_.top();
+    events_.pop();
+    switch (e.kind) {
+      case Event::Kind::link:
+        link_done(e.what);
+        break;
+      case Event::Kind::compute:
+        compute_due(static_cast<DeviceIndex>(e.what));
+        break;
+      case Event::Kind::instance:
+        fixed_done(base::InstanceId(e.what));
+        break;
+    }
+  } else if (arrival <= now_) {
+    arrive();
+  } else {
+    policy_.tick(*this);
+  }
+  return true;
+}
+
+Outcome World::run() {
+  assert(!begun_);
+  begun_ = true;
+  policy_.begin(*this);
+  // Longer than any queue's patience: what is open then is lost, and said to be.
+  const base::TimePoint end = base::TimePoint(trace_.span() + std::chrono::hours(24));
+  while ((next_arrival_ < trace_.requests.size() || open_ > 0) && step(end)) {
+  }
+  if (open_ > 0) violation(std::to_string(open_) + " requests were neither answered nor refused");
+  meter_.read(now_, outcome_);
+  outcome_.span = now_.time_since_epoch();
+  for (const Device& device : devices_) outcome_.busy_device_s += device.compute.busy_s();
+  summarise(outcome_);
+  return outcome_;
+}
+
+bool World::run_until_quiet(base::Duration most) {
+  const base::TimePoint end = now_ + most;
+  while (step(end)) {
+  }
+  return now_ < end && policy_.next_tick() == base::never() && events_.empty();
+}
+
+// --- requests
+
+void World::arrive() {
+  const auto request = static_cast<RequestIndex>(next_arrival_++);
+  ++open_;
+  policy_.arrived(*this, request);
+}
+
+void World::dispatch(RequestIndex request, base::InstanceId id, bool cold) {
+  Running& running = running_[request];
+  Instance* const instance = find(id);
+  const TraceRequest& asked = trace_.requests[request];
+  if (running.answered) return violation("a request was answered twice");
+  running.answered = true;
+  running.instance = id;
+  if (instance == nullptr || instance->state != State::ready || instance->model != asked.model) {
+    ++outcome_.refused;
+    --open_;
+    return violation("a request was sent to an instance that is not ready for it");
+  }
+  if (cold) ++outcome_.cold;
+  instance->requests.push_back(request);
+  Device& device = devices_[instance->device];
+  const NodeShape& shape = *nodes_[device.node].shape;
+  DeviceCompute::Work work;
+  if (trace_.durations) {
+    work.prompt_s = base::to_s(asked.duration);
+    first_token(request);
+  } else {
+    // Two operations for each weight and token; weights have 16 bits.
+    const double operations = static_cast<double>(class_of(asked.model).weights_bytes) * asked.input_tokens;
+    work.prompt_s = operations / (shape.device_tflops * 1e12 * fleet_.prompt_efficiency);
+    work.tokens = asked.output_tokens > 1 ? asked.output_tokens - 1 : 0;
+  }
+  device.compute.begin(instance->slot, request, work, now_);
+  plan_compute(instance->device);
+}
+
+void World::refuse(RequestIndex request) {
+  Running& running = running_[request];
+  if (running.answered) return violation("a request was answered twice");
+  running.answered = true;
+  ++outcome_.refused;
+  --open_;
+}
+
+void World::compute_due(DeviceIndex index) {
+  Device& device = devices_[index];
+  const DeviceCompute::Event event = device.compute.pop(now_);
+  plan_compute(index);
+  if (event.kind == DeviceCompute::Event::Kind::first_token) {
+    first_token(event.request);
+    policy_.first_token(*this, event.request);
+  } else {
+    if (!running_[event.request].first_token) first_token(event.request);
+    request_ended(event.request);
+  }
+}
+
+void World::first_token(RequestIndex request) {
+  running_[request].first_token = true;
+  const base::Duration delay = now_.time_since_epoch() - trace_.requests[request].at + fleet_.costs.request;
+  outcome_.delay_s[request] = static_cast<float>(base::to_s(delay));
+}
+
+void World::request_ended(RequestIndex request) {
+  Instance* const instance = find(running_[request].instance);
+  assert(instance != nullptr);
+  auto& requests = instance->requests;
+  requests.erase(std::find(requests.begin(), requests.end(), request));
+  ++outcome_.answered;
+  --open_;
+  policy_.ended(*this, request);
+}
+
+void World::violation(const std::string& what) {
+  if (++outcome_.violated <= Outcome::kMaxViolations)
+    outcome_.violations.push_back("at " + std::to_string(base::to_s(now_.time_since_epoch())) + " s: " + what);
+}
+
+}  // namespace thaw::sim

@@ -1,0 +1,156 @@
+#pragma once
+
+#include <cstdint>
+#include <queue>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/time.h"
+#include "sim/compute.h"
+#include "sim/fleet.h"
+#include "sim/link.h"
+#include "sim/meter.h"
+#include "sim/outcome.h"
+#include "sim/page_cache.h"
+#include "sim/policy.h"
+#include "sim/trace.h"
+#include "wire/messages.h"
+
+/// The fleet, the requests and the time of one simulation. What a policy orders takes as long as the fleet's costs, its
+/// disks and its buses say; what no policy may do (more memory held than there is, a request sent to what is not ready)
+/// is noted as a violation.
+namespace thaw::sim {
+
+/// Lifecycle: made for one run() of one policy. Neither owns the fleet, the trace nor the policy; they must outlive it.
+/// The same four give the same outcome, bit for bit.
+class World {
+ public:
+  World(const Fleet& fleet, const Trace& trace, Policy& policy);
+
+  Outcome run();
+  /// After run(): until nothing at all is going to happen any more, or `most` has passed. True: it is quiet.
+  bool run_until_quiet(base::Duration most);
+
+  // --- what a policy may know
+  [[nodiscard]] base::TimePoint now() const { return now_; }
+  [[nodiscard]] const Fleet& fleet() const { return fleet_; }
+  [[nodiscard]] const Trace& trace() const { return trace_; }
+  [[nodiscard]] std::uint32_t device_count() const { return static_cast<std::uint32_t>(devices_.size()); }
+  [[nodiscard]] std::uint32_t node_count() const { return static_cast<std::uint32_t>(nodes_.size()); }
+  [[nodiscard]] std::uint32_t node_of(DeviceIndex device) const { return devices_[device].node; }
+  [[nodiscard]] const NodeShape& shape_of(std::uint32_t node) const { return *nodes_[node].shape; }
+  [[nodiscard]] const ModelClass& class_of(ModelIndex model) const { return *classes_[model]; }
+  [[nodiscard]] bool has_image(std::uint32_t node, ModelIndex model) const;
+  /// From now to ready by the best way from nothing, given what loads at present: what a scheduler that measures its
+  /// loads would estimate.
+  [[nodiscard]] base::Duration estimate(ModelIndex model, DeviceIndex device) const;
+  [[nodiscard]] std::uint64_t held_bytes(DeviceIndex device) const { return devices_[device].held_bytes; }
+
+  // --- what a policy may order. Ids are the policy's, never 0, never used twice.
+  /// Holds the model's device bytes from now until it is gone. `way`: start or restore.
+  void start(base::InstanceId id, ModelIndex model, DeviceIndex device, wire::Way way);
+  void start_ready(base::InstanceId id, ModelIndex model,
+                   DeviceIndex device);  ///< from begin() only: it was there before
+  void make_image(base::InstanceId id, ModelIndex model, DeviceIndex device);  ///< imaged(), then gone()
+  void freeze(base::InstanceId id);
+  void wake(base::InstanceId id);
+  void stop(base::InstanceId id);  ///< whatever it does at present; gone() follows
+  void drop_image(std::uint32_t node, ModelIndex model);
+  void dispatch(RequestIndex request, base::InstanceId id, bool cold);
+  void refuse(RequestIndex request);
+
+ private:
+  enum class State { rising, imaging, ready, freezing, standby, waking, stopping };
+  struct Instance {
+    ModelIndex model = 0;
+    DeviceIndex device = 0;
+    State state = State::rising;
+    wire::Way way = wire::Way::start;
+    std::uint64_t host_bytes = 0;
+    DeviceCompute::Slot slot = 0;
+    bool has_slot = false;
+    bool disk_done = false, bus_done = false;  ///< of the way it is on
+    bool on_device = true;                     ///< holds its device bytes
+    std::vector<RequestIndex> requests;        ///< in flight
+    std::uint64_t way_number = 0;              ///< events of an earlier way are stale
+    double planned_disk = 0, planned_bus = 0;  ///< bytes that it is going to move once what is fixed is done
+  };
+  struct Device {
+    std::uint32_t node = 0;
+    std::uint64_t budget_bytes = 0, held_bytes = 0;
+    DeviceCompute compute;
+  };
+  struct Node {
+    const NodeShape* shape = nullptr;
+    std::uint64_t standby_bytes = 0;
+    PageCache cache;
+    std::unordered_set<ModelIndex> images;  ///< that are there; where the fleet has images_ready: that are not
+  };
+  struct Event {
+    enum class Kind : std::uint8_t { link, compute, instance };
+    base::TimePoint at;
+    std::uint64_t order = 0;  ///< among equals the one that was planned first
+    Kind kind = Kind::link;
+    std::uint64_t what = 0;        ///< link, device or instance
+    std::uint64_t generation = 0;  ///< stale when it is another by then
+    bool operator>(const Event& other) const { return at != other.at ? at > other.at : order > other.order; }
+  };
+  struct Running {
+    base::InstanceId instance;
+    bool answered = false;  ///< dispatched or refused
+    bool first_token = false;
+  };
+
+  // links: one disk for each node, then one bus for each device
+  [[nodiscard]] std::uint64_t disk_of(std::uint32_t node) const { return node; }
+  [[nodiscard]] std::uint64_t bus_of(DeviceIndex device) const { return nodes_.size() + device; }
+  void plan_link(std::uint64_t link);
+  void plan_compute(DeviceIndex device);
+  void plan_instance(base::InstanceId id, const Instance& instance, base::Duration after);
+
+  Instance* find(base::InstanceId id);
+  Instance& create(base::InstanceId id, ModelIndex model, DeviceIndex device, State state);
+  void hold(Device& device, std::int64_t bytes);
+  void hold_standby(Node& node, std::int64_t bytes);
+  void begin_way(base::InstanceId id, Instance& instance, base::Duration fixed, double disk_bytes, double bus_bytes);
+  void forget_plan(Instance& instance);
+  void move(base::InstanceId id, Instance& instance, double disk_bytes, double bus_bytes);
+  void cancel_way(base::InstanceId id, Instance& instance);
+  void settle(base::InstanceId id, Instance& instance);
+  void become_ready(base::InstanceId id, Instance& instance);
+  void link_done(std::uint64_t link);
+  void fixed_done(base::InstanceId id);
+  void compute_due(DeviceIndex device);
+  void first_token(RequestIndex request);
+  void request_ended(RequestIndex request);
+  void vanish(base::InstanceId id);
+  void arrive();
+  bool step(base::TimePoint until);
+  void violation(const std::string& what);
+  [[nodiscard]] double disk_bytes(std::uint32_t node, ModelIndex model, wire::Way way) const;
+  [[nodiscard]] double bus_bytes(ModelIndex model, wire::Way way) const;
+
+  const Fleet& fleet_;
+  const Trace& trace_;
+  Policy& policy_;
+  base::TimePoint now_{};
+  std::vector<const ModelClass*> classes_;  ///< by model
+  std::vector<Node> nodes_;
+  std::vector<Device> devices_;
+  std::vector<Link> links_;
+  std::vector<double> planned_bytes_;  ///< by link: of ways that have not come so far yet
+  std::unordered_map<base::InstanceId, Instance> instances_;
+  std::vector<Running> running_;  ///< by request
+  std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
+  std::uint64_t planned_ = 0;
+  std::size_t next_arrival_ = 0;
+  std::uint64_t open_ = 0;  ///< arrived and not ended
+  bool begun_ = false;
+  Meter meter_;
+  Outcome outcome_;
+};
+
+}  // namespace thaw::sim

@@ -1,0 +1,241 @@
+// Every policy on traces small enough to compute by hand, and what must hold for all of them.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "sim/bound.h"
+#include "sim/experiment.h"
+#include "sim/generate.h"
+#include "sim/policy.h"
+#include "sim/report.h"
+#include "sim/world.h"
+
+namespace thaw::sim {
+namespace {
+
+using base::Seconds;
+
+/// Machines with two devices for two models each, round costs, no request time: a restore takes 1 s + 4 s (disk) at
+/// first and 1 s + 1 s (bus) from the page cache, a wake 1 s + 1 s, a start 10 s more than a restore's fixed second.
+Fleet small_fleet(std::uint32_t devices = 2) {
+  Fleet fleet;
+  fleet.name = "small";
+  NodeShape node;
+  node.devices = devices;
+  node.device_bytes = 200;
+  node.bus_bytes_per_s = 80;
+  node.memory_bytes_per_s = 800;
+  node.device_tflops = 1;
+  node.host_bytes = 10'000;
+  node.standby_bytes = 5'000;
+  node.disk_bytes_per_s = 20;
+  node.image_bytes = 10'000;
+  fleet.nodes = {node};
+  ModelClass kind;
+  kind.name = "model";
+  kind.weights_bytes = 80;
+  kind.working_bytes = 20;
+  kind.concurrency = 2;
+  fleet.models = {kind};
+  fleet.costs = {Seconds(11), Seconds(1), Seconds(1), Seconds(1), Seconds(1), {}, {}};
+  return fleet;
+}
+
+/// Requests of a second each: (at, model).
+Trace trace_of(const std::vector<std::pair<int, ModelIndex>>& requests) {
+  Trace trace;
+  trace.name = "by hand";
+  trace.durations = true;
+  for (const auto& [at, model] : requests) {
+    while (trace.models.size() <= model) trace.models.push_back("m" + std::to_string(trace.models.size()));
+    trace.requests.push_back({Seconds(at), model, 0, 0, Seconds(1)});
+  }
+  return trace;
+}
+
+std::vector<double> delays(const Outcome& outcome) {
+  std::vector<double> all(outcome.delay_s.begin(), outcome.delay_s.end());
+  for (double& delay : all) delay = std::round(delay * 1000) / 1000;
+  return all;
+}
+
+TEST(AlwaysOn, NobodyWaitsAndEverythingIsHeldForEver) {
+  const Outcome o = simulate(small_fleet(), trace_of({{0, 0}, {5, 1}, {9, 2}}), "always-on");
+  EXPECT_EQ(delays(o), (std::vector<double>{0, 0, 0}));
+  EXPECT_DOUBLE_EQ(o.held_device_s, 3 * 0.5 * 10);
+  EXPECT_DOUBLE_EQ(o.used_device_s, 2 * 10);
+  EXPECT_EQ(o.cold, 0U);
+}
+
+TEST(AlwaysOn, RefusesWhatDoesNotFit) {
+  const Outcome o = simulate(small_fleet(1), trace_of({{0, 0}, {0, 1}, {0, 2}}), "always-on");
+  EXPECT_EQ(o.refused, 1U);
+  EXPECT_EQ(delays(o)[2], -1);
+}
+
+TEST(Ollama, KeepsAModelForFiveMinutes) {
+  const Outcome o = simulate(small_fleet(), trace_of({{0, 0}, {200, 0}, {502, 0}, {1000, 0}}), "ollama");
+  // Restored from disk; warm; 301 s after the last one's end: from the page cache, and so again.
+  EXPECT_EQ(delays(o), (std::vector<double>{5, 0, 2, 2}));
+  EXPECT_EQ(o.restores, 3U);
+}
+
+TEST(Ollama, TheLongestIdleMakesRoom) {
+  const Outcome o = simulate(small_fleet(1), trace_of({{0, 0}, {10, 1}, {20, 2}, {30, 1}, {40, 0}}), "ollama");
+  // The third model waits a second for the first to leave; the second is still there; then the first is back after the
+  // third has left.
+  EXPECT_EQ(delays(o), (std::vector<double>{5, 5, 6, 0, 3}));
+}
+
+TEST(Ollama, RefusesBeyondItsQueueAndItsPatience) {
+  Fleet fleet = small_fleet(1);
+  std::vector<std::pair<int, ModelIndex>> requests(600, {0, 0});
+  const Outcome o = simulate(fleet, trace_of(requests), "ollama");
+  // 512 wait; up after 5 s; one is done each second until the patience of 120 s ends, and two are under way then.
+  EXPECT_EQ(o.answered, 117U);
+  EXPECT_EQ(o.refused, 600U - 117U);
+}
+
+TEST(LlamaSwap, OneModelOnADeviceAndNoEndOfItsOwn) {
+  const Outcome o = simulate(small_fleet(1), trace_of({{0, 0}, {10, 1}, {100'000, 1}, {100'010, 0}}), "llama-swap");
+  EXPECT_EQ(delays(o), (std::vector<double>{5, 6, 0, 3}));
+}
+
+TEST(InferX, FillsTheFirstDeviceAndKeepsIdleReplicas) {
+  const Outcome o = simulate(small_fleet(), trace_of({{0, 0}, {20, 1}, {100'000, 0}, {100'000, 1}}), "inferx");
+  EXPECT_EQ(delays(o), (std::vector<double>{5, 5, 0, 0}));
+  EXPECT_EQ(o.peak_devices, 1U);
+}
+
+TEST(InferX, BeginsAsManyReplicasAsRequestsNeed) {
+  const Outcome o = simulate(small_fleet(), trace_of({{0, 0}, {0, 0}, {0, 0}}), "inferx");
+  EXPECT_EQ(o.restores, 2U);  // two requests a replica
+}
+
+TEST(ServerlessLlm, KeepsAModelAsLongAsItTookToComeUp) {
+  const Outcome o = simulate(small_fleet(), trace_of({{0, 0}, {10, 0}, {17, 0}, {19, 0}}), "serverlessllm");
+  // Up in 5 s, serves until 6, kept until 11; so until 16; comes back in 2 s and is kept for 2 s.
+  EXPECT_EQ(delays(o), (std::vector<double>{5, 0, 2, 0}));
+}
+
+TEST(ServerlessLlm, GoesToWhereTheModelIsUpFirst) {
+  Fleet fleet = small_fleet(1);
+  fleet.nodes[0].count = 2;
+  // Both on the first machine would share its disk: the second model goes to the other one.
+  const Outcome o = simulate(fleet, trace_of({{0, 0}, {0, 1}}), "serverlessllm");
+  EXPECT_EQ(delays(o), (std::vector<double>{5, 5}));
+}
+
+TEST(Knative, GoesToZeroAfterAMinuteWithoutTraffic) {
+  const Outcome o = simulate(small_fleet(), trace_of({{0, 0}, {60, 0}, {200, 0}}), "knative");
+  EXPECT_EQ(delays(o), (std::vector<double>{5, 0, 2}));
+  EXPECT_EQ(o.stops, 1U);
+}
+
+TEST(Thaw, IsTheSchedulerOfTheDaemon) {
+  const Outcome o = simulate(small_fleet(), trace_of({{0, 0}, {10, 0}, {100'000, 0}}), "thaw");
+  EXPECT_EQ(delays(o)[0], 5);
+  EXPECT_EQ(delays(o)[1], 0);
+  EXPECT_EQ(o.violated, 0U);
+}
+
+TEST(Thaw, WithoutImagesEveryColdStartIsAStart) {
+  const Outcome o = simulate(small_fleet(), trace_of({{0, 0}, {100'000, 0}}), "thaw-plain");
+  EXPECT_EQ(delays(o), (std::vector<double>{15, 12}));
+  EXPECT_EQ(o.starts, 2U);
+}
+
+TEST(LowerBound, IsTheCheaperOfHoldingAndOfGoingDownAndUp) {
+  const Trace trace = trace_of({{0, 0}, {3, 0}, {100, 0}});
+  // Up and down: 4 s (1 s + 1 s each way). Serving 3 s, a gap of 2 s held, a gap of 96 s not.
+  EXPECT_DOUBLE_EQ(lower_bound(small_fleet(), trace).held_device_s, 0.5 * (4 + 3 + 2 + 4));
+}
+
+TEST(LowerBound, RequestsThatOverlapAreHeldOnce) {
+  EXPECT_DOUBLE_EQ(lower_bound(small_fleet(), trace_of({{0, 0}, {0, 0}})).held_device_s, 0.5 * (4 + 1));
+}
+
+// --- what holds for all
+
+Trace busy_trace(std::uint64_t seed, bool durations) {
+  Synthetic s;
+  s.requests = 1500;
+  s.models = 40;
+  s.span = std::chrono::hours(2);
+  s.cv = 3;
+  s.seed = seed;
+  if (durations) s.duration = Seconds(5);
+  return generate(s);
+}
+
+class EveryPolicy : public testing::TestWithParam<std::string> {};
+
+TEST_P(EveryPolicy, LosesNothingAndHoldsNoMoreThanThereIs) {
+  for (const bool durations : {false, true}) {
+    for (const std::uint32_t devices : {1U, 3U, 12U}) {
+      const Trace trace = busy_trace(devices, durations);
+      const Fleet fleet = resized(default_fleet(durations), devices);
+      const auto policy = make_policy(GetParam());
+      World world(fleet, trace, *policy);
+      const Outcome o = world.run();
+      EXPECT_EQ(o.violated, 0U) << (o.violations.empty() ? "" : o.violations.front());
+      EXPECT_EQ(o.answered + o.refused, trace.requests.size());
+      EXPECT_LE(o.peak_devices, devices);
+      EXPECT_TRUE(world.run_until_quiet(std::chrono::hours(24 * 400))) << "still busy long after the last request";
+    }
+  }
+}
+
+TEST_P(EveryPolicy, GivesTheSameBytesAgain) {
+  const Trace trace = busy_trace(5, false);
+  const Fleet fleet = resized(default_fleet(false), 4);
+  ExperimentOptions options;
+  options.policies = {GetParam()};
+  const auto run = [&] {
+    const Experiment e = run_experiment(fleet, trace, options, [](const std::string&) {});
+    return to_json(e) + to_html(e);
+  };
+  EXPECT_EQ(run(), run());
+}
+
+std::vector<std::string> all_policies() {
+  return parse_policies("all").value();
+}
+
+INSTANTIATE_TEST_SUITE_P(All, EveryPolicy, testing::ValuesIn(all_policies()), [](const auto& instance) {
+  std::string name = instance.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
+
+TEST(Policies, AreFoundByName) {
+  EXPECT_EQ(parse_policies("knative,thaw,knative").value(), (std::vector<std::string>{"knative", "thaw"}));
+  EXPECT_EQ(parse_policies("knatve").error().message, "there is no policy \"knatve\"; did you mean knative?");
+  EXPECT_FALSE(parse_policies("").ok());
+}
+
+TEST(Scale, AHundredThousandSleepingModelsCostNothing) {
+  Synthetic s;
+  s.models = 100'000;
+  s.requests = 2'000;
+  s.zipf = 0.5;
+  const Trace trace = generate(s);
+  Fleet fleet = resized(default_fleet(false), 800);
+  fleet.images_ready = false;
+  const Outcome o = simulate(fleet, trace, "thaw");
+  EXPECT_EQ(o.answered, trace.requests.size());
+  EXPECT_EQ(o.violated, 0U);
+}
+
+TEST(SmallestFleet, IsTheFewestDevicesThatMeetTheGoal) {
+  const Trace trace = busy_trace(3, false);
+  const Fleet fleet = default_fleet(false);
+  const std::uint32_t devices = smallest_fleet(fleet, trace, "always-on", 64);
+  ASSERT_GT(devices, 1U);
+  EXPECT_GE(simulate(resized(fleet, devices), trace, "always-on").within_5s, kAttainment);
+  EXPECT_LT(simulate(resized(fleet, devices - 1), trace, "always-on").within_5s, kAttainment);
+}
+
+}  // namespace
+}  // namespace thaw::sim
