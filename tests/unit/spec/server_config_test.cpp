@@ -80,7 +80,7 @@ TEST(ServerConfig, TheHostCacheIsASizeOrAuto) {
   defaults.node.host_cache_bytes = 1;
   EXPECT_EQ(parse_server_config("node: {hostCache: auto}", "", defaults)->node.host_cache_bytes, std::nullopt);
   EXPECT_EQ(parse_server_config("node: {hostCache: 0}", "", defaults)->node.host_cache_bytes, 0U);
-  EXPECT_FALSE(parse_server_config("", "", defaults)->automatic_idle);
+  EXPECT_FALSE(parse_server_config("{}", "", defaults)->automatic_idle);
   EXPECT_TRUE(parse_server_config("scaling: {idle: auto}", "", defaults)->automatic_idle);
   EXPECT_EQ(parse_server_config("node: {}", "", defaults)->node.host_cache_bytes, 1U);
 }
