@@ -68,6 +68,9 @@ void add_deploy_command(Commands& commands) {
   command
       ->add_option("--idle-timeout", flags->idle_timeout, "Asleep after so long without work, like 30s (default: 5m)")
       ->type_name("TIME");
+  command->add_option("--standby", flags->standby, "Rest frozen before it rests as nothing (default: auto, what is measured to be quicker)")
+      ->type_name("auto|never|always")
+      ->check(CLI::IsMember({"auto", "never", "always"}).description(""));
   command->add_option("--context", flags->context, "Context of one request in tokens (default: chosen by the node)")
       ->type_name("N")
       ->check(CLI::Validator(CLI::PositiveNumber).description(""));

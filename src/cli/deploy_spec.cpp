@@ -95,6 +95,10 @@ base::Status apply_flags(const DeployFlags& flags, spec::ModelSpec& spec) {
     if (!duration.ok()) return duration.error().within("--idle-timeout");
     spec.scaling.idle_timeout = *duration;
   }
+  if (flags.standby) {
+    for (const spec::Mode mode : {spec::Mode::automatic, spec::Mode::never, spec::Mode::always})
+      if (*flags.standby == to_string(mode)) spec.standby.mode = mode;
+  }
   if (flags.max_replicas) spec.scaling.max_replicas = *flags.max_replicas;
   if (flags.min_replicas) {
     spec.scaling.min_replicas = *flags.min_replicas;

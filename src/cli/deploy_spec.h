@@ -19,6 +19,7 @@ struct DeployFlags {
   std::optional<std::uint32_t> max_replicas;
   std::optional<std::uint32_t> concurrency;
   std::optional<std::string> idle_timeout;  ///< as base::parse_duration reads it
+  std::optional<std::string> standby;       ///< auto, never or always
   std::optional<std::uint32_t> context;     ///< of one request; becomes the -c that the node reads
 };
 

@@ -71,6 +71,7 @@ TEST_F(DeploySpec, FlagsWinOverTheFile) {
   flags.max_replicas = 3;
   flags.concurrency = 8;
   flags.idle_timeout = "30s";
+  flags.standby = "never";
   flags.context = 1024;
   const auto spec = make_spec(flags);
   ASSERT_TRUE(spec.ok()) << spec.error().message;
@@ -82,6 +83,7 @@ TEST_F(DeploySpec, FlagsWinOverTheFile) {
   EXPECT_EQ(spec->scaling.max_replicas, 3U);
   EXPECT_EQ(spec->scaling.target_concurrency, 8U);
   EXPECT_EQ(spec->scaling.idle_timeout, base::Seconds(30));
+  EXPECT_EQ(spec->standby.mode, spec::Mode::never);
   EXPECT_EQ(spec->args, (std::vector<std::string>{"--verbose", "-c", "1024"}));
 }
 
