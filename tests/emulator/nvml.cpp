@@ -1,5 +1,6 @@
 /// NVML's part that asks which devices there are and who computes on them.
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <string>
@@ -19,7 +20,7 @@ using thaw::emulator::Settings;
 constexpr nvmlReturn_t kUninitialized = 1;
 constexpr nvmlReturn_t kInvalidArgument = 2;
 
-int initializations = 0;  // NVML counts them
+std::atomic<int> initializations = 0;  // NVML counts them, and may be called by any thread
 
 nvmlReturn_t refusal(const Settings& settings, const char* function) {
   if (const int code = settings.failure(function); code != 0) return code;
@@ -49,9 +50,9 @@ THAW_EMULATED nvmlReturn_t nvmlInit_v2() {
 }
 
 THAW_EMULATED nvmlReturn_t nvmlShutdown() {
-  if (initializations == 0) return kUninitialized;
-  --initializations;
-  return kNvmlSuccess;
+  for (int count = initializations; count > 0;)
+    if (initializations.compare_exchange_weak(count, count - 1)) return kNvmlSuccess;
+  return kUninitialized;
 }
 
 THAW_EMULATED const char* nvmlErrorString(nvmlReturn_t code) {
