@@ -61,7 +61,7 @@ describe('standby by hand', { timeout: 240_000 }, () => {
     await rests('m');
     const { code, stderr } = await server.cli(['run', 'm', 'Once', '--max-tokens', '4', '--timing']);
     assert.equal(code, 0, stderr);
-    assert.match(stderr, /^way up +wake: first request; wakes in [\d.]+m?s( and reads its weights again in [\d.]+m?s)?, starts in [\d.]+m?s$/m);
+    assert.match(stderr, /^way up +wake: first request; wakes in [\d.]+[mu]?s( and reads its weights again in [\d.]+[mu]?s)?, starts in [\d.]+[mu]?s$/m);
     assert.match(stderr, /^start +cold/m);
     assert.match(stderr, /^thaw +[\d.]+ ms/m, 'the phases are those of the wake');
   });
