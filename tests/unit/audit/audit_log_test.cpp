@@ -10,7 +10,7 @@
 
 #include "audit/segments.h"
 #include "audit/verify.h"
-#include "unit/audit/temp_dir.h"
+#include "unit/audit/files.h"
 
 namespace thaw::audit {
 namespace {

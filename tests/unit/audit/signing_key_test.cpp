@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 
 #include "audit/record.h"
-#include "unit/audit/temp_dir.h"
+#include "unit/audit/files.h"
 
 namespace thaw::audit {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "store/store.h"
 #include "unit/controller/harness.h"
-#include "unit/store/temp_dir.h"
+#include "unit/temp_dir.h"
 
 namespace thaw::controller::test {
 namespace {
@@ -79,7 +79,7 @@ class ModelFilesTest : public ControllerTest {
     return at == std::string::npos ? -1 : std::stod(text.substr(at + line.size() + 2));
   }
 
-  store::TempDir directory_;
+  thaw::test::TempDir directory_;
   std::vector<wire::HashFile> asked_;
   node::ModelFacts facts_;
   std::atomic<int> inspections_ = 0;

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "store/store.h"
-#include "unit/store/temp_dir.h"
+#include "unit/temp_dir.h"
 
 namespace thaw::store {
 namespace {
@@ -47,7 +47,7 @@ std::string remedy(const std::string& path) {
 }
 
 TEST(DamagedStore, IsRefusedWithTheRemedy) {
-  const TempDir dir;
+  const test::TempDir dir;
   const std::string path = dir.file("t.db");
   fill(path);
   EXPECT_EQ(error_of_opening(path), "(no error)");
@@ -58,7 +58,7 @@ TEST(DamagedStore, IsRefusedWithTheRemedy) {
 }
 
 TEST(DamagedStore, IsRefusedWhenItIsCutShort) {
-  const TempDir dir;
+  const test::TempDir dir;
   const std::string path = dir.file("t.db");
   fill(path);
   std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
@@ -66,21 +66,21 @@ TEST(DamagedStore, IsRefusedWhenItIsCutShort) {
 }
 
 TEST(DamagedStore, IsRefusedWhenItIsNoDatabase) {
-  const TempDir dir;
+  const test::TempDir dir;
   const std::string path = dir.file("t.db");
   std::ofstream(path) << std::string(5'000, 'x');
   EXPECT_EQ(error_of_opening(path), path + ": the database is damaged (file is not a database)" + remedy(path));
 }
 
 TEST(ForeignStore, IsRefused) {
-  const TempDir dir;
+  const test::TempDir dir;
   const std::string path = dir.file("t.db");
   execute(path, "CREATE TABLE contacts(name)");
   EXPECT_EQ(error_of_opening(path), path + ": this is another program's database; choose another data directory");
 }
 
 TEST(NewerStore, IsRefusedAndLeftAlone) {
-  const TempDir dir;
+  const test::TempDir dir;
   const std::string path = dir.file("t.db");
   fill(path);
   execute(path, "PRAGMA user_version = 99");
@@ -95,14 +95,14 @@ TEST(NewerStore, IsRefusedAndLeftAlone) {
 }
 
 TEST(EmptyFile, BecomesAStore) {
-  const TempDir dir;
+  const test::TempDir dir;
   const std::string path = dir.file("t.db");
   std::ofstream(path).close();
   EXPECT_EQ(error_of_opening(path), "(no error)");
 }
 
 TEST(MissingDirectory, IsNamedWithTheRemedy) {
-  const TempDir dir;
+  const test::TempDir dir;
   const std::string path = dir.file("no/such/t.db");
   EXPECT_EQ(error_of_opening(path),
             "cannot create " + path + ": No such file or directory; create its directory first");
@@ -113,7 +113,7 @@ TEST(MissingDirectory, IsNamedWithTheRemedy) {
 TEST(KilledStore, HasEveryCommittedGroupAndNoHalfOne) {
   constexpr std::size_t kGroup = 500;
   constexpr int kGroupsBeforeTheKill = 20;
-  const TempDir dir;
+  const test::TempDir dir;
   const std::string path = dir.file("t.db");
   std::array<int, 2> ends{};
   ASSERT_EQ(::pipe(ends.data()), 0);

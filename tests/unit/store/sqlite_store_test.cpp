@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 
 #include "store/store.h"
-#include "unit/store/temp_dir.h"
+#include "unit/temp_dir.h"
 
 namespace thaw::store {
 namespace {
@@ -26,7 +26,7 @@ UsageRow usage(std::uint32_t ref, bool cold = false) {
 }
 
 TEST(SqliteStore, KeepsModelsOverAReopen) {
-  const TempDir dir;
+  const test::TempDir dir;
   {
     const auto store = open(dir.file("t.db"));
     ASSERT_TRUE(store->put_model(model("b", "{1}")).ok());
@@ -51,7 +51,7 @@ StoredFile file(const char* path, std::int64_t changed = 0) {
 }
 
 TEST(SqliteStore, KeepsWhatIsKnownOfFilesOverAReopen) {
-  const TempDir dir;
+  const test::TempDir dir;
   const base::ModelName a("a");
   {
     const auto store = open(dir.file("t.db"));
@@ -71,7 +71,7 @@ TEST(SqliteStore, KeepsWhatIsKnownOfFilesOverAReopen) {
 }
 
 TEST(SqliteStore, KeepsWhetherMemoryWasEstimated) {
-  const TempDir dir;
+  const test::TempDir dir;
   StoredModel estimated = model("a", "{}");
   estimated.memory_estimated = true;
   {
@@ -85,7 +85,7 @@ TEST(SqliteStore, KeepsWhetherMemoryWasEstimated) {
 }
 
 TEST(SqliteStore, AnOlderDatabaseIsMigrated) {
-  const TempDir dir;
+  const test::TempDir dir;
   const std::string path = dir.file("t.db");
   ASSERT_TRUE(open(path)->put_model(model("a", "{1}")).ok());
   sqlite3* connection = nullptr;
@@ -101,7 +101,7 @@ TEST(SqliteStore, AnOlderDatabaseIsMigrated) {
 }
 
 TEST(SqliteStore, KeepsKeysWithTheirBytes) {
-  const TempDir dir;
+  const test::TempDir dir;
   StoredKey key;
   key.name = "first key";
   key.tenant = base::TenantName("default");
@@ -125,7 +125,7 @@ TEST(SqliteStore, KeepsKeysWithTheirBytes) {
 }
 
 TEST(SqliteStore, SumsUsageByModelAlsoWhenTheModelIsGone) {
-  const TempDir dir;
+  const test::TempDir dir;
   std::uint32_t a = 0;
   {
     const auto store = open(dir.file("t.db"));
@@ -153,7 +153,7 @@ TEST(SqliteStore, SumsUsageByModelAlsoWhenTheModelIsGone) {
 }
 
 TEST(SqliteStore, NeverRepeatsAnId) {
-  const TempDir dir;
+  const test::TempDir dir;
   {
     const auto store = open(dir.file("t.db"));
     EXPECT_EQ(*store->reserve_ids("instance", 100), 1U);
@@ -165,7 +165,7 @@ TEST(SqliteStore, NeverRepeatsAnId) {
 }
 
 TEST(SqliteStore, ServesManyThreads) {
-  const TempDir dir;
+  const test::TempDir dir;
   const auto store = open(dir.file("t.db"));
   constexpr int kThreads = 4;
   constexpr int kRounds = 25;
@@ -188,7 +188,7 @@ TEST(SqliteStore, ServesManyThreads) {
 }
 
 TEST(SqliteStore, KeepsItsFilesToItsOwner) {
-  const TempDir dir;
+  const test::TempDir dir;
   const auto mode = [&](const char* name) {
     struct stat status {};
     return ::stat(dir.file(name).c_str(), &status) == 0 ? status.st_mode & 07777U : 0U;

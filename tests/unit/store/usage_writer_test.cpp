@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "store/store.h"
-#include "unit/store/temp_dir.h"
+#include "unit/temp_dir.h"
 
 namespace thaw::store {
 namespace {
@@ -167,7 +167,7 @@ TEST(UsageWriter, GivesUpWithoutWaitingWhenItEnds) {
 }
 
 TEST(UsageWriter, WritesToSqlite) {
-  const TempDir dir;
+  const test::TempDir dir;
   auto store = open_sqlite(dir.file("t.db"));
   ASSERT_TRUE(store.ok()) << store.error().message;
   const auto ref = (*store)->model_ref(base::ModelName("m"));

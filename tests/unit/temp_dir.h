@@ -6,13 +6,13 @@
 
 #include <gtest/gtest.h>
 
-namespace thaw::store {
+namespace thaw::test {
 
 /// A fresh directory that goes away with its owner.
 class TempDir {
  public:
   TempDir() {
-    std::string name = (std::filesystem::temp_directory_path() / "thaw-store-XXXXXX").string();
+    std::string name = (std::filesystem::temp_directory_path() / "thaw-unit-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) ADD_FAILURE() << "cannot create " << name;
     path_ = name;
   }
@@ -23,10 +23,11 @@ class TempDir {
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;
 
+  [[nodiscard]] std::string path() const { return path_.string(); }
   [[nodiscard]] std::string file(const std::string& name) const { return (path_ / name).string(); }
 
  private:
   std::filesystem::path path_;
 };
 
-}  // namespace thaw::store
+}  // namespace thaw::test
