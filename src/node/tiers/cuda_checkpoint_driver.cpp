@@ -9,7 +9,6 @@
 #include "node/sandbox/clock.h"
 #include "node/tiers/gpu_memory.h"
 #include "node/tiers/holdings.h"
-#include "node/tiers/phases.h"
 #include "node/tiers/wait_answer.h"
 
 namespace thaw::node {
@@ -32,9 +31,6 @@ base::Duration at_rate(std::uint64_t bytes, double bytes_per_s) {
   return duration_cast<base::Duration>(std::chrono::duration<double>(static_cast<double>(bytes) / bytes_per_s));
 }
 
-Error ended() {
-  return {ErrorKind::unavailable, "the engine ended"};
-}
 Error failed_state() {
   return {ErrorKind::internal, "NVIDIA's driver says that the process FAILED: it cannot be brought back"};
 }
@@ -114,13 +110,12 @@ DeviceLanes::Ran CudaCheckpointDriver::step(const TierSubject& subject, const Ti
 // --- down
 
 TierOutcome CudaCheckpointDriver::down(const TierSubject& subject, const TierCall& call) {
-  TierOutcome outcome;
   PhaseClock clock;
   Parked parked;
   std::optional<Failure> failure;
   Holdings before;
   if (subject.sandbox == nullptr || subject.sandbox->ended()) {
-    failure = Failure{ended(), Rests::lost};
+    failure = Failure{engine_ended(), Rests::lost};
   } else if (auto accepted = accepts(subject); !accepted.ok()) {
     failure = Failure{accepted.error(), Rests::ready};
   } else if (auto ready = await_driver(call); !ready.ok()) {
@@ -130,13 +125,8 @@ TierOutcome CudaCheckpointDriver::down(const TierSubject& subject, const TierCal
     failure = park(subject, call, parked);
     clock.finish("checkpoint");
   }
-  outcome.phases = clock.take();
-  outcome.rests = failure ? failure->rests : Rests::standby;
-  if (outcome.rests != Rests::lost) outcome.held = holds(subject);
-  if (failure) {
-    outcome.error = std::move(failure->error);
-    return outcome;
-  }
+  TierOutcome outcome = conclude(std::move(failure), Rests::standby, clock, [&] { return holds(subject); });
+  if (!outcome.ok()) return outcome;
   outcome.freed = difference(before, outcome.held);
   parked.device_bytes = before.device_bytes;
   const std::lock_guard lock(mutex_);
@@ -206,7 +196,7 @@ std::optional<CudaCheckpointDriver::Failure> CudaCheckpointDriver::checkpoint_al
 /// From whatever mixture of states: up with those that went down, open those that are locked. `error`: why.
 CudaCheckpointDriver::Failure CudaCheckpointDriver::back_to_ready(const TierSubject& subject,
                                                                   const std::vector<pid_t>& pids, Error error) {
-  if (subject.sandbox->ended()) return {ended(), Rests::lost};
+  if (subject.sandbox->ended()) return {engine_ended(), Rests::lost};
   const TierCall undo{now() + options_.undo_timeout, {}};
   for (const pid_t pid : pids) {
     for (;;) {
@@ -230,7 +220,6 @@ CudaCheckpointDriver::Failure CudaCheckpointDriver::back_to_ready(const TierSubj
 // --- up
 
 TierOutcome CudaCheckpointDriver::up(const TierSubject& subject, const TierCall& call) {
-  TierOutcome outcome;
   PhaseClock clock;
   std::optional<Parked> parked;
   {
@@ -239,7 +228,7 @@ TierOutcome CudaCheckpointDriver::up(const TierSubject& subject, const TierCall&
   }
   std::optional<Failure> failure;
   if (subject.sandbox == nullptr || subject.sandbox->ended()) {
-    failure = Failure{ended(), Rests::lost};
+    failure = Failure{engine_ended(), Rests::lost};
   } else if (!parked) {
     failure = Failure{{ErrorKind::conflict, "it was not checkpointed by this driver"}, Rests::lost};
   } else if (auto on = call.go_on(); !on.ok()) {
@@ -253,11 +242,7 @@ TierOutcome CudaCheckpointDriver::up(const TierSubject& subject, const TierCall&
     clock.finish("answer");
     if (!answers.ok()) failure = Failure{answers.error(), Rests::lost};
   }
-  outcome.phases = clock.take();
-  outcome.rests = failure ? failure->rests : Rests::ready;
-  if (outcome.rests != Rests::lost) outcome.held = holds(subject);
-  if (outcome.rests == Rests::ready) outcome.held.weights_bytes = 0;
-  if (failure) outcome.error = std::move(failure->error);
+  TierOutcome outcome = conclude(std::move(failure), Rests::ready, clock, [&] { return holds(subject); });
   if (outcome.rests != Rests::standby) {
     const std::lock_guard lock(mutex_);
     parked_.erase(subject.instance);
@@ -277,7 +262,7 @@ std::optional<CudaCheckpointDriver::Failure> CudaCheckpointDriver::unpark(const 
                                 [cuda = cuda_.get(), pid, moves = *moves] { return cuda->restore(pid, moves); });
     if (ran.under_way) return Failure{ran.status.error(), Rests::lost};
     if (!ran.status.ok()) {
-      if (subject.sandbox->ended()) return Failure{ended(), Rests::lost};
+      if (subject.sandbox->ended()) return Failure{engine_ended(), Rests::lost};
       if (any_in(parked.pids, CudaProcessState::failed))
         return Failure{failed_state().within(ran.status.error().message), Rests::lost};
       // Half of them up is neither; and after a failure for want of room none may ever come up.

@@ -8,6 +8,7 @@
 #include "node/device/cuda_survey.h"
 #include "node/tiers/device_lanes.h"
 #include "node/tiers/driver.h"
+#include "node/tiers/outcome.h"
 
 namespace thaw::node {
 
@@ -53,10 +54,7 @@ class CudaCheckpointDriver : public TierDriver {
     std::string uuid;  ///< of that device
     std::uint64_t device_bytes = 0;
   };
-  struct Failure {
-    base::Error error;
-    Rests rests = Rests::lost;
-  };
+  using Failure = TierFailure;
 
   base::Status await_driver(const TierCall& call) const;
   [[nodiscard]] std::vector<pid_t> cuda_processes(const TierSubject& subject) const;

@@ -11,7 +11,6 @@
 #include "node/sandbox/clock.h"
 #include "node/tiers/gpu_memory.h"
 #include "node/tiers/holdings.h"
-#include "node/tiers/phases.h"
 #include "node/tiers/wait_answer.h"
 #include "node/weights/page_fill.h"
 
@@ -76,10 +75,6 @@ Probe probe_of(SleepApi api) {
   return api == SleepApi::sglang ? Probe(probe_sglang) : Probe(probe_ready);
 }
 
-Error ended() {
-  return {ErrorKind::unavailable, "the engine ended"};
-}
-
 std::optional<std::uint64_t> real_device_memory(const TierSubject& subject) {
   if (subject.model.resources.device == spec::DeviceKind::cpu) return held_host_bytes(*subject.sandbox);
   return gpu_memory(subject);
@@ -131,7 +126,6 @@ Holdings EngineDriver::holds(const TierSubject& subject) const {
 // --- down
 
 TierOutcome EngineDriver::down(const TierSubject& subject, const TierCall& call) {
-  TierOutcome outcome;
   PhaseClock clock;
   Asleep asleep;
   std::optional<Failure> failure;
@@ -140,7 +134,7 @@ TierOutcome EngineDriver::down(const TierSubject& subject, const TierCall& call)
     failure =
         Failure{accepted.error(), subject.sandbox != nullptr && !subject.sandbox->ended() ? Rests::ready : Rests::lost};
   } else if (subject.sandbox->ended()) {
-    failure = Failure{ended(), Rests::lost};
+    failure = Failure{engine_ended(), Rests::lost};
   } else if (auto on = call.go_on(); !on.ok()) {
     failure = Failure{on.error(), Rests::ready};
   } else {
@@ -148,13 +142,8 @@ TierOutcome EngineDriver::down(const TierSubject& subject, const TierCall& call)
     failure = put_to_sleep(subject, call, asleep);
   }
   clock.finish("sleep");
-  outcome.phases = clock.take();
-  outcome.rests = failure ? failure->rests : Rests::standby;
-  if (outcome.rests != Rests::lost) outcome.held = holds(subject);
-  if (failure) {
-    outcome.error = std::move(failure->error);
-    return outcome;
-  }
+  TierOutcome outcome = conclude(std::move(failure), Rests::standby, clock, [&] { return holds(subject); });
+  if (!outcome.ok()) return outcome;
   outcome.freed = difference(before, outcome.held);
   const std::lock_guard lock(mutex_);
   asleep_.insert_or_assign(subject.instance, asleep);
@@ -212,7 +201,6 @@ EngineDriver::Failure EngineDriver::undo_sleep(const TierSubject& subject, Error
 // --- up
 
 TierOutcome EngineDriver::up(const TierSubject& subject, const TierCall& call) {
-  TierOutcome outcome;
   PhaseClock clock;
   std::optional<Failure> failure;
   std::optional<Asleep> asleep;
@@ -221,7 +209,7 @@ TierOutcome EngineDriver::up(const TierSubject& subject, const TierCall& call) {
     if (const auto found = asleep_.find(subject.instance); found != asleep_.end()) asleep = found->second;
   }
   if (subject.sandbox == nullptr || subject.sandbox->ended()) {
-    failure = Failure{ended(), Rests::lost};
+    failure = Failure{engine_ended(), Rests::lost};
   } else if (!asleep) {
     failure = Failure{{ErrorKind::conflict, "it was not put to sleep by this driver"}, Rests::lost};
   } else if (auto on = call.go_on(); !on.ok()) {
@@ -235,11 +223,7 @@ TierOutcome EngineDriver::up(const TierSubject& subject, const TierCall& call) {
     clock.finish("answer");
     if (!answers.ok()) failure = Failure{answers.error(), Rests::lost};
   }
-  outcome.phases = clock.take();
-  outcome.rests = failure ? failure->rests : Rests::ready;
-  if (outcome.rests != Rests::lost) outcome.held = holds(subject);
-  if (outcome.rests == Rests::ready) outcome.held.weights_bytes = 0;
-  if (failure) outcome.error = std::move(failure->error);
+  TierOutcome outcome = conclude(std::move(failure), Rests::ready, clock, [&] { return holds(subject); });
   if (outcome.rests != Rests::standby) {
     const std::lock_guard lock(mutex_);
     asleep_.erase(subject.instance);

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "node/tiers/driver.h"
+#include "node/tiers/outcome.h"
 
 namespace thaw::node {
 
@@ -53,10 +54,7 @@ class EngineDriver : public TierDriver {
     std::uint64_t awake_bytes = 0;   ///< of its device, before
     std::uint64_t asleep_bytes = 0;  ///< after
   };
-  struct Failure {
-    base::Error error;
-    Rests rests = Rests::lost;
-  };
+  using Failure = TierFailure;
 
   [[nodiscard]] int choose_level(const TierSubject& subject) const;
   std::optional<Failure> put_to_sleep(const TierSubject& subject, const TierCall& call, Asleep& asleep);

@@ -11,6 +11,7 @@
 #include "node/sandbox/clock.h"
 #include "node/sandbox/files.h"
 #include "node/tiers/holdings.h"
+#include "node/tiers/outcome.h"
 #include "node/tiers/phases.h"
 #include "node/tiers/wait_answer.h"
 
@@ -29,10 +30,6 @@ constexpr auto kThaw = base::Millis(2);
 
 base::Duration at_rate(std::uint64_t bytes, double bytes_per_s) {
   return duration_cast<base::Duration>(std::chrono::duration<double>(static_cast<double>(bytes) / bytes_per_s));
-}
-
-base::Error ended() {
-  return {base::ErrorKind::unavailable, "the engine ended"};
 }
 
 }  // namespace
@@ -118,7 +115,7 @@ TierOutcome FreezerDriver::down(const TierSubject& subject, const TierCall& call
   if (!paged.ok()) return fail(paged.error());
   if (!paged->why_left.empty())
     spdlog::debug("instance {}: weights stay in memory: {}", subject.instance.value(), paged->why_left);
-  if (subject.sandbox->ended()) return fail(ended());
+  if (subject.sandbox->ended()) return fail(engine_ended());
   if (auto on = call.go_on(); !on.ok()) return fail(on.error());
 
   outcome.rests = Rests::standby;
@@ -150,7 +147,7 @@ base::Result<PageOut> FreezerDriver::page_out_once(const TierSubject& subject) {
 }
 
 base::Status FreezerDriver::back_to_ready(const TierSubject& subject) {
-  if (subject.sandbox == nullptr || subject.sandbox->ended()) return ended();
+  if (subject.sandbox == nullptr || subject.sandbox->ended()) return engine_ended();
   const TierCall undo{now() + kUndoTimeout, {}};
   forget(subject.instance);
   if (subject.sandbox->cgroup()) {
@@ -174,7 +171,7 @@ TierOutcome FreezerDriver::up(const TierSubject& subject, const TierCall& call) 
     return std::move(outcome);
   };
   if (auto accepted = accepts(subject); !accepted.ok()) return fail(accepted.error(), false);
-  if (subject.sandbox->ended()) return fail(ended(), false);
+  if (subject.sandbox->ended()) return fail(engine_ended(), false);
   if (auto on = call.go_on(); !on.ok()) return fail(on.error(), true);
 
   forget(subject.instance);
@@ -202,7 +199,7 @@ TierOutcome FreezerDriver::up(const TierSubject& subject, const TierCall& call) 
 }
 
 base::Status FreezerDriver::back_to_standby(const TierSubject& subject, const TierCall& call) {
-  if (subject.sandbox->ended()) return ended();
+  if (subject.sandbox->ended()) return engine_ended();
   forget(subject.instance);
   THAW_RETURN_IF_ERROR(steps_.freeze(subject.sandbox->cgroup()->freezer(), now() + kUndoTimeout, {}));
   rest(subject);

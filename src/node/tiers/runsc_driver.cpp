@@ -11,6 +11,7 @@
 #include "node/sandbox/files.h"
 #include "node/sandbox/pipes.h"
 #include "node/tiers/holdings.h"
+#include "node/tiers/outcome.h"
 #include "node/tiers/phases.h"
 
 namespace thaw::node {
@@ -32,10 +33,6 @@ std::uint64_t bytes_in(const std::string& directory) {
   for (const auto& entry : std::filesystem::directory_iterator(directory, error))
     if (entry.is_regular_file(error)) sum += entry.file_size(error);
   return sum;
-}
-
-Error ended() {
-  return {ErrorKind::unavailable, "the engine ended"};
 }
 
 }  // namespace
@@ -87,7 +84,7 @@ TierOutcome RunscDriver::down(const TierSubject& subject, const TierCall& call) 
     if (rests == Rests::ready) outcome.held = measure(subject);
     return std::move(outcome);
   };
-  if (subject.sandbox == nullptr || subject.sandbox->ended()) return failed(ended(), Rests::lost);
+  if (subject.sandbox == nullptr || subject.sandbox->ended()) return failed(engine_ended(), Rests::lost);
   if (auto accepted = accepts(subject); !accepted.ok()) return failed(accepted.error(), Rests::ready);
   if (auto on = call.go_on(); !on.ok()) return failed(on.error(), Rests::ready);
   const Holdings before = measure(subject);
