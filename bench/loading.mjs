@@ -30,7 +30,12 @@ const settled = () => new Promise((resolve) => setTimeout(resolve, settleMs));
 const ttft = async (port, name, { key = 'none', command = [] } = {}) =>
   JSON.parse(await run([binary('bench-ttft'), '--port', String(port), '--key', key, '--body', chatBody(name), ...(command.length ? ['--', ...command] : [])]));
 const pages = (command, files) => run([binary('bench-pages'), command, ...files]);
-const drop = (files) => pages('drop', files);
+/// Out of the page cache, with as much free memory that is the machine's own as a start will take: the files, and copies where weights are repacked.
+const drop = async (files, type) => {
+  await pages('drop', files);
+  await back(files, type);
+};
+const back = (files, type) => pages('back', type === 'f16' ? files : [...files, ...files]);
 /// Bytes a second past the page cache: `read` into a few buffers over and over, as fast as this disk is ever read here (scripts/bench weights compares
 /// it with fio); `limit` into as much memory as the file takes, which no load can do without and which a hypervisor first has to hand out.
 const rateOf = async (verb, files) => {
@@ -115,17 +120,19 @@ async function alone(directory, megabytes, type) {
   const numbers = { disk: [], memory: [], hand: [], handWarm: [], cold: [], warm: [], vsHand: [], vsIdeal: [], vsMemory: [], fill: [] };
   const cases = {
     hand: async () => {
-      await drop(files);
+      await drop(files, type);
       return byHand();
     },
     handWarm: async () => {
       await warm(files);
+      await back(files, type);
       return byHand();
     },
     cold: async () => {
-      await drop(files);
+      await drop(files, type);
       const { ms, record } = await measure(model.name);
       const weights = weightsOf(record);
+      if (!weights) throw new Error(`no weights were read for this start: ${JSON.stringify(record)}`);
       if (weights.read_bytes < model.bytes * 0.99) throw new Error(`only ${weights.read_bytes} of ${model.bytes} bytes were read: the cache was not cold`);
       numbers.fill.push(weights.read_bytes / weights.duration_ms / 1e6);
       await sleep();
@@ -133,6 +140,7 @@ async function alone(directory, megabytes, type) {
     },
     warm: async () => {
       await warm(files);
+      await back(files, type);
       const { ms } = await measure(model.name);
       await sleep();
       return ms;
@@ -171,7 +179,7 @@ async function eightAtOnce(directory, type) {
   for (let round = 0; round < rounds; ++round) {
     const cases = [
       async () => {
-        await drop(files);
+        await drop(files, type);
         const times = await all();
         numbers.last.push(Math.max(...times.map(({ ms }) => ms)));
         numbers.first.push(times[0].ms);
@@ -179,10 +187,11 @@ async function eightAtOnce(directory, type) {
       },
       async () => {
         await warm(files);
+        await back(files, type);
         numbers.lastWarm.push(Math.max(...(await all()).map(({ ms }) => ms)));
       },
       async () => {
-        await drop(files);
+        await drop(files, type);
         numbers.firstAlone.push((await measure(models[0].name)).ms);
       },
     ];

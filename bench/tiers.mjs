@@ -1,8 +1,9 @@
 // What does it take to wake a model that rests in standby, and is what thaw says of its memory what the kernel says?
-import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import { mkdirSync, rmSync, statSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 
+import { heldBytes, memoryGroupOf, residentBytes } from './lib/memory.mjs';
 import { answering, background, cleanUpWith, freePort, main, run, temporaryDirectory, until } from './lib/processes.mjs';
 import { median, result, say, table } from './lib/report.mjs';
 import { Thaw, binary } from './lib/thaw.mjs';
@@ -30,20 +31,8 @@ const bodyOf = (model) => JSON.stringify({ model, stream: true, temperature: 0, 
 const ttft = async (port, model, { key = 'none', command = [] } = {}) =>
   JSON.parse(await run([binary('bench-ttft'), '--port', String(port), '--key', key, '--body', bodyOf(model), ...(command.length ? ['--', ...command] : [])]));
 const pages = (command, file) => run([binary('bench-pages'), command, file]);
-const residentBytes = async (file) => JSON.parse(await pages('resident', file)).resident;
 const settled = () => new Promise((resolve) => setTimeout(resolve, settleMs));
 const intoMemory = (file) => run(['sh', '-c', 'cat "$1" > /dev/null', 'cat', file]);
-
-/// What the kernel says that an instance's control group cannot give back, whichever version it is of.
-function groupBytes(pid) {
-  const groups = readFileSync(`/proc/${pid}/cgroup`, 'utf8').trim().split('\n').map((line) => line.split(':'));
-  const v1 = groups.find(([, controllers]) => controllers.split(',').includes('memory'));
-  const directory = v1 ? `/sys/fs/cgroup/memory${v1[2]}` : `/sys/fs/cgroup${groups.find(([number]) => number === '0')[2]}`;
-  const stat = new Map(readFileSync(`${directory}/memory.stat`, 'utf8').trim().split('\n').map((line) => line.split(' ')));
-  const of = (...names) => names.reduce((sum, name) => sum + Number(stat.get(name) ?? 0), 0);
-  if (!v1) return of('anon', 'shmem', 'kernel') - of('slab_reclaimable');
-  return of('total_rss', 'total_shmem') + Number(readFileSync(`${directory}/memory.kmem.usage_in_bytes`, 'utf8'));
-}
 
 async function makeModel(directory, megabytes, type) {
   const file = path.join(directory, `tiers-${megabytes}-${type}.gguf`);
@@ -86,7 +75,7 @@ async function ask(thaw, name, way) {
 async function inStandby(thaw, { name, file }) {
   await thaw.call('POST', `/admin/v1/models/${name}/freeze`);
   const instance = await until(`${name} in standby`, 30_000, async () => (await thaw.instances()).find((one) => one.model === name && one.state === 'standby'));
-  const kernel = groupBytes(instance.pid) + (await residentBytes(file));
+  const kernel = heldBytes(memoryGroupOf(instance.pid)) + (await residentBytes([file]));
   return { held: instance.device_bytes, kernel };
 }
 

@@ -178,7 +178,8 @@ base::Result<wire::NodeHello> Agent::open() {
   }
   THAW_ASSIGN_OR_RETURN(impl_->supervisor, Supervisor::start(impl_->config, *impl_->sandboxes, impl_->images.get(), std::move(filler),
                                                              *impl_->drivers, sink));
-  impl_->hasher = std::make_unique<FileHasher>([supervisor = impl_->supervisor.get()] { return supervisor->starting(); });
+  impl_->hasher = std::make_unique<FileHasher>(
+      [supervisor = impl_->supervisor.get()] { return supervisor->starting() || supervisor->weights_read().under_way > 0; });
   return hello;
 }
 

@@ -65,6 +65,7 @@ void FileHasher::run() {
     std::deque<Job>& queue = urgent_.empty() ? waiting_ : urgent_;
     Job job = std::move(queue.front());
     queue.pop_front();
+    began_ = now();
     lock.unlock();
     auto hashed = hash_file(job.path, [&] { return may_go_on(job.urgent); });
     const bool put_off = !hashed.ok() && hashed.error().kind == base::ErrorKind::unavailable;
@@ -82,7 +83,7 @@ bool FileHasher::may_go_on(bool urgent) {
     const bool busy = busy_();
     lock.lock();
     if (busy) last_busy_ = now();
-    if (now() - last_busy_ >= kQuietTime) break;
+    if (now() - last_busy_ >= kQuietTime || now() - began_ >= kPatience) break;
     changed_.wait_for(lock, kLookAgain);
   }
   return !closing_;

@@ -13,14 +13,15 @@
 namespace thaw::node {
 
 /// Hashes files, one at a time, on a thread of its own that gives way to everybody: to other threads (nice 19), to other
-/// reads (idle I/O class), and what is not urgent to starts too: it stands still while one is under way and a little longer,
-/// since not every disk knows classes.
+/// reads (idle I/O class), and what is not urgent to starts too: it stands still while one is under way, its weights come in
+/// and the first answer is computed. Not every disk knows classes, and memory knows none.
 class FileHasher {
  public:
   static constexpr std::size_t kMaxWaiting = 10'000;
-  static constexpr base::Duration kQuietTime = base::Millis(500);  ///< without a start before it goes on
+  static constexpr base::Duration kQuietTime = base::Seconds(3);  ///< without a start before it goes on
+  static constexpr base::Duration kPatience = base::Seconds(900);  ///< of standing still for one file; then it goes on all the same
 
-  using Busy = std::function<bool()>;  ///< whether a start is under way; called on the hasher's thread, often
+  using Busy = std::function<bool()>;  ///< whether a start or its reading is under way; called on the hasher's thread, often
   using Done = std::function<void(base::Result<HashedFile>)>;  ///< on the hasher's thread, or at once on the caller's
 
   explicit FileHasher(Busy busy);
@@ -49,7 +50,8 @@ class FileHasher {
   std::deque<Job> urgent_;
   std::deque<Job> waiting_;
   bool closing_ = false;
-  base::TimePoint last_busy_{};  ///< of the thread
+  base::TimePoint last_busy_{};  ///< these are of the thread
+  base::TimePoint began_{};      ///< with the present file
   std::thread thread_;
 };
 

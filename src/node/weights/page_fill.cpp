@@ -19,6 +19,7 @@
 #include "node/sandbox/clock.h"
 #include "node/sandbox/fd.h"
 #include "node/sandbox/files.h"
+#include "node/weights/need_order.h"
 #include "node/weights/page_cache_read.h"
 #include "node/weights/residency.h"
 
@@ -30,6 +31,7 @@ struct FileExtent {
   std::uint64_t bytes = 0;
 };
 
+constexpr std::size_t kWorthOrdering = 8;  ///< chunks: fewer are there before their order matters
 constexpr int kOpenFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;  // should it be a FIFO by now, nobody waits for its writer
 
 /// One worker's descriptor: the kernel's readahead follows a descriptor, so workers must not share one.
@@ -97,6 +99,8 @@ struct FillHandle::Job {
   void leave(std::uint64_t user);
   /// Finds out what is missing. Errors leave a file to its engine.
   void survey(const PageFiller::AvailableMemory& available);
+  /// Puts what is still to be read into the order in which an engine needs it. Others may be reading meanwhile.
+  void put_in_order();
   /// The next chunk; false when there is none.
   bool take(Chunk& chunk);
   /// What became of it: whether its bytes have come in, from `begun` until now.
@@ -164,6 +168,19 @@ void FillHandle::Job::survey(const PageFiller::AvailableMemory& available) {
     ledger->promised_bytes += budget_bytes;
   }
   end_if_over_locked();
+}
+
+void FillHandle::Job::put_in_order() {
+  if (left < kWorthOrdering) return;
+  std::vector<std::string> surveyed_paths;
+  for (const FileExtent& file : files) surveyed_paths.push_back(file.path);
+  const NeedOrder order(surveyed_paths);
+  if (!order.differs()) return;
+  const std::lock_guard lock(mutex);
+  if (over) return;
+  std::stable_sort(chunks.begin() + static_cast<std::ptrdiff_t>(next), chunks.end(), [&order](const Chunk& a, const Chunk& b) {
+    return order.turn(a.file, a.offset, a.bytes) < order.turn(b.file, b.offset, b.bytes);
+  });
 }
 
 bool FillHandle::Job::take(Chunk& chunk) {
@@ -350,6 +367,9 @@ void PageFiller::Impl::work(std::size_t worker) {
       lock.lock();
       turns.push_front(job);
       changed.notify_all();
+      lock.unlock();
+      job->put_in_order();
+      lock.lock();
       continue;
     }
     Chunk chunk;

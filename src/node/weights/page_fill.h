@@ -70,7 +70,7 @@ using FillDone = std::function<void(const FillProgress&)>;
 
 /// Reads files into the page cache. A few worker threads take turns: kChunkBytes of one fill, then of another. Every other turn goes to the fill that
 /// has the least left, the rest go round: a small model is not stuck behind a huge one, nor that one behind many small ones. A fill goes through
-/// its files in their order and from front to back, as llama.cpp does (its tensors lie in the file in the order in which they are loaded).
+/// its files in their order and from front to back, unless their headers say that an engine needs them in another (need_order.h).
 /// Bytes go nowhere but into the page cache (page_cache_read.h): a worker needs neither a buffer nor much processor time.
 /// First it asks the kernel what is there already, one call a file where that is all or nothing, and reads only chunks that lack something.
 /// Whoever wants the same files while they are being filled joins that fill.

@@ -31,12 +31,14 @@ static long call6(long number, long a, long b, long c, long d, long e, long f) {
 
 static void *map(void *address, size_t bytes, int protection, int flags, int fd, off_t offset) {
   const int shared = (flags & MAP_TYPE) == MAP_SHARED || (flags & MAP_TYPE) == MAP_SHARED_VALIDATE;
-  if (fd >= 0 && shared && protection == PROT_READ && !(flags & MAP_ANONYMOUS)) flags &= ~MAP_POPULATE;
+  const int lazy = fd >= 0 && shared && protection == PROT_READ && !(flags & MAP_ANONYMOUS) && (flags & MAP_POPULATE);
+  if (lazy) flags &= ~MAP_POPULATE;
   const long result = call6(SYS_mmap, (long)address, (long)bytes, protection, flags, fd, offset);
   if (result < 0 && result > -4096) {
     errno = (int)-result;
     return MAP_FAILED;
   }
+  if (lazy) call6(SYS_madvise, result, (long)bytes, MADV_HUGEPAGE, 0, 0, 0);
   return (void *)result;
 }
 
