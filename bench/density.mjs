@@ -13,7 +13,8 @@ const { values: options } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     models: { type: 'string' },
-    rate: { type: 'string', default: '0.8' },
+    rate: { type: 'string', default: '0.5' },
+    minutes: { type: 'string' },
     seed: { type: 'string', default: '1' },
     budget: { type: 'string' },
   },
@@ -22,12 +23,13 @@ const quick = options.quick;
 const fileCount = quick ? 10 : 40;
 const fileMegabytes = quick ? 100 : 1000;
 const modelCount = quick ? 50 : 200;
-const minutes = quick ? 0.5 : 10;
+const minutes = Number(options.minutes ?? (quick ? 0.5 : 10));
 const budgetBytes = Number(options.budget ?? (quick ? 1 : 10)) * 2 ** 30;  // of memory, for all that models hold
 const perSecond = Number(options.rate);  // requests, Poisson
 const zipf = 0.9;  // of the models' popularity
 const longestAnswerMs = 120_000;
 const MiB = 2 ** 20;
+const mib = (bytes) => Math.round(bytes / MiB);
 
 /// Numbers in [0, 1) that are the same every time (xorshift32).
 function randomOf(seed) {
@@ -118,7 +120,9 @@ async function watch(thaw, files, until) {
     if (group) {
       const cached = await residentBytes(files);
       const held = heldBytes(group);
-      samples.push({ cached, held, both: cached + held, instances: (await thaw.instances()).length });
+      const instances = await thaw.instances();
+      samples.push({ cached, held, both: cached + held, instances: instances.length });
+      if (cached + held > budgetBytes) say(`over: ${mib(cached)} + ${mib(held)} MiB; ${instances.map((i) => `${i.model} ${i.state} ${mib(i.reserved_bytes)}/${mib(i.held_bytes ?? 0)}`).join(', ')}`);
     }
     next += 1000;
     await sleep(Math.max(0, next - performance.now()));

@@ -22,7 +22,7 @@ std::uint64_t HostCache::budget_bytes() const {
 }
 
 bool HostCache::evictable(const Weights& weights, base::TimePoint now) const {
-  return weights.replicas == weights.resting && weights.pinned_by.empty() && weights.evicting_bytes == 0 &&
+  return weights.replicas == weights.resting + weights.copied && weights.pinned_by.empty() && weights.evicting_bytes == 0 &&
          (weights.retry == base::Duration::zero() || weights.retry_at <= now);
 }
 
@@ -100,7 +100,7 @@ void HostCache::instance_starting(base::InstanceId instance, const spec::ModelSp
   enforce(now, out);
 }
 
-void HostCache::instance_ready(base::InstanceId instance, CacheActions& out) {
+void HostCache::instance_ready(base::InstanceId instance, bool copied, base::TimePoint now, CacheActions& out) {
   const auto found = instances_.find(instance);
   if (found == instances_.end()) return;
   Placed& placed = found->second;
@@ -108,9 +108,16 @@ void HostCache::instance_ready(base::InstanceId instance, CacheActions& out) {
   update(entry->second, [&] {
     if (placed.starting) --entry->second.starting;
     if (placed.resting) --entry->second.resting;
+    if (copied && placed.on_cpu) {
+      --entry->second.on_cpu;
+      ++entry->second.copied;
+      placed.on_cpu = false;
+      placed.copied = true;
+    }
   });
   placed.starting = placed.resting = false;
   look(entry, out);
+  enforce(now, out);
 }
 
 void HostCache::instance_resting(base::InstanceId instance, base::TimePoint now, CacheActions& out) {
@@ -118,7 +125,7 @@ void HostCache::instance_resting(base::InstanceId instance, base::TimePoint now,
   if (found == instances_.end()) return;
   Placed& placed = found->second;
   const auto entry = entries_.find(placed.source);
-  if (!placed.on_cpu && !placed.resting) {
+  if (!placed.on_cpu && !placed.copied && !placed.resting) {
     placed.resting = true;
     ++entry->second.resting;
   }
@@ -138,6 +145,7 @@ void HostCache::instance_gone(base::InstanceId instance, base::TimePoint now, Ca
     if (placed.starting) --weights.starting;
     if (placed.resting) --weights.resting;
     if (placed.on_cpu) --weights.on_cpu;
+    if (placed.copied) --weights.copied;
   });
   weights.last_used = now;
   if (weights.models.empty())

@@ -22,7 +22,8 @@
 /// actions out.
 ///
 /// What counts: the resident bytes of all weights, except those that replicas on the node's CPU device use: there the
-/// mapped pages are the device memory that the Scheduler has reserved for them, and nothing is counted twice. Weights
+/// mapped pages are the device memory that the Scheduler has reserved for them, and nothing is counted twice. An engine that
+/// has copied its weights (quantised ones) reserves the copies, and the file counts here as if nobody used it. Weights
 /// that are being read for a GPU count in full. Budget: HostCacheInfo::max_bytes, or what instances have left of
 /// shared_bytes if that is less.
 namespace thaw::control {
@@ -76,7 +77,8 @@ class HostCache {
   void instance_starting(base::InstanceId instance, const spec::ModelSpec& spec, base::TimePoint now,
                          CacheActions& out);
   /// By whichever way up.
-  void instance_ready(base::InstanceId instance, CacheActions& out);
+  /// `copied`: its engine needs the files no more.
+  void instance_ready(base::InstanceId instance, bool copied, base::TimePoint now, CacheActions& out);
   /// It is in standby. On a CPU what stayed of its weights is in the Scheduler's books for it; a GPU's comes up again without its files, so that
   /// they may leave.
   void instance_resting(base::InstanceId instance, base::TimePoint now, CacheActions& out);
@@ -114,6 +116,7 @@ class HostCache {
     std::uint32_t on_cpu = 0;    ///< of them on the CPU device
     std::uint32_t starting = 0;  ///< of them not ready yet
     std::uint32_t resting = 0;   ///< of them in standby, with all that they need
+    std::uint32_t copied = 0;    ///< of them those that have copies of their own
     std::uint64_t evicting_bytes = 0;
     base::Duration retry{};  ///< 0: the last eviction left nothing
     base::TimePoint retry_at{};
@@ -125,6 +128,7 @@ class HostCache {
     bool on_cpu = false;
     bool starting = true;
     bool resting = false;
+    bool copied = false;
   };
   using Entries = std::map<std::string, Weights>;
 

@@ -124,6 +124,7 @@ void Scheduler::State::came_up(Instance& i, const wire::InstanceReady& e, base::
     i.way = wire::Way::start;
   } else {
     m.costs.start.note(took);
+    if (!e.copied_weights) m.loading_bytes = 0;
   }
   const Node& node = *i.device->owner;
   if (wants_image(m, node)) {

@@ -46,7 +46,7 @@ const char* to_string(InstanceState state) {
   return "unknown";
 }
 
-Instance& Scheduler::State::create(Model& m, Device& d, Phase phase, base::TimePoint now) {
+Instance& Scheduler::State::create(Model& m, Device& d, Phase phase, std::uint64_t bytes, base::TimePoint now) {
   const base::InstanceId id{next_instance++};
   auto owned = std::make_unique<Instance>();
   Instance& i = *owned;
@@ -58,7 +58,7 @@ Instance& Scheduler::State::create(Model& m, Device& d, Phase phase, base::TimeP
   i.begun_at = i.phase_since = now;
   i.idle_since = base::never();
   instances.emplace(id, std::move(owned));
-  hold(i, m.bytes, 0);
+  hold(i, bytes, 0);
   assert(d.reserved <= d.info.budget_bytes);
   d.instances.push_back(&i);
   m.instances.push_back(&i);
@@ -92,7 +92,7 @@ void Scheduler::State::hold(Instance& i, std::uint64_t device_bytes, std::uint64
 
 void Scheduler::State::start(Device& d, const Device::Claim& claim, base::TimePoint now, Actions& out) {
   Model& m = *claim.model;
-  Instance& i = create(m, d, Phase::starting, now);
+  Instance& i = create(m, d, Phase::starting, claim.bytes, now);
   i.phase_deadline = m.spec.start_deadline;
   ++m.ascents;
   wire::StartInstance command{i.id, m.spec, d.info.id, m.spec.start_deadline, {}};
@@ -166,7 +166,7 @@ void Scheduler::State::ready(const wire::InstanceReady& e, base::TimePoint now, 
   i->can_freeze = e.can_freeze;
   i->ready_at = i->turn_from = i->idle_since = now;
   i->rest_at = i->rest_waits_since = {};
-  hold(*i, i->bytes, e.held_host_bytes);
+  hold(*i, i->full_bytes, e.held_host_bytes);
   i->ready_host_bytes = i->host_bytes;
   m.summoned = false;
   m.fell_back.clear();

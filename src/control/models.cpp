@@ -113,6 +113,7 @@ void Scheduler::State::deployed(const spec::ModelSpec& spec, base::TimePoint now
   m.spec = spec;
   think_of_keeping(m);
   m.bytes = spec.resources.device_memory_bytes.value_or(0);
+  if (fresh || replaced) m.loading_bytes = spec.resources.loading_memory_bytes.value_or(0);
   m.paused = false;
   succeeded(m);  // whoever deploys has perhaps mended it
   room_changed = true;  // its minReplicas decide what others can have

@@ -90,6 +90,14 @@ std::vector<Candidate> Scheduler::State::candidates(const Device& d, const Model
   return allowed;
 }
 
+/// What a start of `m` on `d` holds beside its bytes until it has ended. No more than there can be: a model that fits only without it has the kernel drop
+/// what it has read while it reads on.
+std::uint64_t Scheduler::State::loading_bytes(const Device& d, const Model& m) const {
+  if (m.loading_bytes == 0) return 0;
+  const std::uint64_t taken = kept_for_others(d, &m) + m.bytes;
+  return std::min(m.loading_bytes, d.info.budget_bytes - std::min(d.info.budget_bytes, taken));
+}
+
 /// What it takes to have another replica of `m` on `d`: all bytes of a new one, or what `to_wake` gave up. Preferred in this order: free bytes;
 /// bytes that come back anyway; those of who serves nobody at present; those of a replica that ends its last requests already; a busy
 /// replica's whose turn is over.
@@ -97,7 +105,7 @@ Offer Scheduler::State::offer(Device& d, const Model& m, Instance* to_wake, base
   Offer o;
   o.device = &d;
   o.wake = to_wake;
-  o.need = to_wake != nullptr ? to_wake->full_bytes - to_wake->bytes : m.bytes;
+  o.need = to_wake != nullptr ? to_wake->full_bytes - to_wake->bytes : m.bytes + loading_bytes(d, m);
   const std::uint64_t budget = d.info.budget_bytes;
   if (d.info.kind != m.spec.resources.device || o.need > budget) return o;
   std::uint64_t wanted = d.reserved + d.claimed() + pinned_by_others(d, m) + o.need;

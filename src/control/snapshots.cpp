@@ -81,7 +81,7 @@ base::Result<base::ImageId> Scheduler::State::try_snapshot(Model& m, bool by_han
 }
 
 base::ImageId Scheduler::State::begin_snapshot(Model& m, Device& d, std::uint64_t disk_bytes, bool by_hand, base::TimePoint now, Actions& out) {
-  Instance& i = create(m, d, Phase::imaging, now);
+  Instance& i = create(m, d, Phase::imaging, m.bytes + loading_bytes(d, m), now);
   i.image = base::ImageId(m.name() + "-" + std::to_string(i.id.value()));
   i.disk_bytes = disk_bytes;
   i.phase_deadline = m.spec.start_deadline + policy.snapshot_deadline;

@@ -143,6 +143,8 @@ struct Model {
   std::string last_failure;
   std::uint64_t cold_starts = 0, start_failures = 0, evictions = 0;
 
+  std::uint64_t loading_bytes = 0;  ///< a start holds beside `bytes`; 0 once one has shown that nothing is copied
+
   // Resting (tiers.cpp).
   std::optional<std::uint64_t> standby_device_bytes, standby_host_bytes;  ///< that it held in standby: the last time, at most
   bool rests_in_standby = false;
@@ -236,7 +238,7 @@ struct Scheduler::State {
   base::Duration retry_after(const Model& m, base::TimePoint now) const;
 
   // instances.cpp
-  Instance& create(Model& m, Device& d, Phase phase, base::TimePoint now);
+  Instance& create(Model& m, Device& d, Phase phase, std::uint64_t bytes, base::TimePoint now);
   bool enter(Instance& i, Trigger by, base::TimePoint now);
   static void hold(Instance& i, std::uint64_t device_bytes, std::uint64_t host_bytes);
   void start(Device& d, const Device::Claim& claim, base::TimePoint now, Actions& out);
@@ -364,6 +366,7 @@ struct Scheduler::State {
   // capacity.cpp
   std::uint64_t kept_for_others(const Device& d, const Model* except) const;
   bool can_ever_fit(const Device& d, const Model& m) const;
+  std::uint64_t loading_bytes(const Device& d, const Model& m) const;
   std::string why_never(const Model& m) const;
   base::Status can_ever_run(const spec::ModelSpec& spec) const;
 

@@ -75,7 +75,7 @@ void Controller::on(const wire::InstanceReady& event) {
   scheduler_.instance_ready(event, now, actions_);
   reservations_changed_ = true;
   for (auto& [node, cache] : caches_)
-    cache->keep([&](auto& book, auto /*now*/, auto& out) { book.instance_ready(event.instance, out); });
+    cache->keep([&](auto& book, auto at, auto& out) { book.instance_ready(event.instance, event.copied_weights, at, out); });
 }
 
 void Controller::on(const wire::InstanceDown& event) {

@@ -189,6 +189,7 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
   const std::int64_t created_ms = before != nullptr ? before->created_unix_ms : now_ms;
   const bool memory_estimated = !spec.resources.device_memory_bytes.has_value();
   if (memory_estimated) spec.resources.device_memory_bytes = facts.estimated_device_bytes;
+  if (!spec.resources.loading_memory_bytes) spec.resources.loading_memory_bytes = facts.estimated_loading_bytes;
   if (const base::Status fits = services.controller.can_ever_run(spec); !fits.ok()) {
     ApiError error = invalid_request(fits.error().message, "spec.resources", "cannot_fit");
     error.status = 422;

@@ -169,6 +169,8 @@ base::Result<wire::NodeHello> Agent::open() {
   impl_->cache = std::make_unique<HostCache>(impl_->config.node, impl_->sink);
   const auto sink = [impl = impl_.get()](wire::NodeEvent event) {
     if (const auto* gone = std::get_if<wire::InstanceGone>(&event)) impl->cache->instance_gone(gone->instance);
+    if (const auto* ready = std::get_if<wire::InstanceReady>(&event); ready != nullptr && ready->copied_weights)
+      impl->cache->instance_copied(ready->instance);
     impl->sink(std::move(event));
   };
   hello.drivers.push_back(impl_->open_images(sink));

@@ -75,6 +75,7 @@ struct ModelFacts {
   std::uint64_t weights_bytes = 0;            ///< files on disk
   std::uint64_t kv_bytes_per_token = 0;       ///< keys and values at F16, all layers
   std::uint64_t trained_context_tokens = 0;
+  std::uint64_t estimated_loading_bytes = 0;  ///< beside them until a start has ended: of weights that the engine copies
   std::uint64_t estimated_device_bytes = 0;   ///< weights + KV at the spec's context × slots + compute buffers; formula in the .cpp
   std::vector<wire::FileStamp> files;         ///< all that a replica reads: weights, and what the spec's arguments name
 };

@@ -53,6 +53,7 @@ base::Result<ModelFacts> inspect_model(const spec::ModelSpec& spec) {
   facts.kv_bytes_per_token = memory.kv_bytes_per_token;
   facts.trained_context_tokens = header.number(architecture + ".context_length").value_or(0);
   facts.estimated_device_bytes = memory.total();
+  facts.estimated_loading_bytes = memory.copied_bytes;
   for (const std::string& file : files) {
     auto stamp = stamp_file(file);
     if (stamp.ok()) facts.files.push_back(*std::move(stamp));

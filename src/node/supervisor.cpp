@@ -335,6 +335,7 @@ void Supervisor::start_worker() {
     if (outcome.ok()) {  // nobody else looks at these before it is ready
       instance->driver = drivers_.for_standby(subject_of(*instance));
       instance->host_bytes = host_bytes_beside(*instance);
+      instance->copied_weights = copies_weights(subject_of(*instance));
     }
     finish_start(instance, std::move(outcome));
   }
@@ -350,6 +351,7 @@ void Supervisor::finish_start(const InstancePtr& instance, base::Result<StartOut
     ready.fell_back = std::move(outcome->fell_back);
     ready.can_freeze = instance->driver != nullptr;
     ready.held_host_bytes = instance->host_bytes;
+    ready.copied_weights = instance->copied_weights;
     events_.push(std::move(ready));
     return;
   }

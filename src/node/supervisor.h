@@ -75,6 +75,7 @@ class Supervisor {
     std::condition_variable changed;      ///< stop_asked, exit
     TierDriver* driver = nullptr;         ///< that takes it to standby; null until it was ready, and where none does
     std::uint64_t host_bytes = 0;         ///< of the host budget, when it came up the last time
+    bool copied_weights = false;          ///< its engine needs the files no more
     bool engine_ended = false;            ///< while it was not ready, and so could not say how
     std::stop_source transition;          ///< of the one under way, a start too: it has become pointless
     base::TimePoint transition_until;     ///< its deadline

@@ -179,6 +179,7 @@ void Supervisor::wake(const InstancePtr& instance) {
   ready.way = wire::Way::wake;
   ready.can_freeze = true;
   ready.held_host_bytes = instance->host_bytes;
+  ready.copied_weights = instance->copied_weights;
   events_.push(std::move(ready));
 }
 

@@ -32,6 +32,8 @@ struct Resources {
   /// Device memory one replica holds while it is up. On a CPU device this is host memory. Absent: estimated from the
   /// weights and the context when the model is deployed; the stored spec always has it.
   std::optional<std::uint64_t> device_memory_bytes;
+  /// Held beside device_memory_bytes until a start has ended: of a model file whose weights the engine copies. Absent: as device_memory_bytes.
+  std::optional<std::uint64_t> loading_memory_bytes;
   std::optional<double> cpus;                       ///< CPU limit of a replica, 0.01 to 4,096; absent: no limit
   std::optional<std::uint64_t> host_memory_bytes;   ///< host memory limit of a replica; absent: derived by the node
 };

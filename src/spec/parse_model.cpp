@@ -88,6 +88,7 @@ Table<Resources> resources_table() {
               "device", &Resources::device,
               {{to_string(DeviceKind::cpu), DeviceKind::cpu}, {to_string(DeviceKind::cuda), DeviceKind::cuda}}),
           bytes("deviceMemory", &Resources::device_memory_bytes, 1, kMaxMemory),
+          bytes("loadingMemory", &Resources::loading_memory_bytes, 0, kMaxMemory),
           real("cpus", &Resources::cpus, kMinCpus, kMaxCpus),
           bytes("hostMemory", &Resources::host_memory_bytes, 1, kMaxMemory)};
 }

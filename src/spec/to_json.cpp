@@ -30,6 +30,7 @@ json::value number(double value) {
 json::object resources_json(const Resources& resources) {
   json::object object{{"device", to_string(resources.device)}};
   if (resources.device_memory_bytes) object["deviceMemory"] = *resources.device_memory_bytes;
+  if (resources.loading_memory_bytes) object["loadingMemory"] = *resources.loading_memory_bytes;
   if (resources.cpus) object["cpus"] = number(*resources.cpus);
   if (resources.host_memory_bytes) object["hostMemory"] = *resources.host_memory_bytes;
   return object;

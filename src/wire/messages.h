@@ -163,6 +163,7 @@ struct InstanceReady {
   Way way = Way::start;               ///< that was gone in the end
   std::string fell_back{};            ///< for people: why the way asked for was not gone; empty: it was
   std::uint64_t held_host_bytes = 0;  ///< of the host budget, beside its device's bytes
+  bool copied_weights = false;        ///< its engine computes with copies of its own: what is in memory of the files may leave
   bool can_freeze = false;            ///< a driver for standby works with this instance
 };
 

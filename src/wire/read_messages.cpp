@@ -148,6 +148,7 @@ void read(ObjectReader& from, InstanceReady& ready) {
   from.text("fell_back", ready.fell_back);
   from.natural("held_host_bytes", ready.held_host_bytes);
   from.flag("can_freeze", ready.can_freeze);
+  from.flag("copied_weights", ready.copied_weights);
 }
 
 void read(ObjectReader& from, InstanceWeights& weights) {

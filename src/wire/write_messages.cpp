@@ -126,7 +126,8 @@ json::object write(const InstanceReady& ready) {
           {"way", to_string(ready.way)},
           {"fell_back", sendable(ready.fell_back, ObjectReader::kMaxText)},
           {"held_host_bytes", ready.held_host_bytes},
-          {"can_freeze", ready.can_freeze}};
+          {"can_freeze", ready.can_freeze},
+          {"copied_weights", ready.copied_weights}};
 }
 
 json::object write(const InstanceWeights& weights) {

@@ -187,6 +187,18 @@ Amount named_files_bytes(const LlamaSettings& settings) {
   return sum;
 }
 
+/// Quantised tensors that are multiplied with (ggml/src/ggml-cpu/repack.cpp); embeddings are looked up where they are mapped. Which types are repacked
+/// depends on the processor: at most these.
+std::uint64_t repacked_bytes(const GgufModel& model, const LlamaSettings& settings) {
+  for (const std::string& argument : settings.user_args)
+    if (argument == "--no-repack" || argument == "-nr") return 0;
+  Amount sum = 0;
+  for (const GgufHeader& part : model.parts)
+    for (const GgufTensor& tensor : part.tensors)
+      if (gguf_type_is_quantised(tensor.type) && !tensor.name.starts_with("token_embd")) sum = sum + tensor.bytes;
+  return sum.value();
+}
+
 }  // namespace
 
 std::uint64_t LlamaMemory::total() const {
@@ -204,6 +216,7 @@ LlamaMemory estimate_llama_memory(const GgufModel& model, const LlamaSettings& s
   memory.kv_bytes_per_token = kv.per_token.value();
   memory.compute_bytes = compute_bytes(shape, header, settings).value();
   memory.engine_bytes = engine_bytes(header, settings, device).value();
+  if (device == spec::DeviceKind::cpu) memory.copied_bytes = repacked_bytes(model, settings);
   return memory;
 }
 

@@ -15,6 +15,7 @@ struct LlamaMemory {
   std::uint64_t kv_bytes = 0;           ///< keys and values (and recurrent states) of all slots
   std::uint64_t compute_bytes = 0;      ///< the graph's intermediate results, logits, the threads' work buffers
   std::uint64_t engine_bytes = 0;       ///< the process itself: code, vocabulary, request buffers, a CUDA context
+  std::uint64_t copied_bytes = 0;       ///< of the weights: that are copied, and whose pages in the file are needed until that is done
   std::uint64_t kv_bytes_per_token = 0; ///< all layers, in full length
 
   [[nodiscard]] std::uint64_t total() const;

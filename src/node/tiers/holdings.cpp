@@ -61,6 +61,16 @@ std::uint64_t weights_on_disk(const std::vector<std::string>& files) {
   return bytes;
 }
 
+bool copies_weights(const TierSubject& subject) {
+  constexpr std::uint64_t kSmall_bytes = 16ULL << 20;
+  constexpr double kNearlyAll = 0.85;
+  if (subject.model.resources.device != spec::DeviceKind::cpu || subject.sandbox == nullptr) return false;
+  const std::uint64_t weights = weights_on_disk(subject.weight_files);
+  if (weights < kSmall_bytes) return false;
+  const std::uint64_t other = minus(subject.model.resources.device_memory_bytes.value_or(0), weights);
+  return static_cast<double>(minus(held_host_bytes(*subject.sandbox), other)) >= kNearlyAll * static_cast<double>(weights);
+}
+
 Holdings measure(const TierSubject& subject) {
   Holdings holds;
   if (subject.sandbox != nullptr) holds.host_bytes = held_host_bytes(*subject.sandbox);

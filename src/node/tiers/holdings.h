@@ -14,6 +14,10 @@ std::uint64_t weights_in_memory(const std::vector<std::string>& files);
 /// Their sizes. Files that are not there have none.
 std::uint64_t weights_on_disk(const std::vector<std::string>& files);
 
+/// Whether an engine that has just come up on a CPU computes with copies of its weights: beside what its device bytes have for other things, it holds
+/// as much memory of its own as the files have, but for embeddings, of which few rows are looked up. False where the files are small.
+bool copies_weights(const TierSubject& subject);
+
 /// Host memory and weights; device_bytes where the device is a GPU and NVML tells (cuda_holdings.h).
 Holdings measure(const TierSubject& subject);
 

@@ -67,6 +67,9 @@ base::Result<GgufHeader> read_gguf_header(const std::string& path);
 /// Name of a ggml_type ("Q4_0"), or "type N" when this release does not know it.
 std::string gguf_type_name(std::uint32_t type);
 
+/// Whether a ggml_type is of blocks of small numbers and not of single ones (F16, BF16, I32 …). Types that this release does not know are.
+bool gguf_type_is_quantised(std::uint32_t type);
+
 /// Bytes of `elements` values of a ggml_type; nothing when the type is unknown, elements are no whole number of blocks, or it overflows.
 std::optional<std::uint64_t> gguf_type_bytes(std::uint32_t type, std::uint64_t elements);
 

@@ -40,6 +40,11 @@ std::string gguf_type_name(std::uint32_t type) {
   return traits != nullptr ? traits->name : "type " + std::to_string(type);
 }
 
+bool gguf_type_is_quantised(std::uint32_t type) {
+  const TypeTraits* traits = find_type(type);
+  return traits == nullptr || traits->block_elements > 1;
+}
+
 std::optional<std::uint64_t> gguf_type_bytes(std::uint32_t type, std::uint64_t elements) {
   const TypeTraits* traits = find_type(type);
   if (traits == nullptr || elements % traits->block_elements != 0) return std::nullopt;

@@ -66,7 +66,12 @@ void HostCache::work() {
 
 void HostCache::instance_started(base::InstanceId instance, const std::string& source) {
   const std::lock_guard lock(mutex_);
-  users_.insert_or_assign(instance, source);
+  users_.insert_or_assign(instance, User{source});
+}
+
+void HostCache::instance_copied(base::InstanceId instance) {
+  const std::lock_guard lock(mutex_);
+  if (const auto user = users_.find(instance); user != users_.end()) user->second.copied = true;
 }
 
 void HostCache::instance_gone(base::InstanceId instance) {
@@ -74,9 +79,15 @@ void HostCache::instance_gone(base::InstanceId instance) {
   users_.erase(instance);
 }
 
-bool HostCache::in_use(const std::string& source) const {
+std::optional<std::size_t> HostCache::copies(const std::string& source) const {
   const std::lock_guard lock(mutex_);
-  return std::any_of(users_.begin(), users_.end(), [&](const auto& user) { return user.second == source; });
+  std::size_t copies = 0;
+  for (const auto& [instance, user] : users_) {
+    if (user.source != source) continue;
+    if (!user.copied) return std::nullopt;
+    ++copies;
+  }
+  return copies;
 }
 
 void HostCache::note_read(const std::string& file, double bytes_per_s) {
@@ -132,12 +143,14 @@ wire::WeightsEvicted HostCache::carry_out(const wire::EvictWeights& order) const
   wire::WeightsEvicted answer;
   answer.node = node_;
   answer.source = order.source;
-  if (in_use(order.source)) {
+  const auto engines = copies(order.source);
+  if (!engines) {
     answer.resident_bytes = state_of(order.source).resident_bytes;
     answer.why_left = "an instance uses it";
     return answer;
   }
-  const auto report = page_out_tail(source_files(order.source), order.keep_bytes);
+  const std::vector<std::string> files = source_files(order.source);
+  const auto report = *engines > 0 ? page_out_read(files, *engines) : page_out_tail(files, order.keep_bytes);
   if (!report.ok()) {
     answer.why_left = report.error().message;
   } else {
@@ -154,7 +167,7 @@ wire::WeightsEvicted HostCache::carry_out(const wire::EvictWeights& order) const
 }
 
 base::Result<wire::WeightsEvicted> HostCache::evict(const std::string& source) {
-  if (in_use(source)) return base::Error{base::ErrorKind::conflict, "an instance uses the weights"};
+  if (!copies(source)) return base::Error{base::ErrorKind::conflict, "an instance uses the weights"};
   return carry_out({source, 0});
 }
 

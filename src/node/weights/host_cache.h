@@ -26,7 +26,7 @@ namespace thaw::node {
 
 /// Carries looks and evictions out in the order in which they come, on a thread of its own that sleeps while there are
 /// none; answers each by an event. Never evicts what an instance of this node uses, not even when told so: a start may
-/// have crossed the order on its way. Lifecycle: one for each node. The destructor drops what was not begun.
+/// have crossed the order on its way. One that has copied its weights uses them no more. Lifecycle: one for each node. The destructor drops what was not begun.
 /// Thread-safe; the sink is called from its thread.
 class HostCache {
  public:
@@ -46,6 +46,8 @@ class HostCache {
   // --- what starts and fills tell
   /// From now until instance_gone() an instance uses the weights.
   void instance_started(base::InstanceId instance, const std::string& source);
+  /// ... and has copied them.
+  void instance_copied(base::InstanceId instance);
   void instance_gone(base::InstanceId instance);
   /// A file was read from its disk at this rate, by a read that was long enough to tell.
   void note_read(const std::string& file, double bytes_per_s);
@@ -58,11 +60,16 @@ class HostCache {
   [[nodiscard]] base::Result<wire::WeightsEvicted> evict(const std::string& source);
 
  private:
+  struct User {
+    std::string source;
+    bool copied = false;
+  };
   using Order = std::variant<wire::LookAtWeights, wire::EvictWeights>;
 
   void push(Order order);
   void work();
-  [[nodiscard]] bool in_use(const std::string& source) const;
+  /// How many have copied the weights; nothing when somebody still uses them.
+  [[nodiscard]] std::optional<std::size_t> copies(const std::string& source) const;
   [[nodiscard]] wire::WeightsState state_of(const std::string& source) const;
   [[nodiscard]] wire::WeightsEvicted carry_out(const wire::EvictWeights& order) const;
 
@@ -72,7 +79,7 @@ class HostCache {
   std::condition_variable changed_;
   std::deque<Order> waiting_;
   bool ending_ = false;
-  std::map<base::InstanceId, std::string> users_;
+  std::map<base::InstanceId, User> users_;
   std::map<dev_t, double> read_bytes_per_s_;  ///< by disk
   std::size_t next_look_ = 0;                 ///< where look() goes on
   std::thread thread_;

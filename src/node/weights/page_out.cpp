@@ -204,6 +204,14 @@ base::Result<PageOut> page_out(const std::vector<std::string>& files, const std:
   return report;
 }
 
+base::Result<PageOut> page_out_read(const std::vector<std::string>& files, std::size_t engines) {
+  const std::vector<Mapper> mappers = find_mappers(files);
+  if (mappers.size() > engines) return page_out(files);  // whose report names them
+  StoppedInstance readers;
+  readers.pids = pids_of(mappers);
+  return page_out(files, {readers});
+}
+
 base::Result<PageOut> page_out_tail(const std::vector<std::string>& files, std::uint64_t keep_bytes) {
   PageOut report;
   THAW_ASSIGN_OR_RETURN(const std::vector<OpenFile> open, open_files(files));

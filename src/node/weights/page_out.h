@@ -51,6 +51,10 @@ struct PageOut {
 /// not say what is resident (not the files' owner), io, invalid.
 base::Result<PageOut> page_out(const std::vector<std::string>& files, const std::vector<StoppedInstance>& stopped = {});
 
+/// As page_out(), of files that engines which run have read and need no more (they computed copies). At most `engines` processes may
+/// map them: with more, somebody else does, and nothing is done. What an engine looks at again comes back from the disk.
+base::Result<PageOut> page_out_read(const std::vector<std::string>& files, std::size_t engines);
+
 /// Takes what nobody maps out of the page cache, from the end of the files towards the front and in steps of
 /// kTailStep_bytes, until at most `keep_bytes` are there: an engine reads from the front while the rest comes in. When
 /// more stay, why_left says why and `running` who maps them. Otherwise as page_out(), but looks at other processes only

@@ -70,8 +70,8 @@ class Node {
     File& file = files[spec.source.path];
     file.resident = file.bytes;
   }
-  void ready(std::uint64_t id) {
-    book.instance_ready(base::InstanceId(id), actions_);
+  void ready(std::uint64_t id, bool copied = false) {
+    book.instance_ready(base::InstanceId(id), copied, now, actions_);
     settle();
   }
   void rest(std::uint64_t id) {
@@ -112,6 +112,33 @@ wire::HostCacheInfo budget(std::uint64_t gib) {
 }
 
 }  // namespace
+
+TEST(HostCache, what_an_engine_has_copied_counts_and_makes_room) {
+  Node node({1'000 * kGiB, 4 * kGiB});
+  const auto cpu = [](const std::string& name) { return Node::spec(name, "", false, spec::DeviceKind::cpu); };
+  node.deploy(cpu("copied"), kGiB, 0);
+  node.deploy(cpu("mapped"), kGiB, 0);
+  node.start(1, cpu("copied"));
+  node.start(2, cpu("mapped"));
+  node.reserve(3 * kGiB);  // the copies, a file while it is being copied, and a mapped file
+  EXPECT_EQ(node.book.view().cached_bytes, 0U) << "both are in the device's books";
+  node.ready(2);
+  node.ready(1, true);
+  node.reserve(2 * kGiB);
+  EXPECT_EQ(node.book.view().cached_bytes, kGiB);
+  EXPECT_TRUE(node.evicted.empty()) << "there is room for it";
+  node.reserve(4 * kGiB);
+  ASSERT_EQ(node.evicted.size(), 1U);
+  EXPECT_EQ(node.evicted[0].source, "/copied") << "the other one is computed with";
+  EXPECT_EQ(node.book.view().cached_bytes, 0U);
+
+  node.rest(1);  // woken again, it still has its copies
+  node.ready(1, true);
+  node.gone(1);
+  node.reserve(kGiB);
+  node.gone(2);
+  EXPECT_EQ(node.book.view().cached_bytes, kGiB) << "of the mapped one";
+}
 
 TEST(HostCache, keeps_the_most_used_when_the_budget_is_tight) {
   Node node(budget(3));
@@ -408,7 +435,7 @@ class Life {
             node_.book.instance_resting(base::InstanceId(id), node_.now, node_.actions());
           } else {
             resting_.erase(id);
-            node_.book.instance_ready(base::InstanceId(id), node_.actions());
+            node_.book.instance_ready(base::InstanceId(id), false, node_.now, node_.actions());
           }
         }
         break;

@@ -118,6 +118,7 @@ spec::ModelSpec model_of(const Words& words) {
   for (std::size_t n = 2; n < words.size(); ++n) {
     const auto [key, value] = key_value(words[n]);
     if (key == "memory") spec.resources.device_memory_bytes = bytes_of(value);
+    else if (key == "loading") spec.resources.loading_memory_bytes = bytes_of(value);
     else if (key == "device") spec.resources.device = kind_of(value);
     else if (key == "min") spec.scaling.min_replicas = number_of(value);
     else if (key == "max") spec.scaling.max_replicas = number_of(value);
@@ -308,6 +309,7 @@ class Player {
       if (key == "way") event.way = way_of(value);
       else if (key == "host") event.held_host_bytes = bytes_of(value);
       else if (key == "freezable") event.can_freeze = value != "no";
+      else if (key == "copied") event.copied_weights = value == "yes";
       else if (key == "fell_back") event.fell_back = value;
       else fail("ready has no '" + key + "'");
     }

@@ -52,6 +52,22 @@ class HostCacheTest : public ::testing::Test {
                    }};
 };
 
+TEST_F(HostCacheTest, WhatAnInstanceHasCopiedMayLeave) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to page out other processes";
+  const MapperProcess engine(file_);
+  ASSERT_TRUE(engine.mapped());
+  cache_.instance_started(base::InstanceId(1), file_);
+  cache_.submit(wire::EvictWeights{file_, 0});
+  EXPECT_EQ(next<wire::WeightsEvicted>().why_left, "an instance uses it");
+  cache_.instance_copied(base::InstanceId(1));
+  cache_.submit(wire::EvictWeights{file_, 0});
+  const auto evicted = next<wire::WeightsEvicted>();
+  EXPECT_EQ(evicted.why_left, "");
+  EXPECT_EQ(evicted.freed_bytes, kBytes);
+  cache_.instance_started(base::InstanceId(2), file_);
+  EXPECT_FALSE(cache_.evict(file_).ok()) << "another one reads it";
+}
+
 TEST_F(HostCacheTest, SaysHowMuchOfAModelIsInMemory) {
   cache_.submit(wire::LookAtWeights{file_});
   auto state = next<wire::WeightsState>();

@@ -174,6 +174,24 @@ TEST_F(PageOutTest, ATailThatSomebodyMapsStays) {
   EXPECT_GE(page_out_tail({file_}, 0)->freed_bytes(), 1U);
 }
 
+TEST_F(PageOutTest, WhatRunningEnginesHaveReadLeavesUnlessOthersMapIt) {
+  const MapperProcess engine(file_);
+  ASSERT_TRUE(engine.mapped());
+  {
+    const MapperProcess other(file_);
+    ASSERT_TRUE(other.mapped());
+    const auto report = page_out_read({file_}, 1);
+    ASSERT_TRUE(report.ok());
+    EXPECT_EQ(report->freed_bytes(), 0U);
+    EXPECT_EQ(report->running.size(), 2U);
+    EXPECT_NE(report->why_left, "");
+  }
+  const auto report = page_out_read({file_}, 1);
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ(report->after_bytes, 0U) << report->why_left;
+  EXPECT_EQ(resident_bytes_of(file_), 0U);
+}
+
 TEST_F(PageOutTest, WhatIsNoFileIsRefused) {
   const auto report = page_out({directory_ / ""});
   ASSERT_FALSE(report.ok());
