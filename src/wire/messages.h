@@ -163,8 +163,8 @@ struct InstanceReady {
   Way way = Way::start;               ///< that was gone in the end
   std::string fell_back{};            ///< for people: why the way asked for was not gone; empty: it was
   std::uint64_t held_host_bytes = 0;  ///< of the host budget, beside its device's bytes
-  bool copied_weights = false;        ///< its engine computes with copies of its own: what is in memory of the files may leave
   bool can_freeze = false;            ///< a driver for standby works with this instance
+  bool copied_weights = false;        ///< its engine computes with copies of its own: what is in memory of the files may leave
 };
 
 /// The instance's weights are in the host's memory, as far as the node reads them ahead of the engine. At most once a start, before InstanceReady or

@@ -132,12 +132,14 @@ std::uint64_t survey_file(const FileExtent& file, std::size_t index, std::vector
   if (!fd) return 0;  // the engine will say so
   const std::uint64_t resident = resident_bytes(fd.get(), 0, file.bytes).value_or(0);
   if (resident == file.bytes) return resident;
+  std::uint64_t found = 0;  // not `resident`: an engine may bring pages in meanwhile, and what is neither found nor missing would be nowhere
   for (std::uint64_t offset = 0; offset < file.bytes; offset += PageFiller::kChunkBytes) {
     const std::uint64_t bytes = std::min(PageFiller::kChunkBytes, file.bytes - offset);
     const std::uint64_t there = resident == 0 ? 0 : resident_bytes(fd.get(), offset, bytes).value_or(0);
     if (there < bytes) missing.push_back({index, offset, bytes, bytes - there});
+    found += there;
   }
-  return resident;
+  return found;
 }
 
 void FillHandle::Job::survey(const PageFiller::AvailableMemory& available) {

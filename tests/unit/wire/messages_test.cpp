@@ -54,6 +54,7 @@ InstanceReady ready() {
           Way::start,
           "image m-17: digest of pages.img differs",
           12'345,
+          true,
           true};
 }
 
@@ -194,6 +195,7 @@ TEST(Messages, EventsComeBack) {
   EXPECT_EQ(message.way, Way::start);
   EXPECT_EQ(message.fell_back, ready().fell_back);
   EXPECT_EQ(message.held_host_bytes, 12'345U);
+  EXPECT_TRUE(message.copied_weights);
   EXPECT_TRUE(message.can_freeze);
   for (const Way way : {Way::wake, Way::restore, Way::start}) {
     InstanceReady sent = ready();
