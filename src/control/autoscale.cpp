@@ -1,5 +1,7 @@
 // How many replicas a model should have, and when one is too many.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "control/state.h"
 
@@ -31,9 +33,35 @@ std::uint32_t Scheduler::State::missing(const Model& m, base::TimePoint now) con
   const std::uint32_t want = desired(m);
   const std::uint32_t have = m.replicas() + thawing(m, now);
   if (want <= have) return 0;
-  if (m.failures == 0 && now >= m.backoff_until) return want - have;
+  if (m.failures == 0 && now >= m.backoff_until) return std::min(want - have, worthwhile(m, now));
   if (m.coming() > 0) return 0;
   return now >= m.backoff_until || can_wake(m) ? 1 : 0;
+}
+
+/// More replicas than the present ones that requests would ever be sent to: those that still wait when another one is
+/// up. None for a queue that those that are there, or come up before, have served by then.
+std::uint32_t Scheduler::State::worthwhile(const Model& m, base::TimePoint now) const {
+  const std::uint32_t any = std::numeric_limits<std::uint32_t>::max();
+  const base::Duration up = can_wake(m) ? m.costs.wake.mean() : m.start_cost();
+  const double service_s = base::to_s(m.service.value());
+  if (m.replicas() == 0 || up <= base::Duration::zero() || service_s <= 0 || m.queue.first_retried() != nullptr)
+    return any;
+  const std::uint32_t target = m.spec.scaling.target_concurrency;
+  double left = static_cast<double>(m.queue.size());
+  for (const Instance* i : m.instances) {
+    if (i->usable()) {
+      left -= target * base::to_s(up) / service_s;
+    } else if (i->rising()) {
+      const base::Duration takes = i->phase == Phase::waking ? m.costs.wake.mean() : m.start_cost();
+      left -= target * (1 + base::to_s(std::max(up - std::max(i->phase_since + takes - now, base::Duration::zero()),
+                                                base::Duration::zero())) /
+                                service_s);
+    }
+  }
+  left -= static_cast<double>(target) * m.claimed();
+  if (left <= 0 && m.min_replicas() <= m.replicas()) return 0;
+  return std::max(static_cast<std::uint32_t>(std::ceil(std::max(left, 0.0) / target)),
+                  m.min_replicas() - std::min(m.min_replicas(), m.replicas()));
 }
 
 /// Replicas idle for idleTimeout, counted from the end of their last request (from ready if they had none), are put to rest, down
@@ -60,16 +88,43 @@ base::Duration Scheduler::State::peak_window(const spec::Scaling& scaling) const
   return policy.automatic_idle ? std::min(scaling.idle_timeout, kStable) : scaling.idle_timeout;
 }
 
-/// idleTimeout, or what pauses and costs say. Nothing is known of a model that never came up: idleTimeout then.
+/// A pause begins. idleTimeout, or what pauses and costs say. Nothing is known of a model that never came up:
+/// idleTimeout then.
 void Scheduler::State::think_of_keeping(Model& m) const {
   const spec::Scaling& scaling = m.spec.scaling;
   m.keeps = scaling.idle_timeout;
+  m.pause_costs = {};
+  m.expected_at = base::never();
   if (!policy.automatic_idle) return;
   const bool wakes = m.rests_in_standby && m.costs.wake.known();
   const base::Duration up = wakes ? m.costs.wake.mean() : m.start_cost();
   if (up <= base::Duration::zero()) return;
-  const base::Duration down = wakes ? m.costs.freeze.mean() : base::Duration::zero();
-  m.keeps = std::min(scaling.idle_timeout, keep_alive(m.pauses, break_even(down, up)));
+  m.pause_costs = {wakes ? m.costs.freeze.mean() : base::Duration::zero(), up};
+  m.plan = m.forecast.plan(first_pauses, m.pause_costs);
+  m.plan.keep = m.keeps = std::min(scaling.idle_timeout, m.plan.keep);
+  if (m.plan.prewakes() && m.quiet_since != base::never()) m.expected_at = m.quiet_since + m.plan.from - up;
+}
+
+/// The next request is there: what the pause was is learnt.
+void Scheduler::State::pause_ended(Model& m, base::TimePoint now) {
+  if (m.quiet_since == base::never()) return;
+  const base::Duration pause = now - m.quiet_since;
+  if (m.forecast.pauses().total() < kPausesToBelieve) first_pauses.note(pause);
+  m.forecast.note(pause, m.plan, m.pause_costs);
+  m.quiet_since = m.expected_at = base::never();
+}
+
+/// A replica for a request that the forecast expects soon: only into room that nobody has to leave for it.
+void Scheduler::State::wake_ahead(Model& m, base::TimePoint now, Actions& out) {
+  if (m.expected_at > now) return;
+  m.expected_at = base::never();
+  if (m.quiet_since == base::never() || m.paused || draining || m.replicas() > 0 || m.in(Phase::freezing) > 0 ||
+      now < m.backoff_until)
+    return;
+  Offer best = best_offer(m, now);
+  if (best.rank != Offer::Rank::free) return;
+  best.expects_until = m.quiet_since + m.plan.until;
+  accept(best, m, now, out);
 }
 
 /// Replicas beyond what the peak of the last idleTimeout needed: the least loaded takes no more requests and stops when
@@ -100,7 +155,7 @@ void Scheduler::State::drop_surplus_claims(Model& m, base::TimePoint now, Action
 
 /// When this model must be looked at again; never() for one that sleeps.
 base::TimePoint Scheduler::State::wake_at(Model& m, base::TimePoint now) const {
-  base::TimePoint at = std::min(m.queue.earliest_deadline(), m.snapshot_at);
+  base::TimePoint at = std::min({m.queue.earliest_deadline(), m.snapshot_at, m.expected_at});
   for (const Instance* i : m.instances) {
     at = std::min(at, overdue_at(*i));
     if (i->phase == Phase::standby && !i->wake_claimed) at = std::min(at, i->phase_since + m.spec.standby.timeout);

@@ -94,6 +94,7 @@ void Scheduler::State::start(Device& d, const Device::Claim& claim, base::TimePo
   Model& m = *claim.model;
   Instance& i = create(m, d, Phase::starting, claim.bytes, now);
   i.phase_deadline = m.spec.start_deadline;
+  i.expects_until = claim.expects_until;
   ++m.ascents;
   wire::StartInstance command{i.id, m.spec, d.info.id, m.spec.start_deadline, {}};
   std::string why = claim.reason;
@@ -106,6 +107,7 @@ void Scheduler::State::start(Device& d, const Device::Claim& claim, base::TimePo
     why += "; " + way.why;
   }
   if (!m.fell_back.empty()) why += "; " + m.fell_back;
+  promise_way_up(i, now);
   i.reason = why;
   out.emplace_back(std::in_place_type<Start>, d.node, std::move(command), std::move(why));
 }
@@ -165,7 +167,8 @@ void Scheduler::State::ready(const wire::InstanceReady& e, base::TimePoint now, 
   i->was_ready = true;
   i->can_freeze = e.can_freeze;
   i->ready_at = i->turn_from = i->idle_since = now;
-  i->rest_at = i->rest_waits_since = {};
+  i->rest_at = i->expects_until;
+  i->rest_waits_since = i->expects_until = {};
   hold(*i, i->full_bytes, e.held_host_bytes);
   i->ready_host_bytes = i->host_bytes;
   m.summoned = false;
@@ -226,6 +229,7 @@ void Scheduler::State::gone(Instance& i, base::TimePoint now, Actions& out) {
   Model& m = *i.model;
   Device& d = *i.device;
   if (i.phase == Phase::imaging) snapshot_ended(i, "it ended before the image was made", now);
+  if (i.phase == Phase::stopping) d.owner->stops.note(now - i.phase_since);
   cancel_wake(i, now, out);
   enter(i, Trigger::vanished, now);
   hold(i, 0, 0);

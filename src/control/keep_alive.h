@@ -6,22 +6,24 @@
 
 #include "base/time.h"
 
-/// How long an idle replica keeps its device (the server's scaling.idle: auto). To hold it costs device time; to give it back and take it again costs
-/// device time, too, and the next request waits. Which is less depends on when that request comes: ski rental. Pure.
+/// What to do with a device while its replica is idle (the server's scaling.idle: auto). To hold it costs device time;
+/// to give it back and take it again costs device time, too, and the next request waits. Which is less depends on when
+/// that request comes: ski rental, with a forecast. Pure.
 namespace thaw::control {
 
-/// How long a model's pauses were, in bins of half an octave from 0.25 s to two days, as the hybrid histogram of Shahrad et al. ("Serverless in
-/// the Wild", ATC 2020) keeps them a function, but with bins that grow: pauses between tokens and between days fit. Old pauses fade: beyond
-/// kMemory of them all count half.
+/// How long pauses were, in bins of a quarter of an octave from 0.125 s to two days, as the hybrid histogram of Shahrad
+/// et al. ("Serverless in the Wild", ATC 2020) keeps them a function, but with bins that grow: pauses between tokens
+/// and between days fit. Old pauses fade: beyond kMemory of them all count half.
 class PauseHistogram {
  public:
-  static constexpr std::size_t kBins = 40;
+  static constexpr std::size_t kBins = 84;
   static constexpr float kMemory = 256;
 
   void note(base::Duration pause);
   [[nodiscard]] float total() const { return total_; }
   [[nodiscard]] float count(std::size_t bin) const { return counts_[bin]; }
-  static double upper_s(std::size_t bin);  ///< where the bin ends
+  static double lower_s(std::size_t bin);  ///< where the bin begins
+  static double upper_s(std::size_t bin);  ///< ... and ends
   static double middle_s(std::size_t bin);
 
  private:
@@ -33,14 +35,62 @@ class PauseHistogram {
 constexpr double kDeviceSecondsPerDelaySecond = 1.0;
 /// So many pauses must be known before they are believed.
 constexpr float kPausesToBelieve = 8;
+/// What following the forecast may cost beyond what the reactive rule costs, as a share of that (see Forecaster).
+constexpr double kForecastMayLose = 0.1;
 
-/// The break-even: what giving the device back and taking it again costs, in seconds of holding it. `down` and `up`: how long they take.
-base::Duration break_even(base::Duration down, base::Duration up);
+/// What a model's transitions take.
+struct PauseCosts {
+  base::Duration down{}, up{};
 
-/// How long to keep the device: the length for which the pauses known cost least, between half the break-even and twice it; the break-even itself as
-/// long as few are known. Kept for the break-even, a pause costs at most twice what it would with the future known (Karlin et al. 1988); within
-/// these bounds at most three times, however wrong the histogram is (Purohit, Svitkina, Kumar, "Improving Online Algorithms via ML Predictions",
-/// NeurIPS 2018: 1 + 1/lambda with lambda = 1/2).
-base::Duration keep_alive(const PauseHistogram& pauses, base::Duration break_even);
+  /// What giving the device back and taking it again costs, in seconds of holding it: down + up + up *
+  /// kDeviceSecondsPerDelaySecond.
+  [[nodiscard]] base::Duration break_even() const;
+};
+
+/// For one pause, counted from its begin: the device is kept for `keep` and given back then. With a pre-wake window the
+/// replica is up again from `from` until `until`.
+struct PausePlan {
+  base::Duration keep{};
+  base::Duration from{}, until{};  ///< both 0: nothing is woken ahead
+
+  [[nodiscard]] bool prewakes() const { return until > base::Duration::zero(); }
+};
+
+/// What a pause of that length costs under the plan, in seconds of holding the device: those held, those of going down
+/// and up, and kDeviceSecondsPerDelaySecond for each that the next request waits.
+double cost_of_pause_s(const PausePlan& plan, base::Duration pause, const PauseCosts& costs);
+
+/// Without a forecast: kept for the break-even, so a pause costs at most twice what it would with the future known (ski
+/// rental: Karlin et al. 1988).
+PausePlan reactive_plan(const PauseCosts& costs);
+
+/// The plan for which the pauses known would have cost least: any keep up to kLongestKeep break-evens, 0 included, and
+/// a pre-wake window where one pays. Loses to the reactive plan at most kLongestKeep - 1 break-evens in a pause.
+PausePlan forecast_plan(const PauseHistogram& pauses, const PauseCosts& costs);
+constexpr int kLongestKeep = 3;
+
+/// Follows the forecast as long as that was worth it. It accounts, pause by pause, for what its plans cost and what the
+/// reactive plan would have; a forecast is followed only while what they lost is no more than kForecastMayLose of the
+/// latter. So, for every sequence of pauses,
+///
+///     cost <= (1 + kForecastMayLose) * cost of the reactive plan + (kLongestKeep - 1) * break-even
+///
+/// and that also from any later moment on, because what was won is remembered only up to kRemembered break-evens (those
+/// are added then).
+class Forecaster {
+ public:
+  static constexpr double kRemembered = 8;
+
+  /// `like_others`: pauses of models that are as new as this one; used until kPausesToBelieve of its own are known.
+  [[nodiscard]] PausePlan plan(const PauseHistogram& like_others, const PauseCosts& costs) const;
+  /// A pause is over that was planned so. `costs` without an `up`: it was not planned at all, and is only learnt.
+  void note(base::Duration pause, const PausePlan& planned, const PauseCosts& costs);
+  [[nodiscard]] const PauseHistogram& pauses() const { return pauses_; }
+  [[nodiscard]] bool trusted() const { return lead_s_ >= 0; }
+
+ private:
+  PauseHistogram pauses_;
+  double lead_s_ = 0;  ///< what the plans followed won, and may lose
+};
 
 }  // namespace thaw::control

@@ -71,6 +71,7 @@ Node& Scheduler::State::join(const wire::NodeHello& hello) {
   node.drivers = hello.drivers;
   node.host_budget = hello.host_budget_bytes;
   node.image_budget = hello.image_budget_bytes;
+  node.cache_budget = std::max(hello.host_cache.max_bytes, hello.host_cache.shared_bytes);
   while (!node.images.empty()) forget_image(*node.images.begin()->second);
   for (const wire::ImageInfo& image : hello.images) adopt_image(image, node);
   return node;
@@ -138,6 +139,7 @@ void Scheduler::State::removed(const base::ModelName& name, base::TimePoint now,
   end_instances(m, Instance::Drain::removed, "removed", now, out);
   drop_images(m, "its model was removed", out);
   timers.disarm(m.timer);
+  for (const auto& node : nodes) node->warm.forget(m);
   retired.push_back(std::move(found->second));
   models.erase(found);
   work(now, out);

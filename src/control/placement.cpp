@@ -24,9 +24,25 @@ std::uint32_t siblings(const Device& d, const Model& m) {
   return static_cast<std::uint32_t>(on_device);
 }
 
+}  // namespace
+
+/// Ranks that cost nobody more than an idle replica are compared by when the requests would be answered, the others by
+/// themselves; but not where it just failed. Among equals the better rank; a wake; the cheapest victims; away from its
+/// own replicas; where the fewest others are at work; and the tightest fit (large holes stay whole). Then the first
+/// device wins.
+bool Scheduler::State::better(const Offer& a, const Offer& b, const Model& m) {
+  if (b.device == nullptr) return true;
+  const auto key = [&](const Offer& o) {
+    const Device& d = *o.device;
+    return std::tuple(std::max(o.rank, Rank::evict_idle), o.wake == nullptr && m.failed_on == &d, o.score, o.rank,
+                      o.wake == nullptr, o.cost, siblings(d, m), at_work(d, m), d.info.budget_bytes - d.reserved);
+  };
+  return key(a) < key(b);
+}
+
 /// Replicas that compute, or move their weights for somebody who waits, on the device at present: whoever comes there shares its time and its bus
 /// with them. Nobody waits for the replicas that are always kept: those are packed.
-std::uint32_t at_work(const Device& d, const Model& m) {
+std::uint32_t Scheduler::State::at_work(const Device& d, const Model& m) {
   if (m.queue.empty()) return 0;
   const auto working = std::count_if(d.instances.begin(), d.instances.end(), [](const Instance* i) {
     return i->in_flight > 0 || (i->rising() && !i->model->queue.empty()) || i->phase == Phase::freezing;
@@ -35,20 +51,6 @@ std::uint32_t at_work(const Device& d, const Model& m) {
   return static_cast<std::uint32_t>(working + coming);
 }
 
-/// Best rank; then a wake; then the cheapest victims; then not where it just failed, away from its own replicas, where the fewest others are at
-/// work, and the tightest fit (large holes stay whole). The first device wins among equals.
-bool better(const Offer& a, const Offer& b, const Model& m) {
-  if (b.device == nullptr) return true;
-  const auto key = [&](const Offer& o) {
-    const Device& d = *o.device;
-    return std::tuple(o.rank, o.wake == nullptr, m.failed_on == &d, o.cost, siblings(d, m), at_work(d, m),
-                      d.info.budget_bytes - d.reserved);
-  };
-  return key(a) < key(b);
-}
-
-}  // namespace
-
 std::uint64_t Device::claimed() const {
   std::uint64_t sum = 0;
   for (const Claim& c : claims) sum += c.bytes;
@@ -56,11 +58,11 @@ std::uint64_t Device::claimed() const {
 }
 
 /// Whether an idle replica that has to make room does so by being frozen: only where that frees nearly all that it holds.
-bool Scheduler::State::freezes_to_make_way(const Instance& i) const {
+bool Scheduler::State::freezes_to_make_way(const Instance& i, base::TimePoint now) const {
   constexpr std::uint64_t kLittle = 8;  // of its bytes, as a divisor
   const Node& node = *i.device->owner;
   if (i.phase != Phase::ready || i.in_flight > 0 || !may_rest_in_standby(i)) return false;
-  if (expected_device_bytes(i) > i.bytes / kLittle || !resting_place(i).standby) return false;
+  if (expected_device_bytes(i) > i.bytes / kLittle || !resting_place(i).standby || bus_is_dear(i, now)) return false;
   return node.host_reserved - i.host_bytes + expected_host_bytes(i) <= node.host_budget;
 }
 
@@ -71,7 +73,7 @@ std::vector<Candidate> Scheduler::State::candidates(const Device& d, const Model
   for (Instance* i : d.instances) {
     if (i->usable() && i->model != &m) {
       const base::TimePoint at = evictable_at(*i, m);
-      const std::uint64_t frees = freezes_to_make_way(*i) ? i->bytes - expected_device_bytes(*i) : i->bytes;
+      const std::uint64_t frees = freezes_to_make_way(*i, now) ? i->bytes - expected_device_bytes(*i) : i->bytes;
       if (at != base::never()) all.push_back({i, frees, worth(*i->model, now), i->idle_since, at});
     } else if (i->phase == Phase::standby && i != to_wake && !i->wake_claimed && i->bytes > 0) {
       const base::TimePoint at = m.waits_entitled || i->model == &m ? base::TimePoint{} : i->idle_since + policy.spare_after;
@@ -139,6 +141,18 @@ Offer Scheduler::State::offer(Device& d, const Model& m, Instance* to_wake, base
   return o;
 }
 
+/// When the requests that wait would have their first answer, and what the loss of the victims costs others, as time:
+/// those that are likely to be asked for soon would have to come up again.
+void Scheduler::State::judge(Offer& o, const Model& m, base::TimePoint now) const {
+  constexpr base::Duration kNoDifference =
+      base::Millis(50);  // what is closer together than that is decided by other things
+  constexpr double kSoon_s = 5;
+  base::Duration answer = time_to_answer(*o.device, m, o.wake, now);
+  if (o.rank == Rank::returning) answer += time_to_return(*o.device, now);
+  if (o.rank == Rank::evict_idle) answer += time_to_make_way(o, now);
+  o.score = answer / kNoDifference + static_cast<std::int64_t>(o.cost * kSoon_s / base::to_s(kNoDifference));
+}
+
 bool Scheduler::State::can_wake(const Model& m) {
   return m.in(Phase::standby) > 0 && std::any_of(m.instances.begin(), m.instances.end(), [](const Instance* i) {
     return i->phase == Phase::standby && !i->wake_claimed;
@@ -152,13 +166,14 @@ Offer Scheduler::State::best_offer(Model& m, base::TimePoint now) const {
   m.chance_at = base::never();
   const auto take = [&](Offer o) {
     m.chance_at = std::min(m.chance_at, o.chance_at);
-    if (o.rank != Rank::none && better(o, best, m)) best = std::move(o);
+    if (o.rank == Rank::none) return;
+    judge(o, m, now);
+    if (better(o, best, m)) best = std::move(o);
   };
   if (can_wake(m)) {
     for (Instance* i : m.instances) {
       if (i->phase == Phase::standby && !i->wake_claimed) take(offer(*i->device, m, i, now));
     }
-    if (best.rank <= Rank::evict_idle) return best;
   }
   if (now < m.backoff_until) return best;
   for (const auto& d : devices) take(offer(*d, m, nullptr, now));
@@ -210,8 +225,9 @@ void Scheduler::State::accept(const Offer& o, Model& m, base::TimePoint now, Act
   Device& d = *o.device;
   const char* const reason = !m.queue.empty() ? (m.ready() == 0 ? "first request" : "more requests")
                              : m.summoned     ? "asked for by hand"
-                                              : "minReplicas";
-  d.claims.push_back({&m, o.need, reason, o.wake});
+                             : o.expects_until > base::TimePoint{} ? "a request is expected"
+                                                                   : "minReplicas";
+  d.claims.push_back({&m, o.need, reason, o.wake, o.expects_until});
   m.claims.push_back(&d);
   if (o.wake != nullptr) o.wake->wake_claimed = true;
   for (Instance* i : o.victims) {
@@ -227,7 +243,7 @@ void Scheduler::State::accept(const Offer& o, Model& m, base::TimePoint now, Act
 
 /// An idle replica gives its bytes to somebody else: frozen if that is enough and its model rests in standby, else stopped.
 void Scheduler::State::make_way(Instance& i, const std::string& reason, base::TimePoint now, Actions& out) {
-  if (freezes_to_make_way(i)) {
+  if (freezes_to_make_way(i, now)) {
     freeze(i, reason, now, out);
   } else if (i.drain == Instance::Drain::none) {
     drain_instance(i, Instance::Drain::evicted, reason, now, out);

@@ -51,10 +51,7 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
   }
   Model& m = *found->second;
   m.rate.note(now);
-  if (m.quiet_since != base::never()) {
-    m.pauses.note(now - m.quiet_since);
-    m.quiet_since = base::never();
-  }
+  pause_ended(m, now);
   m.paused = false;
   const auto [at, fresh] = requests.try_emplace(a.request);
   assert(fresh && "a request id was used twice");
@@ -124,8 +121,9 @@ void Scheduler::State::answering(base::RequestId id, base::TimePoint now) {
   const auto found = requests.find(id);
   if (found == requests.end() || found->second.instance == nullptr) return;
   Request& r = found->second;
-  r.answering = true;
   Model& m = *r.model;
+  if (!r.answering) m.first_answer.note(now - r.dispatched_at);
+  r.answering = true;
   if (m.backoff_step > 0 && r.instance->usable()) succeeded(m);
   if (!r.instance->exclusive) return;
   r.instance->exclusive = false;
@@ -186,7 +184,7 @@ void Scheduler::State::ended(base::RequestId id, base::TimePoint now, Actions& o
     if (r.answering) m.service.note(now - r.dispatched_at);
     release(r, now, out);
     if (!m.queue.empty()) dispatch_queue(m, now, out);
-    if (m.waiting || !m.claims.empty()) touch(m);  // it may need less now
+    if (m.waiting || !m.claims.empty() || !m.queue.empty()) touch(m);  // it may need less now, or more after all
   }
   requests.erase(found);
   if (!dirty.empty() || room_changed || !retired.empty()) work(now, out);

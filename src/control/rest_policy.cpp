@@ -28,9 +28,10 @@ bool restores_otherwise(const Costs& costs, bool image) {
 void CostEstimate::note(base::Duration value) {
   constexpr double kWeight = 0.3;
   if (samples_++ == 0) {
-    mean_ = value;
+    mean_ = quickest_ = value;
     return;
   }
+  quickest_ = std::min(value, quickest_ + (value - quickest_) / 16);
   const auto difference = static_cast<double>((value - mean_).count());
   variance_ns2_ = (1 - kWeight) * (variance_ns2_ + kWeight * difference * difference);
   mean_ = base::Duration((mean_.count() * 7 + value.count() * 3) / 10);

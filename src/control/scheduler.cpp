@@ -70,6 +70,7 @@ void Scheduler::State::reconcile(Model& m, base::TimePoint now, Actions& out) {
   } else {
     refuse_hopeless(m, now, out);
   }
+  wake_ahead(m, now, out);
   think_of_snapshot(m, now, out);
   timers.arm(m.timer, wake_at(m, now));
 }
@@ -141,13 +142,15 @@ void Scheduler::images_outdated(const base::ModelName& model, const std::string&
 
 void Scheduler::instance_weights(const wire::InstanceWeights& event) {
   constexpr std::uint64_t kEnoughToMeasure = 32ULL << 20;
-  constexpr double kWeightOfNew = 0.3;
+  constexpr double kWeightOfSlower = 1.0 / 16;  // most of those shared the disk with others
   Instance* const i = state_->find(event.instance);
   if (i == nullptr || !event.phase.bytes) return;
   i->model->weights_bytes = event.phase.bytes->read + event.phase.bytes->resident;
+  State::weights_used(*i->model, *i->device->owner);
   if (event.phase.bytes->read < kEnoughToMeasure || event.phase.duration <= base::Duration::zero()) return;
   double& known = i->device->owner->read_bytes_per_s;
-  known = known > 0 ? known * (1 - kWeightOfNew) + event.phase.bytes_per_s() * kWeightOfNew : event.phase.bytes_per_s();
+  const double seen = event.phase.bytes_per_s();
+  known = seen > known ? seen : known + (seen - known) * kWeightOfSlower;
 }
 
 void Scheduler::instance_standby(const wire::InstanceStandby& event, base::TimePoint now, Actions& out) { state_->frozen(event, now, out); }

@@ -16,6 +16,7 @@
 #include "control/timers.h"
 #include "control/transitions.h"
 #include "control/victims.h"
+#include "control/warm_weights.h"
 
 /// The scheduler's books, private to src/control. Every event changes them and marks the models it concerns; work() then
 /// brings those models, and whoever waits for room, to rest. Nothing here ever walks over all models on an event.
@@ -45,6 +46,10 @@ struct Node {
   std::uint32_t imaging = 0;          ///< replicas that are being made images of
   base::Duration fastest_restore{};   ///< of anything, ever; 0: none yet
   double read_bytes_per_s = 0;        ///< of weights during starts, learnt; 0: unknown
+  std::uint64_t cache_budget = 0;     ///< host memory for weights and instances together
+  WarmWeights warm;                   ///< that are in its memory, as far as can be told
+  CostEstimate stops;                 ///< from the order to the end of an instance
+  base::TimePoint disk_busy_until{};  ///< with what was promised to those on their way up
 
   [[nodiscard]] bool can_freeze(spec::DeviceKind kind) const;
   [[nodiscard]] bool can_snapshot(const spec::ModelSpec& model) const;
@@ -56,11 +61,13 @@ struct Device {
   wire::DeviceInfo info;
   std::uint64_t reserved = 0;         ///< by every instance that is not gone
   std::vector<Instance*> instances;   ///< not gone
+  base::TimePoint bus_busy_until{};   ///< with what was promised to those on their way up or down
   struct Claim {
     Model* model;
     std::uint64_t bytes;
     const char* reason;
     Instance* wake;                   ///< whom to wake with them; null: a new instance
+    base::TimePoint expects_until;    ///< as in Offer
   };
   /// Ways up that were decided on and wait for others' bytes to return, in order: nobody may take those bytes in between.
   std::vector<Claim> claims;
@@ -98,6 +105,7 @@ struct Instance {
   base::TimePoint begun_at{}, ready_at{}, idle_since{};
   base::TimePoint turn_from{};      ///< its turn began: it was ready, or was taken back while it was leaving
   base::TimePoint rest_at{};        ///< not to be put to rest before
+  base::TimePoint expects_until{};  ///< woken ahead of a request that is expected until then; epoch: it was not
   base::TimePoint rest_waits_since{};  ///< waiting for host memory to rest in; epoch: it does not
   std::string reason;
 
@@ -117,9 +125,13 @@ struct Model {
   FairQueue queue;
   PeakWindow peak;
   ArrivalRate rate;
-  RunningMean service;
-  PauseHistogram pauses;              ///< between its requests, as long as nothing was under way
+  RunningMean service;       ///< from dispatch to the end of the answer
+  RunningMean first_answer;  ///< from dispatch to its first byte
+  Forecaster forecast;       ///< of its pauses: between its requests, as long as nothing was under way
   base::TimePoint quiet_since = base::never();  ///< never(): something is under way, or nothing ever was
+  PauseCosts pause_costs;                       ///< with which `plan` was made; up 0: without any
+  PausePlan plan;                               ///< for the pause that is going on
+  base::TimePoint expected_at = base::never();  ///< when to begin to wake a replica ahead of the next request
   base::Duration keeps{};             ///< how long an idle replica keeps its device
   Costs costs;
   Timer timer;
@@ -190,6 +202,8 @@ struct Offer {
   std::uint64_t need = 0;                     ///< bytes beyond what `wake` holds
   std::vector<Instance*> victims;
   double cost = 0;                            ///< what the victims are worth
+  std::int64_t score = 0;                     ///< when it answers, and what its victims are worth; the less the better
+  base::TimePoint expects_until{};  ///< for a request that is expected until then; epoch: for those that are there
   base::TimePoint chance_at = base::never();  ///< rank none: when time alone makes an offer
 };
 
@@ -211,6 +225,7 @@ struct Scheduler::State {
   Timer settle_timer;           ///< an idle replica is still to be offered to those who wait; no model's
   bool draining = false;
   std::size_t in_flight = 0;
+  PauseHistogram first_pauses;  ///< the first few of every model: what is expected of one of which little is known
   Timers timers;
 
   // scheduler.cpp: bringing everything to rest after an event
@@ -324,9 +339,12 @@ struct Scheduler::State {
   // autoscale.cpp
   std::uint32_t desired(const Model& m) const;
   std::uint32_t missing(const Model& m, base::TimePoint now) const;
+  std::uint32_t worthwhile(const Model& m, base::TimePoint now) const;
   void stop_idle(Model& m, base::TimePoint now, Actions& out);
   static base::TimePoint idles_out_at(const Instance& i);
   void think_of_keeping(Model& m) const;
+  void pause_ended(Model& m, base::TimePoint now);
+  void wake_ahead(Model& m, base::TimePoint now, Actions& out);
   base::Duration peak_window(const spec::Scaling& scaling) const;
   static bool can_wake(const Model& m);
   void scale_down(Model& m, base::TimePoint now, Actions& out);
@@ -352,7 +370,22 @@ struct Scheduler::State {
   void drop_stuck_claims(Model& m, base::TimePoint now, Actions& out);
   std::vector<Candidate> candidates(const Device& d, const Model& m, const Instance* to_wake, base::TimePoint now) const;
   void make_way(Instance& victim, const std::string& reason, base::TimePoint now, Actions& out);
-  bool freezes_to_make_way(const Instance& i) const;
+  bool freezes_to_make_way(const Instance& i, base::TimePoint now) const;
+
+  // estimate.cpp
+  base::Duration quickest_up(const Model& m, const Node& node) const;
+  static base::Duration disk_time(const Model& m, const Node& node);
+  base::Duration time_to_answer(const Device& d, const Model& m, const Instance* to_wake, base::TimePoint now) const;
+  base::Duration time_to_return(const Device& d, base::TimePoint now) const;
+  base::Duration time_to_make_way(const Offer& o, base::TimePoint now) const;
+  bool bus_is_dear(const Instance& i, base::TimePoint now) const;
+  void promise_way_up(const Instance& i, base::TimePoint now);
+  static void promise_way_down(const Instance& i, base::TimePoint now);
+  static void weights_rest(const Model& m, Node& node);
+  static void weights_used(const Model& m, Node& node);
+  static std::uint32_t at_work(const Device& d, const Model& m);
+  static bool better(const Offer& a, const Offer& b, const Model& m);
+  void judge(Offer& o, const Model& m, base::TimePoint now) const;
 
   // turns.cpp
   void join_waiters(Model& m, base::TimePoint now);

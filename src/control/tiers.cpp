@@ -59,13 +59,17 @@ Scheduler::State::Rest Scheduler::State::rest(Instance& i, const char* reason, b
     ++m.descents;
     m.rests_in_standby = answer.prefers_standby;
     m.rests = (answer.standby ? "in standby: " : "stopped: ") + answer.why;
-    if (answer.standby) {
+    if (answer.standby && bus_is_dear(i, now)) {
+      m.rests = "stopped: others wait for what its bus carries";
+    } else if (answer.standby) {
       if (make_host_room(i, now, out)) {
         freeze(i, reason, now, out);
         return Rest::frozen;
       }
       if (i.rest_waits_since == base::TimePoint{}) i.rest_waits_since = now;
-      const bool leaving = host_leaving(*i.device->owner) > 0;
+      const bool comes_back = i.device->info.kind != spec::DeviceKind::cpu &&
+                              image_for(m, *i.device->owner) != nullptr && m.costs.restore.known();
+      const bool leaving = !comes_back && host_leaving(*i.device->owner) > 0;
       if (leaving && now < i.rest_waits_since + policy.host_room_wait) {
         constexpr base::Duration kLookAgain = base::Millis(200);
         i.rest_at = now + kLookAgain;
@@ -83,6 +87,7 @@ void Scheduler::State::freeze(Instance& i, std::string why, base::TimePoint now,
   assert(i.phase == Phase::ready && i.in_flight == 0);
   hold(i, i.bytes, expected_host_bytes(i));
   enter(i, Trigger::freeze, now);
+  promise_way_down(i, now);
   i.drain = Instance::Drain::none;
   i.phase_deadline = policy.freeze_deadline;
   i.reason = why;
@@ -99,7 +104,9 @@ void Scheduler::State::wake(Device& d, const Device::Claim& claim, base::TimePoi
   assert(d.reserved <= d.info.budget_bytes);
   enter(i, Trigger::wake, now);
   i.way = wire::Way::wake;
+  promise_way_up(i, now);
   i.phase_deadline = std::min(policy.wake_deadline, i.model->spec.start_deadline);
+  i.expects_until = claim.expects_until;
   i.reason = std::string(claim.reason) + "; " + why_wake(i.model->costs, image_for(*i.model, *d.owner) != nullptr, read_again(i));
   out.emplace_back(std::in_place_type<Wake>, d.node, wire::WakeInstance{i.id, i.phase_deadline}, i.reason);
 }
@@ -120,6 +127,7 @@ void Scheduler::State::frozen(const wire::InstanceStandby& e, base::TimePoint no
   enter(*i, Trigger::frozen, now);
   hold(*i, std::min(e.held_device_bytes, i->full_bytes), e.held_host_bytes);
   note_held(*i);
+  weights_rest(m, *i->device->owner);
   touch(m);
   look_at_claims(*i->device);
   relieve_host(*i->device->owner, now, out);

@@ -15,6 +15,11 @@ void PageCache::use(std::uint32_t model, std::uint64_t bytes) {
   trim();
 }
 
+void PageCache::demote(std::uint32_t model) {
+  const auto found = by_model_.find(model);
+  if (found != by_model_.end()) entries_.splice(entries_.end(), entries_, found->second);
+}
+
 void PageCache::resize(std::uint64_t capacity_bytes) {
   capacity_bytes_ = capacity_bytes;
   trim();

@@ -13,6 +13,7 @@ class PageCache {
 
   [[nodiscard]] bool has(std::uint32_t model) const { return by_model_.count(model) > 0; }
   void use(std::uint32_t model, std::uint64_t bytes);  ///< they are in memory now
+  void demote(std::uint32_t model);                    ///< the first to leave
   void resize(std::uint64_t capacity_bytes);
 
  private:

@@ -55,6 +55,7 @@ wire::NodeHello ThawPolicy::hello(const World& world, std::uint32_t node, Device
   if (ways_.images) hello.drivers.push_back({wire::DriverKind::criu, spec::DeviceKind::cuda, false, true, ""});
   hello.host_budget_bytes = shape.standby_bytes;
   hello.image_budget_bytes = shape.image_bytes;
+  hello.host_cache = {shape.host_bytes, shape.host_bytes};
   if (!lists_images(world)) return hello;
   std::uint64_t bytes = 0;
   for (ModelIndex model = 0; model < world.trace().models.size(); ++model) {
@@ -132,6 +133,7 @@ void ThawPolicy::ended(World& world, RequestIndex request) {
 }
 
 void ThawPolicy::ready(World& world, base::InstanceId instance, wire::Way way) {
+  if (way != wire::Way::wake) scheduler_.instance_weights({instance, world.loaded(instance)});
   scheduler_.instance_ready({instance, "", {}, way, "", 0, ways_.standby}, world.now(), actions_);
   carry_out(world);
 }

@@ -47,6 +47,9 @@ class World {
   /// From now to ready by the best way from nothing, given what loads at present: what a scheduler that measures its
   /// loads would estimate.
   [[nodiscard]] base::Duration estimate(ModelIndex model, DeviceIndex device) const;
+  /// Of one that has just come up by start or restore: weights read from the disk or there already, and how long the
+  /// disk took.
+  [[nodiscard]] wire::Phase loaded(base::InstanceId id) const;
   [[nodiscard]] std::uint64_t held_bytes(DeviceIndex device) const { return devices_[device].held_bytes; }
 
   // --- what a policy may order. Ids are the policy's, never 0, never used twice.
@@ -76,6 +79,8 @@ class World {
     bool on_device = true;                     ///< holds its device bytes
     std::vector<RequestIndex> requests;        ///< in flight
     std::uint64_t way_number = 0;              ///< events of an earlier way are stale
+    bool reads = false;                        ///< its weights are not in the page cache
+    base::TimePoint moves_since{}, read_at{};  ///< the bytes of the way it is on; when those of the disk were there
     double planned_disk = 0, planned_bus = 0;  ///< bytes that it is going to move once what is fixed is done
   };
   struct Device {

@@ -101,6 +101,7 @@ void World::start(base::InstanceId id, ModelIndex model, DeviceIndex device, wir
     way = wire::Way::start;
   }
   instance.way = way;
+  instance.reads = !nodes_[devices_[device].node].cache.has(model);
   begin_way(id, instance, way == wire::Way::restore ? fleet_.costs.restore : fleet_.costs.start,
             disk_bytes(devices_[device].node, model, way), bus_bytes(model, way));
 }
@@ -190,6 +191,7 @@ void World::move(base::InstanceId id, Instance& instance, double disk, double bu
   const std::uint64_t disk_link = disk_of(devices_[instance.device].node), bus_link = bus_of(instance.device);
   instance.disk_done = disk <= 0;
   instance.bus_done = bus <= 0;
+  instance.moves_since = instance.read_at = now_;
   if (disk > 0) {
     links_[disk_link].add(id.value(), disk, now_);
     plan_link(disk_link);
@@ -214,6 +216,7 @@ void World::link_done(std::uint64_t link) {
   plan_link(link);
   Instance& instance = *find(id);
   (link < nodes_.size() ? instance.disk_done : instance.bus_done) = true;
+  if (link < nodes_.size()) instance.read_at = now_;
   if (instance.disk_done && instance.bus_done) settle(id, instance);
 }
 
@@ -232,6 +235,7 @@ void World::settle(base::InstanceId id, Instance& instance) {
       return become_ready(id, instance);
     case State::freezing:
       instance.state = State::standby;
+      node.cache.demote(instance.model);  // it comes up without its files (control::HostCache::instance_resting)
       device.compute.remove_replica(instance.slot);
       instance.has_slot = false;
       instance.on_device = false;
@@ -268,6 +272,14 @@ void World::become_ready(base::InstanceId id, Instance& instance) {
      : instance.way == wire::Way::restore ? outcome_.restores
                                           : outcome_.starts);
   policy_.ready(*this, id, instance.way);
+}
+
+wire::Phase World::loaded(base::InstanceId id) const {
+  const Instance& instance = instances_.at(id);
+  const std::uint64_t weights = class_of(instance.model).weights_bytes;
+  wire::Phase phase{"weights", {}, instance.read_at - instance.moves_since};
+  phase.bytes = wire::PhaseBytes{instance.reads ? weights : 0, instance.reads ? 0 : weights};
+  return phase;
 }
 
 void World::vanish(base::InstanceId id) {

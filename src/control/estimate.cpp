@@ -1,0 +1,121 @@
+// When a replica would answer, on each device: what its way up takes, what disk, bus and device are already promised to
+// others, and what has to leave first. Bandwidth is promised like bytes: once, from the decision on. What is not known
+// yet counts nothing, so that nothing is invented.
+#include <algorithm>
+
+#include "control/state.h"
+
+namespace thaw::control {
+
+namespace {
+
+base::Duration ahead(base::TimePoint busy_until, base::TimePoint now) {
+  return std::max(busy_until - now, base::Duration::zero());
+}
+
+std::uint64_t cache_room(const Node& node) {
+  return node.cache_budget - std::min(node.cache_budget, node.host_reserved);
+}
+
+base::Duration seconds(double s) {
+  return base::Duration(static_cast<std::int64_t>(s * 1e9));
+}
+
+}  // namespace
+
+/// By which a new replica would come up there, alone on disk and bus.
+base::Duration Scheduler::State::quickest_up(const Model& m, const Node& node) const {
+  const bool restores = image_for(m, node) != nullptr && (m.restores_preferred || !m.costs.start.known());
+  const CostEstimate& way = restores && m.costs.restore.known() ? m.costs.restore : m.costs.start;
+  return way.known() ? way.quickest() : m.costs.restore.quickest();
+}
+
+/// Reading its weights from the node's disk, if they are not in its memory already.
+base::Duration Scheduler::State::disk_time(const Model& m, const Node& node) {
+  if (node.read_bytes_per_s <= 0 || node.warm.has(m)) return {};
+  return seconds(static_cast<double>(m.weights_bytes) / node.read_bytes_per_s);
+}
+
+/// From the time its room is there to its first answer. `to_wake`: the replica in standby that is woken; null: a new
+/// one.
+base::Duration Scheduler::State::time_to_answer(const Device& d, const Model& m, const Instance* to_wake,
+                                                base::TimePoint now) const {
+  const bool bus = d.info.kind != spec::DeviceKind::cpu;
+  const base::Duration bus_ahead = bus ? ahead(d.bus_busy_until, now) : base::Duration::zero();
+  const base::Duration shared = at_work(d, m) * m.first_answer.value();
+  if (to_wake != nullptr) {
+    // On a CPU it holds memory where the other would come up: whether a start would be better was decided when it was
+    // put to rest.
+    const bool known = bus && m.costs.wake.samples() >= kTrials;
+    return (known ? m.costs.wake.quickest() + bus_ahead : base::Duration::zero()) + shared;
+  }
+  const base::Duration disk = disk_time(m, *d.owner);
+  const base::Duration disk_ahead = disk > base::Duration::zero() ? ahead(d.owner->disk_busy_until, now) + disk : disk;
+  return quickest_up(m, *d.owner) + std::max(bus_ahead, disk_ahead) + shared;
+}
+
+/// From now until everything that is leaving the device by itself has left, as far as that is known.
+base::Duration Scheduler::State::time_to_return(const Device& d, base::TimePoint now) const {
+  base::Duration longest{};
+  for (const Instance* i : d.instances) {
+    if (i->phase != Phase::stopping && i->phase != Phase::freezing) continue;
+    const base::Duration takes = i->phase == Phase::stopping ? d.owner->stops.mean() : i->model->costs.freeze.mean();
+    longest = std::max(longest, i->phase_since + takes - now);
+  }
+  return longest;
+}
+
+/// From now until those that must make room have left.
+base::Duration Scheduler::State::time_to_make_way(const Offer& o, base::TimePoint now) const {
+  base::Duration longest = time_to_return(*o.device, now);
+  for (const Instance* i : o.victims)
+    longest =
+        std::max(longest, freezes_to_make_way(*i, now) ? i->model->costs.freeze.mean() : o.device->owner->stops.mean());
+  return longest;
+}
+
+/// Whether going to standby takes more of a bus that others wait for than it saves: a stop moves nothing, and where
+/// there is an image the way up from there is not much longer.
+bool Scheduler::State::bus_is_dear(const Instance& i, base::TimePoint now) const {
+  const Model& m = *i.model;
+  const Device& d = *i.device;
+  if (d.info.kind == spec::DeviceKind::cpu || m.spec.standby.mode == spec::Mode::always ||
+      image_for(m, *d.owner) == nullptr)
+    return false;
+  if (!m.costs.wake.known() || !m.costs.freeze.known() || !m.costs.restore.known()) return false;
+  const auto waited_for = std::count_if(d.instances.begin(), d.instances.end(),
+                                        [](const Instance* o) { return o->rising() && !o->model->queue.empty(); });
+  const auto claims = static_cast<std::ptrdiff_t>(d.claims.size());
+  const base::Duration freeze = m.costs.freeze.quickest();
+  const PauseCosts standby{ahead(d.bus_busy_until, now) + freeze + (waited_for + claims) * freeze, m.costs.wake.mean()};
+  const PauseCosts stopped{d.owner->stops.mean(), m.costs.restore.mean()};
+  return stopped.break_even() < standby.break_even();
+}
+
+/// It is on its way: its share of disk and bus is promised to it.
+void Scheduler::State::promise_way_up(const Instance& i, base::TimePoint now) {
+  Device& d = *i.device;
+  Node& node = *d.owner;
+  const base::Duration alone = i.phase == Phase::waking ? i.model->costs.wake.quickest() : quickest_up(*i.model, node);
+  d.bus_busy_until = now + ahead(d.bus_busy_until, now) + alone;
+  if (i.phase != Phase::waking)
+    node.disk_busy_until = now + ahead(node.disk_busy_until, now) + disk_time(*i.model, node);
+}
+
+void Scheduler::State::promise_way_down(const Instance& i, base::TimePoint now) {
+  i.device->bus_busy_until = now + ahead(i.device->bus_busy_until, now) + i.model->costs.freeze.quickest();
+}
+
+/// Its weights have been read there, or were there.
+void Scheduler::State::weights_used(const Model& m, Node& node) {
+  if (m.weights_bytes > 0 && !m.removed) node.warm.used(m, m.weights_bytes, cache_room(node));
+}
+
+/// A replica on a device of its own rests with all that it needs: the files may leave memory first, and have to where
+/// it takes their room.
+void Scheduler::State::weights_rest(const Model& m, Node& node) {
+  node.warm.may_leave(m);
+  node.warm.resize(cache_room(node));
+}
+
+}  // namespace thaw::control
