@@ -164,6 +164,7 @@ base::TimePoint Scheduler::State::wake_at(Model& m, base::TimePoint now) const {
   if (m.backoff_until > now && desired(m) > m.replicas()) at = std::min(at, m.backoff_until);
   if (m.waiting) {
     at = std::min(at, m.chance_at);
+    if (!tiny()) at = std::min(at, m.looked_at + policy.look_again_every);
     if (m.waits_entitled && m.pinned == nullptr && m.waiting_since + policy.turn_max > now) {
       at = std::min(at, m.waiting_since + policy.turn_max);
     }

@@ -15,6 +15,7 @@ std::string on(const Device& d) { return d.node.str() + "/" + d.info.id.str(); }
 
 /// Bytes of `d` that other models never give up: replicas that are here and are needed for their minReplicas.
 std::uint64_t Scheduler::State::kept_for_others(const Device& d, const Model* except) const {
+  if (keepers.empty()) return 0;
   std::map<std::uint64_t, std::pair<const Model*, std::uint32_t>> here;  // by timer owner: a fixed order
   const auto count = [&](const Model* m) {
     if (m == except || m->min_replicas() == 0) return;
@@ -94,8 +95,8 @@ base::Status Scheduler::State::can_ever_run(const spec::ModelSpec& spec) const {
     return true;
   };
   std::vector<std::uint64_t> lacking;
-  for (const auto& [name, m] : models) {
-    if (m.get() == present || m->spec.resources.device != spec.resources.device) continue;
+  for (const Model* m : keepers) {
+    if (m == present || m->spec.resources.device != spec.resources.device) continue;
     for (std::uint32_t n = m->replicas(); n < m->min_replicas(); ++n) lacking.push_back(m->bytes);
   }
   std::sort(lacking.rbegin(), lacking.rend());

@@ -34,6 +34,11 @@ double ArrivalRate::per_second(base::TimePoint now) const {
   return weight_ * decay(now - folded_at_) * std::log(2.0) / base::to_s(half_life_);
 }
 
+double ArrivalRate::level() const {
+  constexpr double kNever = -1e18;
+  return weight_ > 0 ? std::log2(weight_) + base::to_s(folded_at_.time_since_epoch()) / base::to_s(half_life_) : kNever;
+}
+
 void ArrivalRate::fold(base::TimePoint now) {
   weight_ *= decay(now - folded_at_);
   folded_at_ = now;

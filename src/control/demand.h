@@ -47,6 +47,8 @@ class ArrivalRate {
     weight_ += 1.0;
   }
   [[nodiscard]] double per_second(base::TimePoint now) const;
+  /// log2 of the rate at the epoch: rates with the same half-life compare by it at any time alike. Lowest if there never was a request.
+  [[nodiscard]] double level() const;
 
  private:
   void fold(base::TimePoint now);

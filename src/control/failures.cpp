@@ -25,6 +25,7 @@ bool Scheduler::State::settled(const Instance& i, base::TimePoint now) const {
 void Scheduler::State::start_failed(Model& m, Instance& i, base::TimePoint now, Actions& out) {
   ++m.start_failures;
   m.failed_on = i.device;
+  if (!m.removed) failing.insert(&m);
   const bool same_episode = m.failures > 0 && i.begun_at < m.failed_at;
   if (!same_episode) ++m.failures;
   back_off(m, i, now);
@@ -41,6 +42,7 @@ void Scheduler::State::succeeded(Model& m) {
   m.backoff_step = 0;
   m.backoff_until = {};
   m.failed_on = nullptr;
+  failing.erase(&m);
 }
 
 }  // namespace thaw::control

@@ -1,10 +1,13 @@
 // What a replica holds in standby, before and after that is known, and who leaves when host memory for it is short.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "control/state.h"
 
 namespace thaw::control {
+
+Node::Node() : resting(&Instance::by_host_value) {}
 
 /// What it will hold of its device in standby: what it held the last time; else nothing on a device of its own, and everything on a CPU, where a
 /// frozen process cannot give up what is not a copy of a file.
@@ -28,27 +31,44 @@ std::uint64_t Scheduler::State::expected_host_bytes(const Instance& i) {
   return std::max(i.model->standby_host_bytes.value_or(unknown), i.host_bytes);
 }
 
-std::uint64_t Scheduler::State::host_leaving(const Node& node) const {
-  std::uint64_t sum = 0;
-  for (const auto& d : devices) {
-    if (d->owner != &node) continue;
-    for (const Instance* i : d->instances) sum += i->phase == Phase::stopping ? i->host_bytes : 0;
-  }
-  return sum;
+/// What a byte of its host memory is worth in standby.
+double Scheduler::State::host_worth(const Instance& i, base::TimePoint now) const {
+  return resting_worth(i, now) / static_cast<double>(std::max<std::uint64_t>(i.host_bytes, 1));
 }
 
-/// The one in standby on `node` whose host memory is worth least, if that is less than `worth` a byte; null if there is none.
-Instance* Scheduler::State::least_worth_resting(const Node& node, double worth, base::TimePoint now) const {
+/// The same in an order that time does not change.
+void Scheduler::State::sort_into_resting(Instance& i) const {
+  if (i.host_bytes == 0) return;
+  const Model& m = *i.model;
+  const double saved_s = base::to_s(m.start_cost() - m.costs.wake.mean() - read_again(i)) / std::max(m.ready() + m.in(Phase::standby), 1U);
+  constexpr double kWorthless = -1e18;
+  const double worth = saved_s > 0 ? m.rate.level() + std::log2(saved_s / static_cast<double>(i.host_bytes)) : kWorthless;
+  i.device->owner->resting.put(i, worth);
+}
+
+/// The one in standby on `node` whose host memory is worth least, if that is less than `worth` a byte; null if there is none. Where many are in
+/// standby, of those that were worth least when last looked at.
+Instance* Scheduler::State::least_worth_resting(Node& node, double worth, base::TimePoint now) const {
+  constexpr std::size_t kLookAt = 64;
   Instance* least = nullptr;
-  for (const auto& d : devices) {
-    if (d->owner != &node) continue;
-    for (Instance* i : d->instances) {
-      if (i->phase != Phase::standby || i->wake_claimed || i->host_bytes == 0) continue;
-      const double of_this = resting_worth(*i, now) / static_cast<double>(i->host_bytes);
-      if (of_this >= worth) continue;
-      worth = of_this;
-      least = i;
+  const auto look_at = [&](Instance* i) {
+    if (i->phase != Phase::standby || i->wake_claimed || i->host_bytes == 0) return;
+    const double of_this = host_worth(*i, now);
+    if (of_this >= worth) return;
+    worth = of_this;
+    least = i;
+  };
+  if (node.resting.size() <= kLookAt) {
+    for (const Device* d : node.devices) {
+      for (Instance* i : d->instances) look_at(i);
     }
+    return least;
+  }
+  std::vector<Instance*> front;
+  node.resting.front(kLookAt, front);
+  for (Instance* i : front) {
+    sort_into_resting(*i);
+    look_at(i);
   }
   return least;
 }
@@ -60,7 +80,7 @@ bool Scheduler::State::make_host_room(const Instance& i, base::TimePoint now, Ac
   if (need == 0 || node.host_reserved + need <= node.host_budget) return true;
   if (need > node.host_budget) return false;
   const double worth = resting_worth(i, now) / static_cast<double>(need);
-  while (node.host_reserved + need > node.host_budget + host_leaving(node)) {
+  while (node.host_reserved + need > node.host_budget + node.host_leaving) {
     Instance* const victim = least_worth_resting(node, worth, now);
     if (victim == nullptr) break;
     ++victim->model->evictions;
@@ -71,7 +91,7 @@ bool Scheduler::State::make_host_room(const Instance& i, base::TimePoint now, Ac
 
 /// They hold more than was expected: those in standby that are worth least leave until the budget is kept.
 void Scheduler::State::relieve_host(Node& node, base::TimePoint now, Actions& out) {
-  while (node.host_reserved > node.host_budget + host_leaving(node)) {
+  while (node.host_reserved > node.host_budget + node.host_leaving) {
     Instance* const victim = least_worth_resting(node, std::numeric_limits<double>::infinity(), now);
     if (victim == nullptr) return;
     ++victim->model->evictions;

@@ -37,8 +37,12 @@ void Scheduler::State::adopt_image(wire::ImageInfo info, Node& node) {
   image.node = &node;
   node.image_reserved += image.info.bytes;
   node.images.emplace(id, std::move(owned));
+  images_by_id.emplace(id, &image);
   const auto found = models.find(image.info.model);
-  if (found == models.end()) return;  // its model may be deployed in a moment; until then it is the first to make room
+  if (found == models.end()) {  // its model may be deployed in a moment; until then it is the first to make room
+    orphans[image.info.model].push_back(&image);
+    return;
+  }
   Model& m = *found->second;
   image.model = &m;
   m.images.push_back(&image);
@@ -49,8 +53,14 @@ void Scheduler::State::forget_image(Image& image) {
   if (image.model != nullptr) {
     take_out(image.model->images, &image);
     touch(*image.model);
+  } else if (const auto found = orphans.find(image.info.model); found != orphans.end()) {
+    take_out(found->second, &image);
+    if (found->second.empty()) orphans.erase(found);
   }
+  const auto [first, last] = images_by_id.equal_range(image.info.image);
+  images_by_id.erase(std::find_if(first, last, [&](const auto& entry) { return entry.second == &image; }));
   Node& node = *image.node;
+  if (image.dropping) node.image_leaving -= image.info.bytes;
   assert(node.image_reserved >= image.info.bytes);
   node.image_reserved -= image.info.bytes;
   node.images.erase(base::ImageId(image.info.image));
@@ -59,6 +69,7 @@ void Scheduler::State::forget_image(Image& image) {
 void Scheduler::State::drop(Image& image, std::string why, Actions& out) {
   if (image.dropping) return;
   image.dropping = true;
+  image.node->image_leaving += image.info.bytes;
   out.emplace_back(std::in_place_type<Drop>, image.node->name, wire::DropImage{image.info.image}, std::move(why));
 }
 
@@ -73,10 +84,8 @@ void Scheduler::State::drop_images(Model& m, const std::string& why, Actions& ou
 }
 
 Image* Scheduler::State::find_image(const base::ImageId& id) const {
-  for (const auto& node : nodes) {
-    if (const auto found = node->images.find(id); found != node->images.end()) return found->second.get();
-  }
-  return nullptr;
+  const auto found = images_by_id.find(id);
+  return found == images_by_id.end() ? nullptr : found->second;
 }
 
 /// The image that a replica of `m` would be restored from on `node`: the newest that can be used; null if there is none.
@@ -167,14 +176,15 @@ std::uint64_t Scheduler::State::make_disk_room(Node& node, const Model& m, base:
   const std::uint64_t free = node.image_budget - std::min(node.image_budget, node.image_reserved);
   if (free >= want) return want;
   const double worth = worth_per_byte(m.rate.per_second(now), m.costs.start.mean() - m.costs.restore.mean(), want);
-  std::vector<Image*> lesser;
+  std::vector<std::pair<double, Image*>> lesser;
   std::uint64_t coming = free;
   for (const auto& [id, image] : node.images) {
+    const double of_this = image->dropping ? 0 : image_worth(*image, now);
     if (image->dropping) coming += image->info.bytes;
-    else if (image->model == nullptr || image_worth(*image, now) < worth) lesser.push_back(image.get());
+    else if (image->model == nullptr || of_this < worth) lesser.emplace_back(of_this, image.get());
   }
-  std::stable_sort(lesser.begin(), lesser.end(), [&](const Image* a, const Image* b) { return image_worth(*a, now) < image_worth(*b, now); });
-  for (Image* image : lesser) {
+  std::stable_sort(lesser.begin(), lesser.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (const auto& [of_this, image] : lesser) {
     if (coming >= want) break;
     coming += image->info.bytes;
     drop(*image, "makes room for an image of " + m.name(), out);
@@ -185,16 +195,13 @@ std::uint64_t Scheduler::State::make_disk_room(Node& node, const Model& m, base:
 }
 
 void Scheduler::State::relieve_disk(Node& node, base::TimePoint now, Actions& out) {
-  std::uint64_t leaving = 0;
-  for (const auto& [id, image] : node.images) leaving += image->dropping ? image->info.bytes : 0;
-  while (node.image_reserved > node.image_budget + leaving) {
+  while (node.image_reserved > node.image_budget + node.image_leaving) {
     Image* least = nullptr;
     for (const auto& [id, image] : node.images) {
       if (image->dropping) continue;
       if (least == nullptr || image_worth(*image, now) < image_worth(*least, now)) least = image.get();
     }
     if (least == nullptr) return;
-    leaving += least->info.bytes;
     drop(*least, "the disk budget for images is overdrawn", out);
   }
 }

@@ -61,6 +61,10 @@ Instance& Scheduler::State::create(Model& m, Device& d, Phase phase, std::uint64
   hold(i, bytes, 0);
   assert(d.reserved <= d.info.budget_bytes);
   d.instances.push_back(&i);
+  if (m.homes[0] != d.owner) {
+    std::move_backward(m.homes.begin(), m.homes.end() - 1, m.homes.end());
+    m.homes[0] = d.owner;
+  }
   m.instances.push_back(&i);
   ++m.in_phase[static_cast<std::size_t>(phase)];
   return i;
@@ -71,6 +75,11 @@ bool Scheduler::State::enter(Instance& i, Trigger by, base::TimePoint now) {
   const Transition* const t = find_transition(i.phase, by);
   if (t == nullptr) return false;
   leave_usable(i);
+  Node& node = *i.device->owner;
+  if (t->from == Phase::stopping) node.host_leaving -= i.host_bytes;
+  if (t->to == Phase::stopping) node.host_leaving += i.host_bytes;
+  if (t->from == Phase::standby) node.resting.drop(i);
+  shortlist.changed(*i.device);
   --i.model->in_phase[static_cast<std::size_t>(t->from)];
   ++i.model->in_phase[static_cast<std::size_t>(t->to)];
   i.phase = t->to;
@@ -86,6 +95,8 @@ void Scheduler::State::hold(Instance& i, std::uint64_t device_bytes, std::uint64
   assert(d.reserved >= i.bytes && d.owner->host_reserved >= i.host_bytes);
   d.reserved += device_bytes - i.bytes;
   d.owner->host_reserved += host_bytes - i.host_bytes;
+  if (i.phase == Phase::stopping) d.owner->host_leaving += host_bytes - i.host_bytes;
+  shortlist.changed(d);
   i.bytes = device_bytes;
   i.host_bytes = host_bytes;
 }
@@ -113,6 +124,7 @@ void Scheduler::State::start(Device& d, const Device::Claim& claim, base::TimePo
 }
 
 void Scheduler::State::join_usable(Instance& i) {
+  shortlist.changed(*i.device);
   std::vector<Instance*>& usable = i.model->usable;
   usable.insert(std::upper_bound(usable.begin(), usable.end(), &i,
                                  [](const Instance* a, const Instance* b) { return a->id < b->id; }),
@@ -120,7 +132,9 @@ void Scheduler::State::join_usable(Instance& i) {
 }
 
 void Scheduler::State::leave_usable(Instance& i) {
-  if (i.usable()) take_out(i.model->usable, &i);
+  if (!i.usable()) return;
+  take_out(i.model->usable, &i);
+  shortlist.changed(*i.device);
 }
 
 /// No new requests; stopped once those in flight have ended, so at once when there are none. What is in any other state is stopped.
@@ -130,7 +144,7 @@ void Scheduler::State::drain_instance(Instance& i, Instance::Drain why, std::str
   i.drain = why;
   i.reason = std::move(reason);
   touch(*i.model);
-  room_changed = true;
+  changed_on(*i.device);
   if (i.in_flight == 0) stop(i, now, out);
 }
 
@@ -140,7 +154,7 @@ void Scheduler::State::stop(Instance& i, base::TimePoint now, Actions& out, Trig
   if (i.phase == Phase::imaging) snapshot_ended(i, i.reason, now);
   cancel_wake(i, now, out);
   enter(i, by, now);
-  room_changed = true;
+  changed_on(*i.device);
   touch(*i.model);
   out.emplace_back(std::in_place_type<Stop>, i.device->node, i.id, i.reason);
 }
@@ -175,7 +189,11 @@ void Scheduler::State::ready(const wire::InstanceReady& e, base::TimePoint now, 
   m.fell_back.clear();
   join_usable(*i);
   touch(m);
-  room_changed = true;
+  changed_on(*i->device);
+  // With one more, others of its model may leave.
+  if (m.min_replicas() > 0) {
+    for (Instance* other : m.usable) changed_on(*other->device);
+  }
   relieve_host(*i->device->owner, now, out);
   work(now, out);
 }
@@ -193,7 +211,7 @@ void Scheduler::State::down(const wire::InstanceDown& e, base::TimePoint now, Ac
   cancel_wake(*i, now, out);
   enter(*i, Trigger::down, now);
   i->reason = words;
-  room_changed = true;
+  changed_on(*i->device);
   touch(m);
   if (was == Phase::freezing || was == Phase::standby || was == Phase::waking) {
     if (failed) rest_failed(*i, was);
@@ -233,11 +251,12 @@ void Scheduler::State::gone(Instance& i, base::TimePoint now, Actions& out) {
   cancel_wake(i, now, out);
   enter(i, Trigger::vanished, now);
   hold(i, 0, 0);
+  shortlist.left(i);
   i.device = nullptr;
   take_out(d.instances, &i);
   take_out(m.instances, &i);
   touch(m);
-  room_changed = true;
+  changed_on(d);
   if (i.in_flight == 0) instances.erase(i.id);
   fund(d, now, out);
 }

@@ -20,61 +20,89 @@ bool engine_differs(const spec::ModelSpec& a, const spec::ModelSpec& b) {
 
 void Scheduler::State::joined(const wire::NodeHello& hello, base::TimePoint now, Actions& out) {
   // A node that says hello again has lost everything it ran.
+  Node& node = join(hello);
   std::vector<Instance*> lost;
-  for (const auto& d : devices) {
-    if (d->node == hello.node) lost.insert(lost.end(), d->instances.begin(), d->instances.end());
-  }
-  for (const auto& d : devices) {
-    if (d->node != hello.node) continue;
+  for (Device* d : node.devices) lost.insert(lost.end(), d->instances.begin(), d->instances.end());
+  for (Device* d : node.devices) {
     while (!d->claims.empty()) {
       Model& m = *d->claims.back().model;
       for (const Device::Claim& c : d->claims) {
         if (c.wake != nullptr) c.wake->wake_claimed = false;
       }
-      std::erase(m.claims, d.get());
+      std::erase(m.claims, d);
       std::erase_if(d->claims, [&](const Device::Claim& c) { return c.model == &m; });
       touch(m);
     }
   }
   for (Instance* i : lost) gone(*i, now, out);
-  Node& node = join(hello);
-  const auto is_lost = [&](const std::unique_ptr<Device>& d) {
-    return d->owner == &node && std::none_of(hello.devices.begin(), hello.devices.end(),
-                                             [&](const wire::DeviceInfo& info) { return info.id == d->info.id; });
-  };
-  for (auto& [name, m] : models) {
-    if (m->failed_on != nullptr && m->failed_on->owner == &node) m->failed_on = nullptr;
-    if (m->pinned != nullptr && m->pinned->owner == &node) m->pinned = nullptr;
+  renew(hello, node);
+  for (auto at = failing.begin(); at != failing.end();) {
+    const bool here = (*at)->failed_on != nullptr && (*at)->failed_on->owner == &node;
+    if (here) (*at)->failed_on = nullptr;
+    at = here ? failing.erase(at) : std::next(at);
   }
-  std::erase_if(devices, is_lost);
-  for (const wire::DeviceInfo& info : hello.devices) {
-    const auto known = std::find_if(devices.begin(), devices.end(),
-                                    [&](const std::unique_ptr<Device>& d) { return d->owner == &node && d->info.id == info.id; });
-    if (known != devices.end()) {
-      (*known)->info = info;
-      continue;
-    }
-    devices.push_back(std::make_unique<Device>());
-    devices.back()->owner = &node;
-    devices.back()->node = hello.node;
-    devices.back()->info = info;
+  for (Device* d : node.devices) {
+    while (!d->pinned.empty()) unpin(*d->pinned.back());
   }
+  equip(node, hello);
+  changed_everywhere = true;
   room_changed = true;
   work(now, out);
 }
 
-/// What the node's instances share, as it says now; the images that it has are all there are.
 Node& Scheduler::State::join(const wire::NodeHello& hello) {
-  const auto known = std::find_if(nodes.begin(), nodes.end(), [&](const std::unique_ptr<Node>& n) { return n->name == hello.node; });
-  Node& node = known != nodes.end() ? **known : *nodes.emplace_back(std::make_unique<Node>());
-  node.name = hello.node;
+  Node*& known = node_by_name[hello.node];
+  if (known != nullptr) return *known;
+  known = nodes.emplace_back(std::make_unique<Node>()).get();
+  known->number = nodes.size();
+  known->name = hello.node;
+  return *known;
+}
+
+/// What the node's instances share, as it says now; the images that it has are all there are.
+void Scheduler::State::renew(const wire::NodeHello& hello, Node& node) {
   node.drivers = hello.drivers;
   node.host_budget = hello.host_budget_bytes;
   node.image_budget = hello.image_budget_bytes;
   node.cache_budget = std::max(hello.host_cache.max_bytes, hello.host_cache.shared_bytes);
   while (!node.images.empty()) forget_image(*node.images.begin()->second);
   for (const wire::ImageInfo& image : hello.images) adopt_image(image, node);
-  return node;
+}
+
+/// Its devices are those that it names.
+void Scheduler::State::equip(Node& node, const wire::NodeHello& hello) {
+  const auto named = [&](const Device& d) -> const wire::DeviceInfo* {
+    const auto found = std::find_if(hello.devices.begin(), hello.devices.end(), [&](const wire::DeviceInfo& info) { return info.id == d.info.id; });
+    return found == hello.devices.end() ? nullptr : &*found;
+  };
+  bool lost_any = false;
+  for (Device* d : node.devices) {
+    shortlist.remove(*d);
+    if (const wire::DeviceInfo* const info = named(*d)) {
+      d->info = *info;
+      shortlist.add(*d);
+      continue;
+    }
+    lost_any = true;
+    std::erase(changed, d);
+    std::erase(freed, d);
+    d->owner = nullptr;
+  }
+  std::erase_if(node.devices, [](const Device* d) { return d->owner == nullptr; });
+  if (lost_any) {
+    std::erase_if(everywhere, [](const Device* d) { return d->owner == nullptr; });
+    std::erase_if(devices, [](const std::unique_ptr<Device>& d) { return d->owner == nullptr; });
+  }
+  for (const wire::DeviceInfo& info : hello.devices) {
+    if (std::any_of(node.devices.begin(), node.devices.end(), [&](const Device* d) { return d->info.id == info.id; })) continue;
+    Device& d = *devices.emplace_back(std::make_unique<Device>());
+    d.owner = &node;
+    d.node = hello.node;
+    d.info = info;
+    node.devices.push_back(&d);
+    everywhere.push_back(&d);
+    shortlist.add(d);
+  }
 }
 
 void Scheduler::State::deployed(const spec::ModelSpec& spec, base::TimePoint now, Actions& out) {
@@ -100,26 +128,38 @@ void Scheduler::State::deployed(const spec::ModelSpec& spec, base::TimePoint now
     m.rests_in_standby = m.restores_preferred = false;
     m.rests.clear();
   }
-  if (fresh) {
-    for (const auto& node : nodes) {
-      for (const auto& [id, image] : node->images) {
-        if (image->info.model != spec.name || image->model != nullptr || image->dropping) continue;
-        image->model = &m;
-        m.images.push_back(image.get());
-        m.image_bytes = image->info.bytes;
-      }
-    }
-  }
+  if (fresh) adopt_orphans(m, spec.name);
   if (fresh || peak_window(m.spec.scaling) != peak_window(spec.scaling)) m.peak.resize(peak_window(spec.scaling));
   m.spec = spec;
+  if (spec.scaling.min_replicas > 0) keepers.insert(&m);
+  else keepers.erase(&m);
   think_of_keeping(m);
   m.bytes = spec.resources.device_memory_bytes.value_or(0);
   if (fresh || replaced) m.loading_bytes = spec.resources.loading_memory_bytes.value_or(0);
   m.paused = false;
   succeeded(m);  // whoever deploys has perhaps mended it
-  room_changed = true;  // its minReplicas decide what others can have
+  changed_everywhere = room_changed = true;  // its minReplicas decide what others can have
   touch(m);
   work(now, out);
+}
+
+void Scheduler::State::adopt_orphans(Model& m, const base::ModelName& name) {
+  const auto found = orphans.find(name);
+  if (found == orphans.end()) return;
+  std::vector<Image*> its = std::move(found->second);
+  orphans.erase(found);
+  std::sort(its.begin(), its.end(), [](const Image* a, const Image* b) {
+    return a->node != b->node ? a->node->number < b->node->number : a->info.image < b->info.image;
+  });
+  for (Image* image : its) {
+    if (image->dropping) {
+      orphans[name].push_back(image);
+      continue;
+    }
+    image->model = &m;
+    m.images.push_back(image);
+    m.image_bytes = image->info.bytes;
+  }
 }
 
 /// Takes every replica out of service: a starting one is stopped, a ready one ends its requests first (unless killed).
@@ -140,6 +180,8 @@ void Scheduler::State::removed(const base::ModelName& name, base::TimePoint now,
   drop_images(m, "its model was removed", out);
   timers.disarm(m.timer);
   for (const auto& node : nodes) node->warm.forget(m);
+  failing.erase(&m);
+  keepers.erase(&m);
   retired.push_back(std::move(found->second));
   models.erase(found);
   work(now, out);

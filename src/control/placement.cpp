@@ -4,6 +4,7 @@
 #include <cassert>
 #include <iterator>
 #include <tuple>
+#include <utility>
 
 #include "control/state.h"
 #include "control/victims.h"
@@ -49,6 +50,12 @@ std::uint32_t Scheduler::State::at_work(const Device& d, const Model& m) {
   });
   const auto coming = std::count_if(d.claims.begin(), d.claims.end(), [](const Device::Claim& c) { return !c.model->queue.empty(); });
   return static_cast<std::uint32_t>(working + coming);
+}
+
+std::uint64_t Device::pinned_bytes() const {
+  std::uint64_t sum = 0;
+  for (const Model* m : pinned) sum += m->bytes;
+  return sum;
 }
 
 std::uint64_t Device::claimed() const {
@@ -159,9 +166,14 @@ bool Scheduler::State::can_wake(const Model& m) {
   });
 }
 
+/// Where to look for room for `m`. Valid until it is asked again.
+const std::vector<Device*>& Scheduler::State::places_for(Model& m) {
+  return looks_at_all() ? everywhere : shortlist.for_model(m, m.bytes);
+}
+
 /// Waking one of its own before anything else, if that asks nobody for more than idle bytes; after failed starts, until the back-off ends,
 /// nothing but that.
-Offer Scheduler::State::best_offer(Model& m, base::TimePoint now) const {
+Offer Scheduler::State::best_offer(Model& m, const std::vector<Device*>& places, base::TimePoint now) const {
   Offer best;
   m.chance_at = base::never();
   const auto take = [&](Offer o) {
@@ -176,15 +188,16 @@ Offer Scheduler::State::best_offer(Model& m, base::TimePoint now) const {
     }
   }
   if (now < m.backoff_until) return best;
-  for (const auto& d : devices) take(offer(*d, m, nullptr, now));
+  for (Device* d : places) take(offer(*d, m, nullptr, now));
   return best;
 }
 
 /// Begins what `m` lacks, as far as there is room; else says when to try again, or refuses what can never be served.
 void Scheduler::State::try_place(Model& m, base::TimePoint now, Actions& out) {
+  m.looked_at = now;
   while (missing(m, now) > 0) {
-    if (!entitled(m)) m.waits_entitled = false, m.pinned = nullptr;
-    const Offer best = best_offer(m, now);
+    if (!entitled(m)) m.waits_entitled = false, unpin(m);
+    const Offer best = best_offer(m, places_for(m), now);
     if (best.rank != Rank::none) {
       accept(best, m, now, out);
       continue;
@@ -206,19 +219,59 @@ void Scheduler::State::refuse_hopeless(Model& m, base::TimePoint now, Actions& o
   refuse_all(m, Refuse::Why::no_capacity, never, std::max(retry_after(m, now), kOperatorTakes), out);
 }
 
+/// As try_place, but only where something changed since.
+void Scheduler::State::look_at_changed(Model& m, const std::vector<Device*>& where, base::TimePoint now, Actions& out) {
+  std::vector<Device*> places;
+  const std::uint64_t least = m.in(Phase::standby) > 0 ? 0 : m.bytes;  // one that is woken holds some bytes already
+  for (Device* d : where) {
+    if (d->info.kind == m.spec.resources.device && shortlist.room(*d) >= least) places.push_back(d);
+  }
+  if (places.empty()) return;
+  const base::TimePoint chance_elsewhere = m.chance_at;
+  while (missing(m, now) > 0) {
+    if (!entitled(m)) m.waits_entitled = false, unpin(m);
+    const Offer best = best_offer(m, places, now);
+    if (best.rank == Offer::Rank::none) break;
+    accept(best, m, now, out);
+    touch(m);
+  }
+  m.chance_at = std::min(m.chance_at, chance_elsewhere);
+  if (missing(m, now) == 0) return leave_waiters(m);
+  timers.arm_at_latest(m.timer, m.chance_at);
+}
+
 /// Everybody who waits for room, those without any replica first, each kind in the order in which they began to wait.
 void Scheduler::State::settle(base::TimePoint now, Actions& out) {
   settled_at = now;
   timers.disarm(settle_timer);
+  constexpr std::size_t kMostLooks = 16'384;  // at devices, by all who wait together; else only at what changed
+  const bool all = changed_everywhere || tiny() || (looks_at_all() && waiters.size() * devices.size() <= kMostLooks);
+  changed_everywhere = false;
+  const std::vector<Device*> where = std::exchange(changed, {});
+  for (Device* d : where) d->changed = false;
+  const bool room = !waiters.empty() && std::any_of(where.begin(), where.end(), [&](Device* d) {
+    return shortlist.room(*d) >= *waiting_for.begin() || std::any_of(d->instances.begin(), d->instances.end(), [](const Instance* i) { return i->phase == Phase::standby; });
+  });
   for (const bool first_ones : {true, false}) {
-    const std::vector<Model*> in_order = waiters;
-    for (Model* m : in_order) {
-      if (!m->waiting || m->waits_entitled != first_ones) continue;
-      try_place(*m, now, out);
-      touch(*m);
+    if (!all && !room && lookers == 0) break;
+    const std::uint64_t end = next_waiter;
+    for (auto at = waiters.begin(); at != waiters.end() && at->first < end;) {
+      const std::uint64_t number = at->first;
+      Model& m = *at->second;
+      if (m.waits_entitled == first_ones) {
+        if (all || m.looks_everywhere) {
+          lookers -= m.looks_everywhere ? 1 : 0;
+          m.looks_everywhere = false;
+          try_place(m, now, out);
+          touch(m);
+        } else {
+          look_at_changed(m, where, now, out);
+        }
+      }
+      at = waiters.upper_bound(number);
     }
   }
-  if (freed) revive_evicted(now);
+  if (!freed.empty()) revive_evicted(now);
 }
 
 void Scheduler::State::accept(const Offer& o, Model& m, base::TimePoint now, Actions& out) {
@@ -229,6 +282,7 @@ void Scheduler::State::accept(const Offer& o, Model& m, base::TimePoint now, Act
                                                                    : "minReplicas";
   d.claims.push_back({&m, o.need, reason, o.wake, o.expects_until});
   m.claims.push_back(&d);
+  shortlist.changed(d);
   if (o.wake != nullptr) o.wake->wake_claimed = true;
   for (Instance* i : o.victims) {
     if (i->phase != Phase::imaging) {
@@ -255,6 +309,7 @@ void Scheduler::State::make_way(Instance& i, const std::string& reason, base::Ti
 Device::Claim Scheduler::State::take_claim(Device& d, std::size_t n) {
   const Device::Claim claim = d.claims[n];
   d.claims.erase(d.claims.begin() + static_cast<std::ptrdiff_t>(n));
+  shortlist.changed(d);
   std::vector<Device*>& of_model = claim.model->claims;
   of_model.erase(std::find(of_model.begin(), of_model.end(), &d));
   return claim;
@@ -274,7 +329,14 @@ void Scheduler::State::fund(Device& d, base::TimePoint now, Actions& out) {
     else start(d, claim, now, out);
     touch(*claim.model);
   }
-  d.freed = freed = room_changed = true;
+  note_freed(d);
+  changed_on(d);
+}
+
+void Scheduler::State::note_freed(Device& d) {
+  if (d.freed) return;
+  d.freed = true;
+  freed.push_back(&d);
 }
 
 /// Gives a claim back: those behind it move up.
@@ -286,7 +348,6 @@ void Scheduler::State::cancel_claim(Model& m, Device& d, base::TimePoint now, Ac
     touch(m);  // its time in standby counts again
   }
   take_claim(d, static_cast<std::size_t>(std::distance(d.claims.begin(), std::next(claim).base())));
-  room_changed = true;
   fund(d, now, out);
 }
 
@@ -299,7 +360,6 @@ void Scheduler::State::cancel_wake(Instance& i, base::TimePoint now, Actions& ou
   i.wake_claimed = false;
   take_claim(d, static_cast<std::size_t>(std::distance(d.claims.begin(), claim)));
   touch(*i.model);
-  room_changed = true;
   fund(d, now, out);
 }
 
@@ -317,15 +377,15 @@ std::uint64_t Scheduler::State::lasting_on(const Device& d, base::TimePoint now)
 
 /// Busy replicas that were to leave stay, if nobody needs their room any more.
 void Scheduler::State::revive_evicted(base::TimePoint now) {
-  for (const auto& d : devices) {
-    if (!d->freed) continue;
+  std::vector<Device*> in_order = std::exchange(freed, {});
+  std::sort(in_order.begin(), in_order.end(), [](const Device* a, const Device* b) { return a->entry.number < b->entry.number; });
+  for (Device* d : in_order) {
     d->freed = false;
     for (Instance* i : d->instances) {
       if (i->phase != Phase::ready || i->drain != Instance::Drain::evicted) continue;
       if (lasting_on(*d, now) + i->bytes <= d->info.budget_bytes) revive(*i, now);
     }
   }
-  freed = false;
 }
 
 void Scheduler::State::drop_claims(Model& m, base::TimePoint now, Actions& out) {

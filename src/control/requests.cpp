@@ -92,7 +92,7 @@ void Scheduler::State::dispatch(Request& r, Instance& i, bool waited, base::Time
   r.instance = &i;
   r.dispatched_at = now;
   ++r.attempts;
-  ++i.in_flight;
+  if (i.in_flight++ == 0) shortlist.changed(*i.device);
   ++i.model->in_flight;
   ++in_flight;
   i.used = true;
@@ -148,6 +148,7 @@ void Scheduler::State::release(Request& r, base::TimePoint now, Actions& out) {
   }
   if (i.in_flight > 0) return;
   i.idle_since = now;
+  if (i.device != nullptr) shortlist.changed(*i.device);
   if (i.phase == Phase::gone) {
     instances.erase(i.id);
   } else if (i.phase == Phase::ready && i.drain == Instance::Drain::evicted) {
@@ -156,14 +157,18 @@ void Scheduler::State::release(Request& r, base::TimePoint now, Actions& out) {
     stop(i, now, out);
   } else if (i.phase == Phase::ready) {
     timers.arm_at_latest(m.timer, now + m.keeps);
-    if (!waiters.empty()) offer_idle_room(now);
+    if (!waiters.empty()) offer_idle_room(*i.device, now);
     if (m.keeps <= base::Duration::zero()) touch(m);
   }
 }
 
 /// A replica idled while others wait for room. Busy ones do that thousands of times a second: one look a millisecond is
 /// enough for those who wait, and bounds what it costs however many they are.
-void Scheduler::State::offer_idle_room(base::TimePoint now) {
+void Scheduler::State::offer_idle_room(Device& d, base::TimePoint now) {
+  if (!d.changed) {
+    d.changed = true;
+    changed.push_back(&d);
+  }
   constexpr base::Duration kEvery = base::Millis(1);
   if (now >= settled_at + kEvery) {
     room_changed = true;

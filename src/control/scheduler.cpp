@@ -22,6 +22,15 @@ void Scheduler::State::touch(Model& m) {
   dirty.push_back(&m);
 }
 
+/// Whoever waits for room may find some there now.
+void Scheduler::State::changed_on(Device& d) {
+  room_changed = true;
+  shortlist.changed(d);
+  if (d.changed || waiters.empty()) return;
+  d.changed = true;
+  changed.push_back(&d);
+}
+
 /// Until nothing is left to decide. Every round starts, stops, keeps or refuses something, of which there is a bounded
 /// number, or changes nothing; the bound is there so that a mistake in that cannot hang the daemon.
 void Scheduler::State::work(base::TimePoint now, Actions& out) {
@@ -61,14 +70,16 @@ void Scheduler::State::reconcile(Model& m, base::TimePoint now, Actions& out) {
   } else if (!m.waiting) {
     join_waiters(m, now);
     // Nothing changed for those who wait already, unless time alone gave them a chance that tick() has yet to deliver.
-    if (timers.next() <= now) room_changed = true;
+    if (timers.next() <= now) look_everywhere(m);
     else try_place(m, now, out);
   } else if (m.waits_entitled != entitled(m)) {
     leave_waiters(m);
     join_waiters(m, now);
-    room_changed = true;
+    look_everywhere(m);
   } else {
     refuse_hopeless(m, now, out);
+    const bool may_find_more = std::min(m.chance_at, m.looked_at + policy.look_again_every) <= now;
+    if (m.waiting && !tiny() && m.looked_at < now && may_find_more) look_everywhere(m);
   }
   wake_ahead(m, now, out);
   think_of_snapshot(m, now, out);
@@ -187,7 +198,8 @@ void Scheduler::tick(base::TimePoint now, Actions& out) {
   while (Timer* timer = state_->timers.pop_due(now)) {
     Model* const m = timer->model;
     if (m != nullptr) state_->touch(*m);
-    if (m == nullptr || m->waiting) state_->room_changed = true;
+    if (m == nullptr) state_->room_changed = true;
+    else if (m->waiting) state_->look_everywhere(*m);
   }
   state_->work(now, out);
 }

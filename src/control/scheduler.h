@@ -78,6 +78,8 @@ struct Policy {
   base::Duration freeze_patience = base::Millis(250);  ///< beyond the time that freezes take: how long a request waits for one to end before another replica is begun
   base::Duration host_room_wait = base::Seconds(10);   ///< how long an idle replica waits for host memory of others that leave standby for it
   base::Duration snapshot_after = base::Seconds(5);    ///< between a start and the thought of making an image, and between tries; doubles
+  std::uint32_t look_everywhere_up_to = 256;           ///< devices; where there are more, a shortlist is looked at (shortlist.h)
+  base::Duration look_again_every = base::Seconds(1);  ///< how often whoever waits in a fleet that is not tiny looks beyond what changed
   std::uint32_t snapshot_tries = 10;                   ///< to find a quiet moment with room, after one start
 };
 

@@ -33,11 +33,17 @@ bool Scheduler::State::wants_image(const Model& m, const Node& node) const {
 void Scheduler::State::think_of_snapshot(Model& m, base::TimePoint now, Actions& out) {
   if (now < m.snapshot_at) return;
   m.snapshot_at = base::never();
-  if (std::none_of(nodes.begin(), nodes.end(), [&](const auto& node) { return wants_image(m, *node); })) return;
+  const std::vector<Device*>& places = snapshot_places(m);
+  if (std::none_of(places.begin(), places.end(), [&](const Device* d) { return wants_image(m, *d->owner); })) return;
   const auto begun = try_snapshot(m, false, now, out);
   if (begun.ok()) return;
   m.last_snapshot_failure = begun.error().message;
   snapshot_later(m, now);
+}
+
+/// Devices that may have room for a replica to make an image of.
+const std::vector<Device*>& Scheduler::State::snapshot_places(const Model& m) {
+  return looks_at_all() ? everywhere : shortlist.with_free(m.spec.resources.device, m.bytes);
 }
 
 /// Ever later, and not for ever: the next start begins anew.
@@ -57,7 +63,7 @@ base::Result<base::ImageId> Scheduler::State::try_snapshot(Model& m, bool by_han
   if (!by_hand && in_flight > 0 && m.snapshot_tries < policy.snapshot_tries / 2) return error(ErrorKind::exhausted, "requests are being served");
   std::string why = std::string("no node has a ") + spec::to_string(m.spec.resources.device) + " device";
   auto kind = ErrorKind::unavailable;
-  for (const auto& d : devices) {
+  for (Device* d : snapshot_places(m)) {
     Node& node = *d->owner;
     if (d->info.kind != m.spec.resources.device) continue;
     kind = ErrorKind::conflict;
@@ -120,7 +126,7 @@ void Scheduler::State::taken(const wire::SnapshotTaken& e, base::TimePoint now, 
     enter(*i, Trigger::image_done, now);
     i->reason = "the image is made";
     i->model->last_snapshot_failure.clear();
-    room_changed = true;
+    changed_on(*i->device);
   }
   wire::ImageInfo info = e.image;
   info.model = i->model->spec.name;
@@ -138,7 +144,7 @@ void Scheduler::State::not_taken(const wire::SnapshotFailed& e, base::TimePoint 
   snapshot_ended(*i, e.reason.empty() ? "it failed" : e.reason, now);
   enter(*i, Trigger::image_done, now);
   i->reason = "no image: " + e.reason;
-  room_changed = true;
+  changed_on(*i->device);
   work(now, out);
 }
 

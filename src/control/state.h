@@ -5,7 +5,9 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <set>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "control/demand.h"
@@ -13,6 +15,7 @@
 #include "control/queue.h"
 #include "control/request.h"
 #include "control/scheduler.h"
+#include "control/shortlist.h"
 #include "control/timers.h"
 #include "control/transitions.h"
 #include "control/victims.h"
@@ -36,11 +39,18 @@ struct Image {
 
 /// What a machine's instances share: host memory, disk, drivers.
 struct Node {
+  Node();
+
+  std::uint64_t number = 0;           ///< nodes in the order in which they came
   base::NodeName name;
+  std::vector<Device*> devices;       ///< in their order
   std::vector<wire::DriverInfo> drivers;
   std::uint64_t host_budget = 0;
   std::uint64_t host_reserved = 0;    ///< by its instances; more than the budget if they turn out to hold more
+  std::uint64_t host_leaving = 0;     ///< of that, by those whose end was ordered
+  ByValue resting;                    ///< its instances in standby, by what a byte of their host memory is worth
   std::uint64_t image_budget = 0;
+  std::uint64_t image_leaving = 0;    ///< of what is reserved, by images whose end was ordered
   std::uint64_t image_reserved = 0;   ///< by images and by those that are being made
   std::map<base::ImageId, std::unique_ptr<Image>> images;
   std::uint32_t imaging = 0;          ///< replicas that are being made images of
@@ -72,8 +82,12 @@ struct Device {
   /// Ways up that were decided on and wait for others' bytes to return, in order: nobody may take those bytes in between.
   std::vector<Claim> claims;
   bool freed = false;                 ///< a claim or an instance left since revive_evicted() looked
+  bool changed = false;               ///< in State::changed
+  std::vector<Model*> pinned;         ///< those for whom it is kept, in the order in which they began to wait
+  ShortlistEntry entry;
 
   [[nodiscard]] std::uint64_t claimed() const;
+  [[nodiscard]] std::uint64_t pinned_bytes() const;
 };
 
 struct Instance {
@@ -108,6 +122,8 @@ struct Instance {
   base::TimePoint expects_until{};  ///< woken ahead of a request that is expected until then; epoch: it was not
   base::TimePoint rest_waits_since{};  ///< waiting for host memory to rest in; epoch: it does not
   std::string reason;
+  ValueEntry by_value;              ///< in Shortlist
+  ValueEntry by_host_value;         ///< in Node::resting
 
   [[nodiscard]] bool usable() const { return phase == Phase::ready && drain == Drain::none; }
   [[nodiscard]] bool rising() const { return phase == Phase::starting || phase == Phase::waking; }
@@ -145,6 +161,9 @@ struct Model {
   base::TimePoint waiting_since{};
   base::TimePoint chance_at = base::never();  ///< when time alone may give it room
   Device* pinned = nullptr;                   ///< where nobody younger may take room any more
+  std::uint64_t waits_as = 0;                 ///< its number among those who wait
+  bool looks_everywhere = false;              ///< not only at what changed
+  base::TimePoint looked_at{};                ///< when it last did
   std::optional<base::TimePoint> evicted_at;
 
   // Failures (failures.cpp).
@@ -152,6 +171,8 @@ struct Model {
   std::uint32_t backoff_step = 0;     ///< doublings so far
   base::TimePoint failed_at{}, backoff_until{};
   Device* failed_on = nullptr;
+  std::size_t looked_from = 0;        ///< where its shortlist goes on
+  std::array<Node*, 4> homes{};       ///< where its last replicas were, the last one first; null: none
   std::string last_failure;
   std::uint64_t cold_starts = 0, start_failures = 0, evictions = 0;
 
@@ -208,6 +229,8 @@ struct Offer {
 };
 
 struct Scheduler::State {
+  static constexpr std::size_t kTiny = 16;  ///< devices; there everybody who waits looks at all of them at every change
+
   Policy policy;
   std::uint64_t next_instance = 1;
   std::uint64_t next_timer = 1;
@@ -215,12 +238,24 @@ struct Scheduler::State {
   std::vector<std::unique_ptr<Model>> retired;  ///< removed, with instances or requests left
   std::unordered_map<base::InstanceId, std::unique_ptr<Instance>> instances;  ///< also gone ones whose requests have not ended
   std::unordered_map<base::RequestId, Request> requests;
+  std::unordered_map<base::NodeName, Node*> node_by_name;
   std::vector<std::unique_ptr<Node>> nodes;
   std::vector<std::unique_ptr<Device>> devices;
-  std::vector<Model*> waiters;  ///< in the order in which they began to wait
+  std::vector<Device*> everywhere;  ///< all devices, in their order
+  Shortlist shortlist;
+  std::unordered_multimap<base::ImageId, Image*> images_by_id;
+  std::unordered_map<base::ModelName, std::vector<Image*>> orphans;  ///< images of models that are not deployed, as they came
+  std::unordered_set<Model*> failing;  ///< models that have a device to avoid
+  std::unordered_set<Model*> keepers;  ///< models with minReplicas
+  std::map<std::uint64_t, Model*> waiters;  ///< in the order in which they began to wait
+  std::multiset<std::uint64_t> waiting_for;  ///< the bytes of each of them
+  std::uint64_t next_waiter = 1;
+  std::uint32_t lookers = 0;    ///< of those who wait, with looks_everywhere
+  std::vector<Device*> changed;  ///< where somebody who waits may find room since settle() looked
   std::vector<Model*> dirty;
   bool room_changed = false;    ///< somebody who waits for room may have it now
-  bool freed = false;           ///< of some device
+  bool changed_everywhere = false;  ///< what decides about room changed on every device
+  std::vector<Device*> freed;   ///< devices to be looked at by revive_evicted()
   base::TimePoint settled_at{};
   Timer settle_timer;           ///< an idle replica is still to be offered to those who wait; no model's
   bool draining = false;
@@ -235,6 +270,7 @@ struct Scheduler::State {
   void bury();
   Instance* find(base::InstanceId id);
   std::vector<Model*> models_in_order();
+  void changed_on(Device& d);
 
   // requests.cpp
   void arrive(const Arrival& a, base::TimePoint now, Actions& out);
@@ -243,7 +279,7 @@ struct Scheduler::State {
   void failed(base::RequestId id, RequestFailure failure, base::TimePoint now, Actions& out);
   void dispatch(Request& r, Instance& i, bool waited, base::TimePoint now, Actions& out);
   void dispatch_queue(Model& m, base::TimePoint now, Actions& out);
-  void offer_idle_room(base::TimePoint now);
+  void offer_idle_room(Device& d, base::TimePoint now);
   void release(Request& r, base::TimePoint now, Actions& out);
 
   // refusals.cpp
@@ -255,12 +291,12 @@ struct Scheduler::State {
   // instances.cpp
   Instance& create(Model& m, Device& d, Phase phase, std::uint64_t bytes, base::TimePoint now);
   bool enter(Instance& i, Trigger by, base::TimePoint now);
-  static void hold(Instance& i, std::uint64_t device_bytes, std::uint64_t host_bytes);
+  void hold(Instance& i, std::uint64_t device_bytes, std::uint64_t host_bytes);
   void start(Device& d, const Device::Claim& claim, base::TimePoint now, Actions& out);
   void drain_instance(Instance& i, Instance::Drain why, std::string reason, base::TimePoint now, Actions& out);
   void stop(Instance& i, base::TimePoint now, Actions& out, Trigger by = Trigger::stop);
   void revive(Instance& i, base::TimePoint now);
-  static void join_usable(Instance& i);
+  void join_usable(Instance& i);
   void leave_usable(Instance& i);
   void ready(const wire::InstanceReady& e, base::TimePoint now, Actions& out);
   void down(const wire::InstanceDown& e, base::TimePoint now, Actions& out);
@@ -293,18 +329,19 @@ struct Scheduler::State {
   base::Result<bool> wake_model(const base::ModelName& name, base::TimePoint now, Actions& out);
 
   // host_memory.cpp
+  void sort_into_resting(Instance& i) const;
   static void note_held(const Instance& i);
   static std::uint64_t expected_device_bytes(const Instance& i);
   static std::uint64_t expected_host_bytes(const Instance& i);
-  std::uint64_t host_leaving(const Node& node) const;
-  Instance* least_worth_resting(const Node& node, double worth, base::TimePoint now) const;
+  double host_worth(const Instance& i, base::TimePoint now) const;
+  Instance* least_worth_resting(Node& node, double worth, base::TimePoint now) const;
   bool make_host_room(const Instance& i, base::TimePoint now, Actions& out);
   void relieve_host(Node& node, base::TimePoint now, Actions& out);
 
   // images.cpp
   void adopt_image(wire::ImageInfo info, Node& node);
   void forget_image(Image& image);
-  void drop(Image& image, std::string why, Actions& out);
+  static void drop(Image& image, std::string why, Actions& out);
   void drop_images(Model& m, const std::string& why, Actions& out);
   Image* find_image(const base::ImageId& id) const;
   Image* image_for(const Model& m, const Node& node) const;
@@ -321,6 +358,7 @@ struct Scheduler::State {
 
   // snapshots.cpp
   bool wants_image(const Model& m, const Node& node) const;
+  const std::vector<Device*>& snapshot_places(const Model& m);
   void think_of_snapshot(Model& m, base::TimePoint now, Actions& out);
   base::Result<base::ImageId> try_snapshot(Model& m, bool by_hand, base::TimePoint now, Actions& out);
   base::ImageId begin_snapshot(Model& m, Device& d, std::uint64_t disk_bytes, bool by_hand, base::TimePoint now, Actions& out);
@@ -334,7 +372,7 @@ struct Scheduler::State {
   void start_failed(Model& m, Instance& i, base::TimePoint now, Actions& out);
   void back_off(Model& m, const Instance& i, base::TimePoint now);
   bool settled(const Instance& i, base::TimePoint now) const;
-  static void succeeded(Model& m);
+  void succeeded(Model& m);
 
   // autoscale.cpp
   std::uint32_t desired(const Model& m) const;
@@ -357,7 +395,12 @@ struct Scheduler::State {
   void try_place(Model& m, base::TimePoint now, Actions& out);
   void refuse_hopeless(Model& m, base::TimePoint now, Actions& out);
   Offer offer(Device& d, const Model& m, Instance* to_wake, base::TimePoint now) const;
-  Offer best_offer(Model& m, base::TimePoint now) const;
+  const std::vector<Device*>& places_for(Model& m);
+  bool looks_at_all() const { return devices.size() <= policy.look_everywhere_up_to; }
+  bool tiny() const { return looks_at_all() && devices.size() <= kTiny; }
+  Offer best_offer(Model& m, const std::vector<Device*>& places, base::TimePoint now) const;
+  void look_at_changed(Model& m, const std::vector<Device*>& where, base::TimePoint now, Actions& out);
+  void note_freed(Device& d);
   void accept(const Offer& o, Model& m, base::TimePoint now, Actions& out);
   void fund(Device& d, base::TimePoint now, Actions& out);
   std::uint64_t lasting_on(const Device& d, base::TimePoint now) const;
@@ -390,11 +433,13 @@ struct Scheduler::State {
   // turns.cpp
   void join_waiters(Model& m, base::TimePoint now);
   void leave_waiters(Model& m);
+  void look_everywhere(Model& m);
   bool entitled(const Model& m) const;
   base::Duration turn(const Model& m) const;
   base::TimePoint evictable_at(const Instance& i, const Model& challenger) const;
   std::uint64_t pinned_by_others(const Device& d, const Model& m) const;
   void pin(Model& m, base::TimePoint now);
+  void unpin(Model& m);
 
   // capacity.cpp
   std::uint64_t kept_for_others(const Device& d, const Model* except) const;
@@ -405,6 +450,9 @@ struct Scheduler::State {
 
   // models.cpp
   Node& join(const wire::NodeHello& hello);
+  void renew(const wire::NodeHello& hello, Node& node);
+  void equip(Node& node, const wire::NodeHello& hello);
+  void adopt_orphans(Model& m, const base::ModelName& name);
   void joined(const wire::NodeHello& hello, base::TimePoint now, Actions& out);
   void deployed(const spec::ModelSpec& spec, base::TimePoint now, Actions& out);
   void removed(const base::ModelName& name, base::TimePoint now, Actions& out);

@@ -69,7 +69,7 @@ Scheduler::State::Rest Scheduler::State::rest(Instance& i, const char* reason, b
       if (i.rest_waits_since == base::TimePoint{}) i.rest_waits_since = now;
       const bool comes_back = i.device->info.kind != spec::DeviceKind::cpu &&
                               image_for(m, *i.device->owner) != nullptr && m.costs.restore.known();
-      const bool leaving = !comes_back && host_leaving(*i.device->owner) > 0;
+      const bool leaving = !comes_back && i.device->owner->host_leaving > 0;
       if (leaving && now < i.rest_waits_since + policy.host_room_wait) {
         constexpr base::Duration kLookAgain = base::Millis(200);
         i.rest_at = now + kLookAgain;
@@ -92,7 +92,7 @@ void Scheduler::State::freeze(Instance& i, std::string why, base::TimePoint now,
   i.phase_deadline = policy.freeze_deadline;
   i.reason = why;
   touch(*i.model);
-  room_changed = true;
+  changed_on(*i.device);
   out.emplace_back(std::in_place_type<Freeze>, i.device->node, wire::FreezeInstance{i.id, policy.freeze_deadline}, std::move(why));
 }
 
@@ -128,6 +128,7 @@ void Scheduler::State::frozen(const wire::InstanceStandby& e, base::TimePoint no
   hold(*i, std::min(e.held_device_bytes, i->full_bytes), e.held_host_bytes);
   note_held(*i);
   weights_rest(m, *i->device->owner);
+  sort_into_resting(*i);
   touch(m);
   look_at_claims(*i->device);
   relieve_host(*i->device->owner, now, out);
@@ -148,7 +149,7 @@ void Scheduler::State::freeze_failed(const wire::FreezeFailed& e, base::TimePoin
     hold(*i, i->bytes, i->ready_host_bytes);
     join_usable(*i);
     touch(m);
-    room_changed = true;
+    changed_on(*i->device);
   } else {
     i->reason = m.last_failure;
     stop(*i, now, out, Trigger::down);

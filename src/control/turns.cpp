@@ -40,41 +40,67 @@ base::TimePoint Scheduler::State::evictable_at(const Instance& i, const Model& c
 
 void Scheduler::State::join_waiters(Model& m, base::TimePoint now) {
   m.waiting = true;
+  m.waits_as = next_waiter++;
   m.waits_entitled = entitled(m);
   m.waiting_since = now;
   m.chance_at = base::never();
-  waiters.push_back(&m);
+  waiters.emplace(m.waits_as, &m);
+  waiting_for.insert(m.bytes);
 }
 
 void Scheduler::State::leave_waiters(Model& m) {
   if (!m.waiting) return;
-  if (m.pinned != nullptr) room_changed = true;
+  if (m.pinned != nullptr) changed_on(*m.pinned);
+  unpin(m);
   m.waiting = false;
+  lookers -= m.looks_everywhere ? 1 : 0;
+  m.looks_everywhere = false;
+  waiters.erase(m.waits_as);
+  waiting_for.erase(waiting_for.find(m.bytes));
+}
+
+/// Not only at what changed, when settle() comes to it.
+void Scheduler::State::look_everywhere(Model& m) {
+  room_changed = true;
+  if (m.looks_everywhere) return;
+  m.looks_everywhere = true;
+  ++lookers;
+}
+
+void Scheduler::State::unpin(Model& m) {
+  if (m.pinned == nullptr) return;
+  std::erase(m.pinned->pinned, &m);
+  shortlist.changed(*m.pinned);
   m.pinned = nullptr;
-  waiters.erase(std::find(waiters.begin(), waiters.end(), &m));
 }
 
 /// Bytes of `d` kept for those who were pinned to it before `m` came.
 std::uint64_t Scheduler::State::pinned_by_others(const Device& d, const Model& m) const {
   std::uint64_t sum = 0;
-  for (const Model* w : waiters) {
-    if (w == &m && m.waits_entitled) break;
-    if (w != &m && w->pinned == &d) sum += w->bytes;
+  for (const Model* w : d.pinned) {
+    if (m.waiting && m.waits_entitled && w->waits_as >= m.waits_as) break;
+    if (w != &m) sum += w->bytes;
   }
   return sum;
 }
 
 void Scheduler::State::pin(Model& m, base::TimePoint now) {
-  if (m.pinned != nullptr && !can_ever_fit(*m.pinned, m)) m.pinned = nullptr;
+  if (m.pinned != nullptr && !can_ever_fit(*m.pinned, m)) unpin(m);
   if (!m.waiting || !m.waits_entitled || m.pinned != nullptr || now < m.waiting_since + policy.turn_max) return;
   base::TimePoint soonest = base::never();
-  for (const auto& d : devices) {  // where time alone makes room first
+  Device* best = nullptr;
+  for (Device* d : places_for(m)) {  // where time alone makes room first
     if (!can_ever_fit(*d, m)) continue;
     const base::TimePoint at = offer(*d, m, nullptr, now).chance_at;
-    if (m.pinned != nullptr && at >= soonest) continue;
-    m.pinned = d.get();
+    if (best != nullptr && at >= soonest) continue;
+    best = d;
     soonest = at;
   }
+  if (best == nullptr) return;
+  m.pinned = best;
+  std::vector<Model*>& there = best->pinned;
+  there.insert(std::upper_bound(there.begin(), there.end(), &m, [](const Model* a, const Model* b) { return a->waits_as < b->waits_as; }), &m);
+  shortlist.changed(*best);
 }
 
 }  // namespace thaw::control

@@ -56,19 +56,25 @@ std::size_t explore(const SmallWorld::Setting& setting, unsigned depth) {
 
 TEST(Explore, everything_with_a_device_of_its_own) {
   std::size_t states = 0;
-  ASSERT_NO_THROW(states = explore({spec::DeviceKind::cuda, 2, false, false}, 6 + extra_depth()));
+  ASSERT_NO_THROW(states = explore({spec::DeviceKind::cuda, 2, false, false, false}, 6 + extra_depth()));
   std::printf("%zu states\n", states);
 }
 
 TEST(Explore, everything_with_the_hosts_memory) {
   std::size_t states = 0;
-  ASSERT_NO_THROW(states = explore({spec::DeviceKind::cpu, 2, false, false}, 6 + extra_depth()));
+  ASSERT_NO_THROW(states = explore({spec::DeviceKind::cpu, 2, false, false, false}, 6 + extra_depth()));
+  std::printf("%zu states\n", states);
+}
+
+TEST(Explore, everything_with_a_shortlist) {
+  std::size_t states = 0;
+  ASSERT_NO_THROW(states = explore({spec::DeviceKind::cuda, 2, false, false, true}, 5 + extra_depth()));
   std::printf("%zu states\n", states);
 }
 
 TEST(Explore, everything_with_operators_and_lies) {
   std::size_t states = 0;
-  ASSERT_NO_THROW(states = explore({spec::DeviceKind::cuda, 1, true, true}, 5 + extra_depth()));
+  ASSERT_NO_THROW(states = explore({spec::DeviceKind::cuda, 1, true, true, false}, 5 + extra_depth()));
   std::printf("%zu states\n", states);
 }
 

@@ -51,7 +51,17 @@ const char* word(What what) {
 
 std::string to_string(const SmallWorld::Choice& choice) { return std::string(word(choice.what)) + " " + std::to_string(choice.id); }
 
-SmallWorld::SmallWorld(const Setting& setting) : setting_(setting) {
+namespace {
+
+Policy policy_of(const SmallWorld::Setting& setting) {
+  Policy policy;
+  if (setting.shortlist) policy.look_everywhere_up_to = 0;
+  return policy;
+}
+
+}  // namespace
+
+SmallWorld::SmallWorld(const Setting& setting) : setting_(setting), scheduler_(policy_of(setting)) {
   wire::NodeHello hello;
   hello.node = base::NodeName("n");
   hello.devices = {{base::DeviceId("d"), setting.kind, "", "", kDevice_bytes, kDevice_bytes}};

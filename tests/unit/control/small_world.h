@@ -29,6 +29,7 @@ class SmallWorld {
     unsigned requests = 3;      ///< that may arrive, of each model
     bool operators = false;     ///< people freeze, wake, stop and take snapshots
     bool lies = false;          ///< the node says what is not so
+    bool shortlist = false;     ///< the scheduler decides as in a fleet of thousands
   };
 
   explicit SmallWorld(const Setting& setting);

@@ -19,7 +19,7 @@ base::Duration Dice::between(base::Duration low, base::Duration high) {
   return low + base::Duration(static_cast<std::int64_t>(below(static_cast<std::uint64_t>((high - low).count()) + 1)));
 }
 
-World::World(std::uint64_t seed) : dice_(seed) {
+World::World(std::uint64_t seed, const Policy& policy) : dice_(seed), scheduler_(policy) {
   const unsigned nodes = 1 + static_cast<unsigned>(dice_.below(2));
   for (unsigned n = 0; n < nodes; ++n) hello(n);
   const unsigned models = 2 + static_cast<unsigned>(dice_.below(5));

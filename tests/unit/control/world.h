@@ -29,7 +29,7 @@ class Dice {
 /// std::runtime_error as soon as the scheduler breaks a promise. The same seed gives the same history.
 class World {
  public:
-  explicit World(std::uint64_t seed);
+  explicit World(std::uint64_t seed, const Policy& policy = {});
 
   /// Lives through one history: `arrivals` requests among faults and operators, then quiet until everything is at rest.
   void live(unsigned arrivals);
