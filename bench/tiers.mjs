@@ -1,201 +1,39 @@
-// What does it take to wake a model that rests in standby, and is what thaw says of its memory what the kernel says?
-import { mkdirSync, rmSync, statSync, symlinkSync } from 'node:fs';
-import path from 'node:path';
+// What does each way up cost a request: a wake from standby, a restore from an image, a start? And what do the engine's answers cost in gVisor, which
+// images need?
+import { mkdirSync, rmSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 
-import { heldBytes, memoryGroupOf, residentBytes } from './lib/memory.mjs';
-import { answering, background, cleanUpWith, freePort, main, run, temporaryDirectory, until } from './lib/processes.mjs';
-import { median, result, say, table } from './lib/report.mjs';
-import { Thaw, binary } from './lib/thaw.mjs';
-import { costOf } from './lib/weights.mjs';
+import { cleanUpWith, main } from './lib/processes.mjs';
+import { engine } from './tiers/common.mjs';
+import { rate } from './tiers/rate.mjs';
+import { snapshots } from './tiers/snapshots.mjs';
+import { standby } from './tiers/standby.mjs';
 
-const { values: options } = parseArgs({
+const { values } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
+    part: { type: 'string', multiple: true },
     size: { type: 'string', multiple: true },
     type: { type: 'string', multiple: true },
     rounds: { type: 'string' },
     models: { type: 'string' },
   },
 });
-const engine = process.env.THAW_BENCH_ENGINE;
-const rounds = Number(options.rounds ?? (options.quick ? 2 : 7));
-const sizes = (options.size ?? (options.quick ? ['1', '200'] : ['1', '1000', '4000'])).map(Number);
-const types = options.type ?? ['f16', 'q4_0'];
-const wakeSlackMs = 50;  // of the ideal, beside what disk and engine need
-const settleMs = 300;  // what was freed is being taken back
-const smallestOfDisk = 100e6;  // bytes; with less there is no rate to speak of
-
-// As few tokens as there can be, none of them remembered from the last time: the engine's own answer is in every number.
-const bodyOf = (model) => JSON.stringify({ model, stream: true, temperature: 0, max_tokens: 2, cache_prompt: false, messages: [{ role: 'user', content: 'Hi' }] });
-const ttft = async (port, model, { key = 'none', command = [] } = {}) =>
-  JSON.parse(await run([binary('bench-ttft'), '--port', String(port), '--key', key, '--body', bodyOf(model), ...(command.length ? ['--', ...command] : [])]));
-const pages = (command, file) => run([binary('bench-pages'), command, file]);
-const settled = () => new Promise((resolve) => setTimeout(resolve, settleMs));
-const intoMemory = (file) => run(['sh', '-c', 'cat "$1" > /dev/null', 'cat', file]);
-
-async function makeModel(directory, megabytes, type) {
-  const file = path.join(directory, `tiers-${megabytes}-${type}.gguf`);
-  if (!statSync(file, { throwIfNoEntry: false })) {
-    say(`making ${file}`);
-    await run([binary('make-model'), '--size', `${megabytes}MB`, '--type', type, '--seed', String(megabytes), '--out', file]);
-  }
-  await run(['sync', '-f', file]);  // what is not on the disk yet cannot leave memory
-  return { name: `${type.replace('_', '')}-${megabytes}mb`, megabytes, type, file, bytes: statSync(file).size };
-}
-
-/// llama-server's router with room for one model, which it swaps for the other. Its weights are read anew.
-async function startRouter(directory, model, other) {
-  const models = path.join(directory, 'models');
-  mkdirSync(models);
-  for (const { name, file } of [model, other]) symlinkSync(file, path.join(models, `${name}.gguf`));
-  const port = await freePort();
-  const server = background([engine, '--models-dir', models, '--models-max', '1', '--host', '127.0.0.1', '--port', String(port)], path.join(directory, 'router.log'));
-  await answering(server, `http://127.0.0.1:${port}/health`);
-  return {
-    stop: () => server.stop(),
-    async swap() {
-      await ttft(port, other.name);
-      await pages('drop', model.file);
-      const { ttft_ms: ms } = await ttft(port, model.name);
-      await ttft(port, other.name);  // lest it maps the file while others are measured: who runs keeps pages in memory
-      return ms;
-    },
-  };
-}
-
-/// One request that must find its model as `way` says.
-async function ask(thaw, name, way) {
-  const { ttft_ms: ms, id } = await ttft(thaw.port, name, thaw);
-  const record = await until('the record of the request', 10_000, () => thaw.request(id).catch(() => null));
-  if ((record.cold ? record.way : 'ready') !== way) throw new Error(`the request came by way of ${record.cold ? record.way : 'a ready replica'}, not ${way}`);
-  return ms;
-}
-
-async function inStandby(thaw, { name, file }) {
-  await thaw.call('POST', `/admin/v1/models/${name}/freeze`);
-  const instance = await until(`${name} in standby`, 30_000, async () => (await thaw.instances()).find((one) => one.model === name && one.state === 'standby'));
-  const kernel = heldBytes(memoryGroupOf(instance.pid)) + (await residentBytes([file]));
-  return { held: instance.device_bytes, kernel };
-}
-
-/// All the ways of one model, in turn, the first one changing.
-async function measure(directory, model, other) {
-  const { name, file, bytes } = model;
-  const thaw = await Thaw.start(directory);
-  await thaw.deploy(name, { source: { path: file }, resources: { device: 'cpu' }, startDeadline: '2m', scaling: { idleTimeout: '1h' }, standby: { mode: 'always', timeout: '1h' } });
-  const router = await startRouter(directory, model, other);
-  const port = await freePort();
-  const numbers = { awake: [], resident: [], paged: [], start: [], hand: [], router: [], held: [], books: [], added: [], rate: [], ideal: [], plain: [], vsIdeal: [], vsPlain: [] };
-  const books = ({ held, kernel }) => {
-    numbers.held.push(held);
-    numbers.books.push(Math.abs(held - kernel) / kernel);
-  };
-  const ready = () => thaw.chat(name);
-  const cases = {
-    awake: async () => {
-      await ready();
-      return ask(thaw, name, 'ready');
-    },
-    resident: async () => {
-      await ready();
-      books(await inStandby(thaw, model));
-      await intoMemory(file);
-      await settled();
-      return ask(thaw, name, 'wake');
-    },
-    paged: async () => {
-      await ready();
-      books(await inStandby(thaw, model));
-      await settled();
-      return ask(thaw, name, 'wake');
-    },
-    start: async () => {
-      await thaw.sleep(name);
-      await pages('drop', file);
-      await settled();
-      return ask(thaw, name, 'start');
-    },
-    hand: async () => {
-      await thaw.sleep(name);
-      await pages('drop', file);
-      await settled();
-      return (await ttft(port, name, { command: [engine, '-m', file, '--host', '127.0.0.1', '--port', String(port)] })).ttft_ms;
-    },
-    router: async () => {
-      await thaw.sleep(name);
-      return router.swap();
-    },
-  };
-  const order = Object.keys(cases);
-  const diskRate = async () => {
-    const { bytes: read, seconds } = await costOf('read', [file]);
-    return read / seconds;
-  };
-  for (let round = 0; round < rounds; ++round) {
-    const of = {};
-    const before = await diskRate();
-    for (let i = 0; i < order.length; ++i) {
-      const which = order[(round + i) % order.length];
-      of[which] = await cases[which]();
-      numbers[which].push(of[which]);
-    }
-    const rate = (before + (await diskRate())) / 2;
-    const disk = (bytes / rate) * 1000;
-    numbers.rate.push(rate);
-    numbers.added.push(of.resident - of.awake);
-    numbers.plain.push(disk + wakeSlackMs);
-    numbers.ideal.push(Math.max(disk, of.awake) + wakeSlackMs);
-    numbers.vsPlain.push(of.paged / numbers.plain.at(-1));
-    numbers.vsIdeal.push(of.paged / numbers.ideal.at(-1));
-  }
-  await router.stop();
-  const { tiers } = await thaw.call('GET', `/admin/v1/models/${name}`);
-  await thaw.server.stop();
-  return { model, numbers, tiers };
-}
+const parts = { standby, snapshots, rate };
 
 main(async () => {
   if (!engine) throw new Error('THAW_BENCH_ENGINE does not name a llama-server; use scripts/bench tiers');
-  const kept = options.models ?? '/var/tmp/thaw-bench-tiers';
-  mkdirSync(kept, { recursive: true, mode: 0o755 });
-  if (!options.models) cleanUpWith(() => rmSync(kept, { recursive: true, force: true }));
-  const other = await makeModel(kept, 2, 'f16');
-  const measured = [];
-  for (const megabytes of sizes)
-    for (const type of types) {
-      const model = await makeModel(kept, megabytes, type);
-      say(`${model.name}, ${rounds} rounds`);
-      measured.push(await measure(temporaryDirectory(), model, other));
-    }
-  const ms = (values) => median(values).toFixed(median(values) < 100 ? 1 : 0);
-  const mb = (bytes) => (bytes / 1e6).toFixed(1);
-  console.log(`Time to first token, ms; ${rounds} interleaved rounds, medians. Cold: the model's file is not in the page cache\n`);
-  table(
-    ['', 'ready', 'standby, weights in memory', 'standby, paged out', 'thaw start, cold', 'llama-server by hand, cold', 'router swap, cold'],
-    measured.map(({ model, numbers: n }) => [model.name, ...[n.awake, n.resident, n.paged, n.start, n.hand, n.router].map(ms)]),
-  );
-  console.log(`Ideal: max(bytes / the disk's rate, the ready replica's own answer) + ${wakeSlackMs} ms, each round's own. Held: what is charged in standby\n`);
-  table(
-    ['', 'added by waking', 'disk GB/s', 'ideal', 'paged out / ideal', 'paged out / (disk + 50 ms)', 'freeze', 'held, MB', 'books error'],
-    measured.map(({ model, numbers: n, tiers }) => [
-      model.name,
-      ms(n.added),
-      (median(n.rate) / 1e9).toFixed(2),
-      ms(n.ideal),
-      median(n.vsIdeal).toFixed(2),
-      median(n.vsPlain).toFixed(2),
-      tiers.costs.freeze.mean_ms.toFixed(1),
-      mb(median(n.held)),
-      Math.max(...n.books).toFixed(4),
-    ]),
-  );
-  const worst = (values) => Math.max(...values);
-  const small = measured.filter(({ model }) => model.bytes < smallestOfDisk);
-  const big = measured.filter(({ model }) => model.bytes >= smallestOfDisk);
-  if (small.length > 0) result('wake_standby_added_ms', worst(small.map(({ numbers }) => median(numbers.added))), 'ms');
-  for (const { model, numbers } of big) result(`wake_standby_added_ms_${model.name.replace('-', '_')}`, median(numbers.added), 'ms');
-  if (big.length > 0) result('wake_paged_vs_ideal', worst(big.map(({ numbers }) => median(numbers.vsIdeal))), 'ratio');
-  if (big.length > 0) result('wake_paged_vs_start', worst(big.map(({ numbers }) => median(numbers.paged) / median(numbers.start))), 'ratio');
-  result('books_error', worst(measured.map(({ numbers }) => worst(numbers.books))), 'ratio');
+  const chosen = values.part ?? Object.keys(parts);
+  for (const part of chosen) if (!parts[part]) throw new Error(`no part '${part}': ${Object.keys(parts).join(', ')}`);
+  const models = values.models ?? '/var/tmp/thaw-bench-tiers';
+  mkdirSync(models, { recursive: true, mode: 0o755 });
+  if (!values.models) cleanUpWith(() => rmSync(models, { recursive: true, force: true }));
+  const options = {
+    models,
+    quick: values.quick,
+    rounds: Number(values.rounds ?? (values.quick ? 2 : 7)),
+    sizes: (values.size ?? (values.quick ? ['1', '200'] : ['1', '1000', '4000'])).map(Number),
+    types: values.type ?? ['f16', 'q4_0'],
+  };
+  for (const part of chosen) await parts[part](options);
 });

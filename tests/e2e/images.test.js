@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, it } from 'node:test';
 
+import { binDir, scratch } from './lib/environment.js';
 import { imageContents } from './lib/image.js';
 import { chat, realModel, useServer } from './lib/server.js';
 import { until } from './lib/until.js';
@@ -121,6 +122,24 @@ describe('images', { timeout: 300_000, skip: missing }, () => {
     assert.equal(data.choices[0].message.content, said);
   });
 
+  it('a replica in standby dies with the server, and the next request restores its image', async () => {
+    await server.deploy(realModel('rested', { ...gvisor, standby: { mode: 'always', timeout: '1h' } }));
+    const before = (await ask('rested', prompt)).data.choices[0].message.content;
+    const { id } = await imageOf('rested');
+    assert.equal((await server.call('POST', '/admin/v1/models/rested/freeze')).status, 200);
+    const find = async () => (await server.instances()).find((one) => one.model === 'rested');
+    await until('in standby', async () => (await find())?.state === 'standby');
+    await server.end('SIGKILL');
+    await server.start();
+    await server.nothingLeft();
+    assert.equal(await find(), undefined);
+    assert.ok((await images()).some((one) => one.id === id));
+    const { data, response } = await ask('rested', prompt);
+    assert.equal((await recordOf(response)).way, 'restore');
+    assert.equal(data.choices[0].message.content, before);
+    assert.equal((await server.call('DELETE', '/admin/v1/models/rested')).status, 200);
+  });
+
   it('a damaged one is dropped, the request is answered all the same, and another one is made', async () => {
     const { id, directory } = await imageOf('stories');
     await stop('stories');
@@ -146,5 +165,38 @@ describe('images', { timeout: 300_000, skip: missing }, () => {
     assert.match(listed.stdout, new RegExp(id));
     assert.equal((await server.cli(['images', 'rm', id])).code, 0);
     await until('it is gone', async () => !(await images()).some((one) => one.id === id));
+  });
+});
+
+describe('images of quantised weights, which llama.cpp copies', { timeout: 300_000, skip: missing }, () => {
+  const server = useServer();
+  const { ask, imageOf, recordOf, stop } = using(server);
+  const file = path.join(scratch, 'quantised.gguf');
+  const manifestOf = async (model) => {
+    const { directory, bytes } = await imageOf(model);
+    return { bytes, ...JSON.parse(fs.readFileSync(path.join(directory, 'manifest.json'), 'utf8')) };
+  };
+
+  it('are the small one or the fast one, by what was measured, and answer alike', async () => {
+    execFileSync(path.join(binDir, 'make-model'), ['--size', '100MB', '--type', 'q4_0', '--out', file], { stdio: 'ignore' });
+    const spec = { ...gvisor, source: { path: file }, resources: { device: 'cpu', deviceMemory: '512MiB' } };
+    await server.deploy(realModel('chosen', spec));
+    await server.deploy(realModel('copied', { ...spec, args: ['--repack'] }));
+    const said = (await ask('chosen', 'Hello')).data.choices[0].message.content;
+    const chosen = await manifestOf('chosen');
+    // "as it is: 95MiB, 70.1 tokens/s; --no-repack: 3MiB, 60.2 tokens/s; 86% of the token rate: the fast one is taken"
+    const [, asItIs, without, kept, which] = /^as it is: .*, ([\d.]+) tokens\/s; --no-repack: .*, ([\d.]+) tokens\/s; (\d+)% of the token rate: the (small|fast) one is taken$/.exec(chosen.choice);
+    assert.ok(Math.abs(Number(kept) - (100 * without) / asItIs) < 2, chosen.choice);
+    assert.equal(which, Number(kept) >= 90 ? 'small' : 'fast', chosen.choice);
+    assert.deepEqual(chosen.extra_args, which === 'small' ? ['--no-repack'] : []);
+    await ask('copied', 'Hello');
+    const copied = await manifestOf('copied');
+    assert.doesNotMatch(copied.choice, /--no-repack/, 'who says how it is to be is not asked');
+    if (which === 'small') assert.ok(chosen.bytes < copied.bytes / 4, `${chosen.bytes} of ${copied.bytes}`);
+
+    await stop('chosen');
+    const { data, response } = await ask('chosen', 'Hello');
+    assert.equal((await recordOf(response)).way, 'restore');
+    assert.equal(data.choices[0].message.content, said);
   });
 });

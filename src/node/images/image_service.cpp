@@ -44,7 +44,7 @@ ImageService::ImageService(const AgentConfig& config, Sandboxes& sandboxes, Runs
     : config_(config),
       sandboxes_(sandboxes),
       maker_(maker),
-      driver_(&maker, config.engine_paths),
+      driver_(&maker, config.engine_paths, probe_ready, [&sandboxes] { return sandboxes.take_for_restore(); }),
       store_(std::move(store)),
       sink_(std::move(sink)) {
   maker_thread_ = std::thread([this] { make_images(); });

@@ -176,7 +176,8 @@ base::Result<Origin> origin_of(const wire::StartInstance& start, const ImageTool
   THAW_ASSIGN_OR_RETURN(EngineLaunch launch, plan_launch(start, engine, tools.maker.view(start.instance)));
   const RunscInfo& info = tools.maker.info();
   Origin origin;
-  origin.runtime = fmt::format("runsc {} {}", info.version, info.platform());
+  // The last is how sandboxes are furnished (their list of mounts): a restore needs the same.
+  origin.runtime = fmt::format("runsc {} {} {}", info.version, info.platform(), RunscMaker::kLayout);
   THAW_ASSIGN_OR_RETURN(origin.cpu, cpu_features());
   origin.engine = launch.engine_dir;
   THAW_ASSIGN_OR_RETURN(origin.engine_digest, engine_digest(launch.engine_dir));

@@ -48,7 +48,9 @@ json::array mounts(const Bundle& bundle) {
   if (!bundle.init_path.empty()) out.push_back(bind_mount(bundle.init_path, kInsideInit, false, true));
   if (!bundle.lazy_map_path.empty()) out.push_back(bind_mount(bundle.lazy_map_path, kInsideLazyMap, false, true));
   if (!bundle.run_dir.empty()) out.push_back(bind_mount(bundle.run_dir, kInsideRun, true, false));
-  out.push_back(bind_mount(bundle.model_dir, kInsideModel, false, false));
+  if (!bundle.model_dir.empty()) out.push_back(bind_mount(bundle.model_dir, kInsideModel, false, false));
+  if (!bundle.open_dir.empty())
+    out.push_back(mount_entry(kInsideRoot, "bind", bundle.open_dir, {"rbind", "rslave", "nosuid", "nodev", "ro"}));
   for (const Exposure& exposure : bundle.exposures)
     out.push_back(bind_mount(exposure.host_path, exposure.inside_path, false, exposure.executable));
   return out;

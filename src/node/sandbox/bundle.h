@@ -13,6 +13,7 @@
 namespace thaw::node {
 
 /// Paths as the engine sees them.
+inline constexpr const char* kInsideRoot = "/thaw";           ///< all that is below is ours
 inline constexpr const char* kInsideRun = "/thaw/run";        ///< writable: the engine's socket
 inline constexpr const char* kInsideModel = "/thaw/model";
 inline constexpr const char* kInsideEngine = "/thaw/engine";
@@ -28,7 +29,10 @@ struct Bundle {
   std::string directory;         ///< config.json goes here
   std::string rootfs;            ///< from make_rootfs; shared by all sandboxes, read-only
   std::string run_dir;           ///< host directory shown at kInsideRun; empty: none
-  std::string model_dir;         ///< host directory shown at kInsideModel: the model's files, or placeholders for them
+  std::string
+      model_dir;  ///< host directory shown at kInsideModel: the model's files, or placeholders for them; empty: none
+  std::string open_dir =
+      {};  ///< host directory shown at kInsideRoot: what is mounted below it later appears inside, too; empty: none
   std::string init_path;         ///< thaw-init on the host, the first process; empty: `argv` is, on a kernel of its own (gVisor)
   std::vector<std::string> argv = {};           ///< without init_path
   std::map<std::string, std::string> env = {};  ///< without init_path; the whole environment

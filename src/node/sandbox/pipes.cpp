@@ -33,6 +33,16 @@ base::Result<FdPair> make_output_pipe() {
   return pair;
 }
 
+base::Result<FdPair> make_feed_pipe() {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return base::errno_error("cannot make a pipe", errno);
+  FdPair pair{Fd(ends[1]), Fd(ends[0])};
+  if (::fcntl(ends[1], F_SETPIPE_SZ, kControlBuffer_bytes) < 0)
+    return base::errno_error("cannot enlarge a pipe", errno);
+  if (::fcntl(ends[1], F_SETFL, O_NONBLOCK) != 0) return base::errno_error("cannot make a pipe non-blocking", errno);
+  return pair;
+}
+
 std::string read_available(int fd) {
   std::string text(kMaxRead_bytes, '\0');
   std::size_t filled = 0;

@@ -22,6 +22,9 @@ base::Result<FdPair> make_control_pair();
 /// stdout and stderr of a sandbox; our end is non-blocking.
 base::Result<FdPair> make_output_pipe();
 
+/// What a program waits for on its descriptor 0; our end is non-blocking, and holds a whole message.
+base::Result<FdPair> make_feed_pipe();
+
 /// What can be read from a non-blocking descriptor right now, at most 64 KiB.
 std::string read_available(int fd);
 

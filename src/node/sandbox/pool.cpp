@@ -22,7 +22,11 @@ std::chrono::steady_clock::time_point steady(base::TimePoint when) {
 
 }  // namespace
 
-SandboxPool::SandboxPool(SandboxMaker& maker, std::size_t size) : maker_(maker), size_(size) {
+SandboxPool::SandboxPool(SandboxMaker& maker, std::size_t size, base::Duration keep)
+    : SandboxPool([&maker] { return maker.make_empty(); }, size, keep) {}
+
+SandboxPool::SandboxPool(Make make, std::size_t size, base::Duration keep)
+    : make_(std::move(make)), size_(size), keep_(keep) {
   if (size_ > 0) filler_ = std::thread([this] { fill(); });
 }
 
@@ -37,6 +41,7 @@ SandboxPool::~SandboxPool() {
 
 std::unique_ptr<Sandbox> SandboxPool::take() {
   std::unique_lock lock(mutex_);
+  wanted_until_ = now() + keep_;
   for (;;) {
     changed_.wait(lock, [this] { return !ready_.empty() || !making_ || closing_; });
     if (ready_.empty()) return nullptr;
@@ -68,23 +73,45 @@ std::size_t SandboxPool::ready() const {
   return ready_.size();
 }
 
-bool SandboxPool::may_make(base::TimePoint at) const { return ready_.size() < size_ && starts_ == 0 && at >= not_before_; }
+bool SandboxPool::lacks(base::TimePoint at) const {
+  const bool wanted = keep_ == base::Duration::zero() || at < wanted_until_;
+  return wanted && ready_.size() < size_ && starts_ == 0;
+}
+
+bool SandboxPool::may_make(base::TimePoint at) const {
+  return lacks(at) && at >= not_before_;
+}
+
+/// Of those that nobody has asked for in a long time.
+void SandboxPool::let_go(std::unique_lock<std::mutex>& lock) {
+  std::deque<std::unique_ptr<Sandbox>> unwanted;
+  unwanted.swap(ready_);
+  lock.unlock();
+  unwanted.clear();
+  lock.lock();
+}
 
 void SandboxPool::fill() {
   base::Duration retry = kFirstRetry;
   std::unique_lock lock(mutex_);
   while (!closing_) {
+    const bool passes = keep_ > base::Duration::zero() && !ready_.empty();
+    if (passes && now() >= wanted_until_) {
+      let_go(lock);
+      continue;
+    }
     if (!may_make(now())) {
-      const bool only_early = ready_.size() < size_ && starts_ == 0;
-      if (only_early)
+      if (lacks(now()))
         changed_.wait_until(lock, steady(not_before_));
+      else if (passes)
+        changed_.wait_until(lock, steady(wanted_until_));
       else
         changed_.wait(lock);
       continue;
     }
     making_ = true;
     lock.unlock();
-    auto made = maker_.make_empty();
+    auto made = make_();
     lock.lock();
     making_ = false;
     if (made.ok()) {

@@ -19,6 +19,7 @@ namespace {
 constexpr int kMaxPoll_ms = 60'000;
 constexpr auto kKillWait = base::Seconds(2);  // SIGKILL to exit of a helper that is not stuck in the kernel
 constexpr int kMaxGroupZombies = 64;
+constexpr int kFeed = 3;
 
 std::vector<char*> pointers(const std::vector<std::string>& strings) {
   std::vector<char*> out;
@@ -75,6 +76,7 @@ base::Result<pid_t> spawn(const SpawnOptions& options) {
   spawn_options.redirect(options.stdin_fd, STDIN_FILENO);
   spawn_options.redirect(options.output_fd, STDOUT_FILENO);
   spawn_options.redirect(options.output_fd, STDERR_FILENO);
+  if (options.feed_fd >= 0) spawn_options.redirect(options.feed_fd, kFeed);
   if (!options.directory.empty()) posix_spawn_file_actions_addchdir_np(&spawn_options.actions, options.directory.c_str());
 
   sigset_t none;

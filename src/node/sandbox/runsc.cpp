@@ -1,10 +1,13 @@
 #include "node/sandbox/runsc.h"
 
+#include <poll.h>
 #include <sched.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <filesystem>
 #include <system_error>
+#include <thread>
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -27,6 +30,8 @@ namespace {
 // the library that scripts/install-engine chose for this CPU. The others lie here; llama.cpp looks for the best also in
 // its working directory.
 constexpr const char* kOtherCpus = "/other-cpus";
+constexpr auto kBootTimeout = base::Seconds(10);  // 0.3 s on an idle machine
+constexpr auto kBootPoll = base::Millis(5);
 constexpr const char* kOwnNetwork = "/proc/self/ns/net";  // of runsc, which is in the inner namespace already
 
 /// runsc's reason. It may print a whole object of its own in the middle: what failed stands at the front, and why at
@@ -39,7 +44,32 @@ std::string readable(std::string text) {
   return text.empty() ? "it gave no reason" : text;
 }
 
+/// Until thaw-init says from inside that it is there (one byte, 0), or something else comes: runsc's reason.
+base::Status wait_there(int output) {
+  pollfd entry{output, POLLIN, 0};
+  const int ready = ::poll(&entry, 1, static_cast<int>(duration_cast<std::chrono::milliseconds>(kBootTimeout).count()));
+  if (ready == 0) return base::Error{base::ErrorKind::timeout, "gVisor was not up after 10 s"};
+  char sign = 1;
+  if (ready > 0 && ::read(output, &sign, 1) == 1 && sign == 0) return {};
+  return base::Error{base::ErrorKind::unavailable,
+                     "gVisor did not come up: " + readable(std::string(1, sign) + read_available(output))};
+}
+
+bool has_state_file(const std::string& directory) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(directory, error))
+    if (entry.path().extension() == ".state" && entry.file_size(error) > 0) return true;
+  return false;
+}
+
 }  // namespace
+
+/// What of a new sandbox's ends its first process gets.
+struct RunscMaker::Ends {
+  int control = -1;
+  int output = -1;
+  int feed = -1;  ///< of a sandbox made ahead, for the program inside; else -1
+};
 
 /// What is known of one sandbox beside what Sandbox knows itself.
 struct RunscMaker::Box {
@@ -48,12 +78,19 @@ struct RunscMaker::Box {
   std::uint32_t uid_slot = 0;
   Stage stage;
   std::string engine_dir;
-  std::string image;  ///< directory to restore from; empty: a start
+  Ahead ahead = Ahead::no;  ///< else its contents come later
+  std::string image;        ///< directory to restore from; empty: a start
+  Fd gate;                  ///< the open end of gate()
   std::unique_ptr<Network> network;
   std::unique_ptr<NamespaceThread> thread;  ///< parent of thaw-init: it goes last
   bool released = false;                    ///< nothing is left
 
   [[nodiscard]] std::string state() const { return directory + "/runsc"; }
+  /// A link to the image, where a restore began before that was known.
+  [[nodiscard]] std::string later_image() const { return directory + "/image"; }
+  /// The FIFO that runsc takes for its pid file. It writes one when everything but the image is done (container.New()
+  /// in gVisor's runsc/container), and waits in open(2) until somebody opens the other end.
+  [[nodiscard]] std::string gate_path() const { return directory + "/gate"; }
 };
 
 base::Result<std::unique_ptr<RunscMaker>> RunscMaker::open(SandboxHome home) {
@@ -77,7 +114,11 @@ LaunchPaths RunscMaker::view(base::InstanceId /*instance*/) const {
 }
 
 base::Result<std::unique_ptr<Sandbox>> RunscMaker::make_empty() {
-  return base::Error{base::ErrorKind::unavailable, "cannot make gVisor sandboxes ahead: their contents must be known"};
+  return make_any({}, Ahead::for_start);
+}
+
+base::Result<std::unique_ptr<Sandbox>> RunscMaker::make_for_restore() {
+  return make_any({}, Ahead::for_restore);
 }
 
 base::Result<std::unique_ptr<Sandbox>> RunscMaker::make(base::InstanceId /*instance*/,
@@ -88,7 +129,12 @@ base::Result<std::unique_ptr<Sandbox>> RunscMaker::make(base::InstanceId /*insta
                                    "that has it (gvisor.dev, "
                                    "since 2023), or set spec.sandbox to runc if you trust the model and its engine",
                                    info_.version)};
+  return make_any(contents, Ahead::no);
+}
+
+base::Result<std::unique_ptr<Sandbox>> RunscMaker::make_any(const SandboxContents& contents, Ahead ahead) {
   auto box = std::make_shared<Box>();
+  box->ahead = ahead;
   THAW_ASSIGN_OR_RETURN(box->uid_slot, home_.uid_slots->take());
   {
     const std::lock_guard lock(mutex_);
@@ -106,16 +152,22 @@ base::Result<std::unique_ptr<Sandbox>> RunscMaker::make(base::InstanceId /*insta
   return sandbox.error().within("cannot make a gVisor sandbox");
 }
 
-base::Status RunscMaker::furnish(Box& box, const SandboxContents& contents, int control_fd, int output_fd, pid_t& pid) {
+base::Status RunscMaker::furnish(Box& box, const SandboxContents& contents, const Ends& ends, pid_t& pid) {
   THAW_ASSIGN_OR_RETURN(box.network, Network::make(box.directory + "/door"));
-  box.stage = {box.directory + "/stage", exposures_of(contents), home_.directory};
+  box.stage = {box.directory + "/stage", exposures_of(contents), box.ahead != Ahead::no, home_.directory};
+  box.stage.exposures.push_back({home_.init_path, kInsideInit, true});
   THAW_ASSIGN_OR_RETURN(const std::string cover, set_stage(box.stage));
+  for (const char* later : {kInsideModel, kInsideEngine})
+    THAW_RETURN_IF_ERROR(make_directories(staged(box.stage, later), 0755));
   if (::unshare(CLONE_NEWPID) != 0) return base::errno_error("cannot make a pid namespace", errno);
-  THAW_ASSIGN_OR_RETURN(pid, spawn({.argv = {home_.init_path, cover},
+  std::vector<std::string> argv{home_.init_path, cover};
+  if (ends.feed >= 0) argv.emplace_back("feed");
+  THAW_ASSIGN_OR_RETURN(pid, spawn({.argv = argv,
                                     .env = {},
-                                    .stdin_fd = control_fd,
-                                    .output_fd = output_fd,
-                                    .directory = "/"}));
+                                    .stdin_fd = ends.control,
+                                    .output_fd = ends.output,
+                                    .directory = "/",
+                                    .feed_fd = ends.feed}));
   return {};
 }
 
@@ -128,10 +180,15 @@ base::Result<std::unique_ptr<Sandbox>> RunscMaker::make_named(const std::shared_
   THAW_RETURN_IF_ERROR(cgroup.create());
   THAW_ASSIGN_OR_RETURN(FdPair control, make_control_pair());
   THAW_ASSIGN_OR_RETURN(FdPair output, make_output_pipe());
+  const int said = output.ours.get();
+  FdPair feed;
+  if (box->ahead == Ahead::for_start) {
+    THAW_ASSIGN_OR_RETURN(feed, make_feed_pipe());
+  }
+  const Ends ends{control.theirs.get(), output.theirs.get(), feed.theirs.get()};
   box->thread = std::make_unique<NamespaceThread>();
   pid_t pid = 0;
-  THAW_RETURN_IF_ERROR(
-      box->thread->run([&] { return furnish(*box, contents, control.theirs.get(), output.theirs.get(), pid); }));
+  THAW_RETURN_IF_ERROR(box->thread->run([&] { return furnish(*box, contents, ends, pid); }));
   THAW_ASSIGN_OR_RETURN(Fd pidfd, open_pidfd(pid));
   auto sandbox = std::make_unique<Sandbox>(
       Sandbox::Parts{.name = box->name,
@@ -143,14 +200,40 @@ base::Result<std::unique_ptr<Sandbox>> RunscMaker::make_named(const std::shared_
                      .control = std::move(control.ours),
                      .output = std::move(output.ours),
                      .runtime_state = {},
-                     .contents_fixed = true,
+                     .contents_fixed = box->ahead == Ahead::no,
+                     .exposer =
+                         [box](const SandboxContents& shown) {
+                           return box->thread->run([&] { return add_to_stage(box->stage, exposures_of(shown)); });
+                         },
                      .launcher = [this, box](const auto& argv, const auto& env) { return launch(*box, argv, env); },
                      .clean_up = [box] { return box->network->remove(); },
                      .released = [this, box] { release(*box); }});
   THAW_RETURN_IF_ERROR(cgroup.add(pid));
   if (auto joined = cgroup.join_freezer(pid); !joined.ok())
     spdlog::debug("sandbox {} cannot be frozen: {}", box->name, joined.error().message);
+  output.theirs.reset();
+  feed.theirs.reset();
+  if (box->ahead != Ahead::no) THAW_RETURN_IF_ERROR(begin(*box, *sandbox, said, std::move(feed.ours)));
   return sandbox;
+}
+
+base::Status RunscMaker::begin(Box& box, Sandbox& sandbox, int output, Fd feed) const {
+  if (box.ahead == Ahead::for_restore && ::mkfifo(box.gate_path().c_str(), 0600) != 0)
+    return base::errno_error("cannot make " + box.gate_path(), errno);
+  THAW_RETURN_IF_ERROR(sandbox.run({kInsideInit, "--become", std::string(kInsideEngine) + kOtherCpus}, {}));
+  if (box.ahead == Ahead::for_start) {
+    THAW_RETURN_IF_ERROR(wait_there(output));
+    sandbox.feed_through(std::move(feed));
+    return {};
+  }
+  // The last thing that runsc writes before it waits at the gate.
+  for (const base::TimePoint give_up = now() + kBootTimeout; !has_state_file(box.state());) {
+    if (sandbox.ended())
+      return base::Error{base::ErrorKind::unavailable, "gVisor did not come up: " + readable(read_available(output))};
+    if (now() > give_up) return base::Error{base::ErrorKind::timeout, "gVisor was not up after 10 s"};
+    std::this_thread::sleep_for(kBootPoll);
+  }
+  return {};
 }
 
 base::Result<std::vector<std::string>> RunscMaker::launch(Box& box, const std::vector<std::string>& argv,
@@ -161,7 +244,8 @@ base::Result<std::vector<std::string>> RunscMaker::launch(Box& box, const std::v
       write_bundle({.directory = box.directory,
                     .rootfs = home_.rootfs(),
                     .run_dir = {},
-                    .model_dir = staged(box.stage, kInsideModel),
+                    .model_dir = {},
+                    .open_dir = staged(box.stage, kInsideRoot),
                     .init_path = {},
                     .argv = argv,
                     .env = env,
@@ -170,13 +254,16 @@ base::Result<std::vector<std::string>> RunscMaker::launch(Box& box, const std::v
                     .cgroup_path = {},
                     .uid_base = home_.uid_base + box.uid_slot * kUidRange,
                     .pids_max = 0,
-                    .exposures = {{staged(box.stage, kInsideEngine), kInsideEngine, true}},
+                    .exposures = {},
                     .device_nodes = {}}));
   std::vector<std::string> command = info_.command(box.state());
-  if (box.image.empty()) {
+  if (box.image.empty() && box.ahead != Ahead::for_restore) {
     command.emplace_back("run");
   } else {
-    command.insert(command.end(), {"restore", "--image-path=" + box.image});
+    if (box.ahead == Ahead::for_restore)
+      command.insert(command.end(), {"restore", "--image-path=" + box.later_image(), "--pid-file=" + box.gate_path()});
+    else
+      command.insert(command.end(), {"restore", "--image-path=" + box.image});
     if (info_.restore.contains("background")) command.emplace_back("--background");
   }
   command.insert(command.end(), {"--bundle=" + box.directory, box.name});
@@ -217,7 +304,16 @@ base::Status RunscMaker::restore(Sandbox& sandbox, const std::string& directory,
     return base::Error{base::ErrorKind::invalid,
                        "cannot restore into sandbox " + sandbox.name() + ": it is no gVisor sandbox"};
   box->image = directory;
-  return sandbox.run(argv, env);
+  if (box->ahead == Ahead::no) return sandbox.run(argv, env);
+  if (box->ahead == Ahead::for_start)
+    return base::Error{base::ErrorKind::invalid,
+                       "cannot restore into sandbox " + sandbox.name() + ": it waits for a start"};
+  if (::symlink(directory.c_str(), box->later_image().c_str()) != 0)
+    return base::errno_error("cannot link " + box->later_image(), errno);
+  // Kept open: runsc has still to write into it.
+  box->gate = Fd(::open(box->gate_path().c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!box->gate) return base::errno_error("cannot open " + box->gate_path(), errno);
+  return {};
 }
 
 std::shared_ptr<RunscMaker::Box> RunscMaker::find(const std::string& name) const {

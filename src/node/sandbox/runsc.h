@@ -22,17 +22,22 @@ namespace thaw::node {
 /// own. The engine answers on TCP in a network of its own (network.h).
 class RunscMaker : public SandboxMaker {
  public:
+  /// Of the mounts in a sandbox. Another one makes images useless.
+  static constexpr int kLayout = 2;
+
   /// Makes the shared root. Fails, with the remedy, when runsc is missing or the kernel is older than 5.12.
   static base::Result<std::unique_ptr<RunscMaker>> open(SandboxHome home);
 
   [[nodiscard]] const RunscInfo& info() const { return info_; }
 
   [[nodiscard]] LaunchPaths view(base::InstanceId instance) const override;
-  /// Nothing of gVisor runs until Sandbox::run(). Fails with unavailable, and the remedy, for contents with device
-  /// nodes when this runsc has no nvproxy.
+  /// Nothing of gVisor runs until Sandbox::run(): a restore has to know its contents. Fails with unavailable, and the
+  /// remedy, for contents with device nodes when this runsc has no nvproxy.
   base::Result<std::unique_ptr<Sandbox>> make(base::InstanceId instance, const SandboxContents& contents) override;
-  /// Never: what takes the time is runsc, which wants to know the contents.
+  /// gVisor is up when this returns, after some 0.3 s, and thaw-init waits inside for Sandbox::run().
   base::Result<std::unique_ptr<Sandbox>> make_empty() override;
+  /// The same for restore(): gVisor is up, nothing runs in it, and runsc waits to be told the image.
+  base::Result<std::unique_ptr<Sandbox>> make_for_restore();
 
   /// True for a sandbox that this maker made and that lives.
   [[nodiscard]] bool made(const Sandbox& sandbox) const;
@@ -42,18 +47,24 @@ class RunscMaker : public SandboxMaker {
   /// same.
   base::Status checkpoint(const Sandbox& sandbox, const std::string& directory, base::Duration timeout);
 
-  /// As Sandbox::run(), in a fresh sandbox with the same contents, from what checkpoint() wrote. `argv` and `env` must
-  /// be those of then. Returns when runsc has its orders. `directory` is only read, by any number of sandboxes at once.
+  /// As Sandbox::run(), in a sandbox with the same contents that make() or make_for_restore() made, from what
+  /// checkpoint() wrote. `argv` and `env` must be those of then. Returns when runsc has its orders. `directory` is only
+  /// read, by any number of sandboxes at once.
   base::Status restore(Sandbox& sandbox, const std::string& directory, const std::vector<std::string>& argv,
                        const std::map<std::string, std::string>& env);
 
  private:
   struct Box;
   RunscMaker(SandboxHome home, RunscInfo info) : home_(std::move(home)), info_(std::move(info)) {}
+  struct Ends;
+  enum class Ahead { no, for_start, for_restore };
+  base::Result<std::unique_ptr<Sandbox>> make_any(const SandboxContents& contents, Ahead ahead);
   base::Result<std::unique_ptr<Sandbox>> make_named(const std::shared_ptr<Box>& box, const SandboxContents& contents);
-  base::Status furnish(Box& box, const SandboxContents& contents, int control_fd, int output_fd, pid_t& pid);
+  base::Status furnish(Box& box, const SandboxContents& contents, const Ends& ends, pid_t& pid);
   base::Result<std::vector<std::string>> launch(Box& box, const std::vector<std::string>& argv,
                                                 const std::map<std::string, std::string>& env) const;
+  /// What starts before the contents are known, and waits for them.
+  base::Status begin(Box& box, Sandbox& sandbox, int output, Fd feed) const;
   [[nodiscard]] std::shared_ptr<Box> find(const std::string& name) const;
   void release(Box& box);
 

@@ -35,6 +35,17 @@ base::Status send_all(int fd, std::string_view text) {
   return {};
 }
 
+/// Into a pipe that has room for all of it.
+base::Status write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t wrote = ::write(fd, text.data(), text.size());
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote < 0) return base::errno_error("cannot reach the program that waits in the sandbox", errno);
+    text.remove_prefix(static_cast<std::size_t>(wrote));
+  }
+  return {};
+}
+
 }  // namespace
 
 Sandbox::~Sandbox() {
@@ -45,11 +56,17 @@ base::Status Sandbox::limit(const CgroupLimits& limits) { return parts_.cgroup ?
 
 base::Status Sandbox::expose(const SandboxContents& contents) {
   if (parts_.contents_fixed) return {};
+  if (parts_.exposer) return parts_.exposer(contents);
   THAW_RETURN_IF_ERROR(make_placeholders(parts_.directory, contents));
   return inject_mounts(parts_.pid, exposures_of(contents));
 }
 
 base::Status Sandbox::run(const std::vector<std::string>& argv, const std::map<std::string, std::string>& env) {
+  if (feed_) {
+    THAW_ASSIGN_OR_RETURN(const std::string message, init_message(argv, env));
+    const Fd feed = std::move(feed_);  // its end of file says that there is no more
+    return write_all(feed.get(), message);
+  }
   std::vector<std::string> command = argv;
   std::map<std::string, std::string> environment = env;
   if (parts_.launcher) {

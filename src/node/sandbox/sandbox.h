@@ -46,7 +46,10 @@ class Sandbox {
     Fd output;                            ///< read end of stdout and stderr, non-blocking
     std::string runtime_state;            ///< the OCI runtime's own directory for it; empty without runtime
     bool contents_fixed = false;          ///< shown from the start, expose() has nothing to do
-    /// What thaw-init is to start on the host so that the engine runs inside; absent: thaw-init is inside and starts the engine itself.
+    std::function<base::Status(const SandboxContents&)> exposer =
+        {};  ///< how contents are added later; absent: as mounts of thaw-init's
+    /// What thaw-init is to start on the host so that the engine runs inside; absent: thaw-init is inside and starts
+    /// the engine itself.
     std::function<base::Result<std::vector<std::string>>(const std::vector<std::string>& argv, const std::map<std::string, std::string>& env)>
         launcher = {};
     std::function<base::Status()> clean_up = {};  ///< once no process is left, before its files go; may be called again after a failure
@@ -77,6 +80,10 @@ class Sandbox {
   /// thaw-init starts argv[0]. Returns when it has the message, not when the engine runs: a failing execve ends it with status 127.
   [[nodiscard]] base::Status run(const std::vector<std::string>& argv, const std::map<std::string, std::string>& env);
 
+  /// A program inside, which run() started, waits for a message of its own at the other end of `feed`: the next run()
+  /// speaks to that one.
+  void feed_through(Fd feed) { feed_ = std::move(feed); }
+
   /// How the engine ended, once the process has. `init`: how thaw-init did, the answer when it was killed before it could tell. Call once.
   [[nodiscard]] Exit ending(Exit init) const;
 
@@ -94,6 +101,7 @@ class Sandbox {
 
  private:
   Parts parts_;
+  Fd feed_;
   mutable std::atomic<pid_t> engine_pid_{0};  ///< remembered: the driver may still list it when it has ended
   bool destroyed_ = false;
 };

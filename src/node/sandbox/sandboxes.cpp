@@ -36,7 +36,12 @@ base::Result<std::unique_ptr<Sandboxes>> Sandboxes::open(const SandboxHome& home
   const bool own_is_runc = settings.sandbox == spec::SandboxKind::runc;
   if (const auto& missing = own_is_runc ? all->no_runc_ : all->no_runsc_) return *missing;
   SandboxMaker& own = own_is_runc ? *all->runc_ : static_cast<SandboxMaker&>(*all->runsc_);
-  all->pool_ = std::make_unique<SandboxPool>(own, own_is_runc ? settings.pool : 0);
+  all->pool_ = std::make_unique<SandboxPool>(own, settings.pool);
+  if (!all->runsc_) return all;
+  RunscMaker& runsc_maker = *all->runsc_;
+  if (own_is_runc) all->gvisor_pool_ = std::make_unique<SandboxPool>(runsc_maker, settings.pool, kKeepGvisor);
+  all->restore_pool_ = std::make_unique<SandboxPool>([&runsc_maker] { return runsc_maker.make_for_restore(); },
+                                                     settings.pool, kKeepGvisor);
   return all;
 }
 
@@ -56,7 +61,16 @@ base::Result<SandboxMaker*> Sandboxes::maker_for(const spec::ModelSpec& model) c
 }
 
 std::unique_ptr<Sandbox> Sandboxes::take(const spec::ModelSpec& model) {
-  return kind_for(model) == own_ ? pool_->take() : nullptr;
+  const spec::SandboxKind kind = kind_for(model);
+  if (kind == own_) return pool_->take();
+  return kind == spec::SandboxKind::runsc && gvisor_pool_ ? gvisor_pool_->take() : nullptr;
+}
+
+std::vector<SandboxPool*> Sandboxes::pools() const {
+  std::vector<SandboxPool*> all{pool_.get()};
+  for (const auto* other : {&gvisor_pool_, &restore_pool_})
+    if (*other) all.push_back(other->get());
+  return all;
 }
 
 base::Result<RunscMaker*> Sandboxes::runsc() const {

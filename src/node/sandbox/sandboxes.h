@@ -3,6 +3,7 @@
 #include <atomic>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "node/sandbox/home.h"
 #include "node/sandbox/pool.h"
@@ -17,8 +18,9 @@ namespace thaw::node {
 /// (node.sandbox). Lifecycle: outlives every sandbox that it made. Any thread.
 class Sandboxes {
  public:
-  /// Begins to fill the pool. Fails, with the remedy, when the node's own kind cannot be made here; any other is only
-  /// missing then.
+  /// Begins to fill the pool of the node's own kind. gVisor sandboxes beside it, and those for restores, are made ahead
+  /// from the first start or restore that wants one until kKeepGvisor after the last. Fails, with the remedy, when the
+  /// node's own kind cannot be made here; any other is only missing then.
   static base::Result<std::unique_ptr<Sandboxes>> open(const SandboxHome& home,
                                                        const spec::ServerConfig::Node& settings);
 
@@ -29,13 +31,15 @@ class Sandboxes {
 
   /// An empty one that was made ahead and suits the model; null when there is none.
   [[nodiscard]] std::unique_ptr<Sandbox> take(const spec::ModelSpec& model);
+  /// An empty gVisor sandbox for RunscMaker::restore(); null when there is none.
+  [[nodiscard]] std::unique_ptr<Sandbox> take_for_restore() { return restore_pool_ ? restore_pool_->take() : nullptr; }
   /// Between the two, and a little after, nothing is made ahead.
   void begin_start() {
     ++starts_;
-    pool_->begin_start();
+    for (SandboxPool* pool : pools()) pool->begin_start();
   }
   void end_start() {
-    pool_->end_start();
+    for (SandboxPool* pool : pools()) pool->end_start();
     --starts_;
   }
   [[nodiscard]] bool starting() const { return starts_ > 0; }
@@ -43,8 +47,12 @@ class Sandboxes {
   /// For checkpoints; fails with why there are no gVisor sandboxes here.
   [[nodiscard]] base::Result<RunscMaker*> runsc() const;
 
+  /// An empty gVisor sandbox takes some 60 MB of memory.
+  static constexpr base::Duration kKeepGvisor = base::Seconds(600);
+
  private:
   explicit Sandboxes(spec::SandboxKind own) : own_(own) {}
+  [[nodiscard]] std::vector<SandboxPool*> pools() const;
 
   spec::SandboxKind own_;
   std::unique_ptr<SandboxMaker> runc_;
@@ -52,7 +60,9 @@ class Sandboxes {
   std::unique_ptr<SandboxMaker> plain_;
   std::optional<base::Error> no_runc_;
   std::optional<base::Error> no_runsc_;
-  std::unique_ptr<SandboxPool> pool_;  ///< of the node's own kind
+  std::unique_ptr<SandboxPool> pool_;          ///< of the node's own kind
+  std::unique_ptr<SandboxPool> gvisor_pool_;   ///< null where that is the node's own kind, or there is none
+  std::unique_ptr<SandboxPool> restore_pool_;  ///< null without gVisor
   std::atomic<int> starts_{0};
 };
 

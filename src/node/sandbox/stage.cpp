@@ -53,13 +53,20 @@ base::Result<std::string> set_stage(const Stage& stage) {
   THAW_RETURN_IF_ERROR(mount_or("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr));
   for (const std::string& point : mounts_below(stage.unmount_below)) ::umount2(point.c_str(), MNT_DETACH);
   THAW_RETURN_IF_ERROR(mount_or("tmpfs", stage.directory, "tmpfs", MS_NOSUID | MS_NODEV, kStageOptions));
-  std::vector<Exposure> shown = stage.exposures;
+  // What is mounted on it later then reaches the namespaces that were copied from this one: runsc's file server has
+  // one.
+  if (stage.open) THAW_RETURN_IF_ERROR(mount_or("none", stage.directory, nullptr, MS_SHARED, nullptr));
+  THAW_RETURN_IF_ERROR(add_to_stage(stage, stage.exposures));
+  return make_cover(stage);
+}
+
+base::Status add_to_stage(const Stage& stage, const std::vector<Exposure>& exposures) {
+  std::vector<Exposure> shown = exposures;
   for (Exposure& exposure : shown) {
     exposure.inside_path = staged(stage, exposure.inside_path);
     THAW_RETURN_IF_ERROR(make_mount_point(exposure.inside_path, exposure.host_path));
   }
-  THAW_RETURN_IF_ERROR(attach_mounts(shown));
-  return make_cover(stage);
+  return attach_mounts(shown);
 }
 
 }  // namespace thaw::node

@@ -15,6 +15,7 @@ namespace thaw::node {
 struct Stage {
   std::string directory;            ///< of the host, empty, reachable by anybody; covered by a tmpfs
   std::vector<Exposure> exposures;  ///< each appears at directory + inside_path
+  bool open = false;                ///< more may be shown later (add_to_stage())
   std::string unmount_below;  ///< mounts of the host below this directory go from the namespace: copies here would keep
                               ///< them alive
 };
@@ -32,5 +33,9 @@ inline std::string staged(const Stage& stage, const std::string& inside_path) {
 /// /proc/sys/net/core/rmem_default, which kernels since 6.x show in every namespace. The cover holds what else it
 /// reads: vm, kernel and fs.
 base::Result<std::string> set_stage(const Stage& stage);
+
+/// Shows more on an open stage, also to what was started with it before. Call on the thread that set it. What is below
+/// a directory that a sandbox was given when it was made appears inside.
+base::Status add_to_stage(const Stage& stage, const std::vector<Exposure>& exposures);
 
 }  // namespace thaw::node

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include "node/device/devices.h"
 #include "node/limits.h"
@@ -37,8 +38,9 @@ std::uint64_t bytes_in(const std::string& directory) {
 
 }  // namespace
 
-RunscDriver::RunscDriver(base::Result<RunscMaker*> maker, std::map<std::string, std::string> engine_paths, Probe probe)
-    : engine_paths_(std::move(engine_paths)), probe_(std::move(probe)) {
+RunscDriver::RunscDriver(base::Result<RunscMaker*> maker, std::map<std::string, std::string> engine_paths, Probe probe,
+                         Take take)
+    : engine_paths_(std::move(engine_paths)), probe_(std::move(probe)), take_(std::move(take)) {
   if (maker.ok()) {
     maker_ = *maker;
     const RunscInfo& info = maker_->info();
@@ -127,6 +129,16 @@ TierOutcome RunscDriver::up(const TierSubject& subject, const TierCall& call) {
   return outcome;
 }
 
+base::Result<std::unique_ptr<Sandbox>> RunscDriver::furnished(base::InstanceId instance,
+                                                              const SandboxContents& contents) const {
+  if (std::unique_ptr<Sandbox> sandbox = take_ ? take_() : nullptr) {
+    const auto exposed = sandbox->expose(contents);
+    if (exposed.ok()) return sandbox;
+    spdlog::warn("instance {}: {}; making a sandbox for it instead", instance.value(), exposed.error().message);
+  }
+  return maker_->make(instance, contents);
+}
+
 base::Result<std::unique_ptr<Sandbox>> RunscDriver::come_up(const TierSubject& subject, const TierCall& call,
                                                             TierOutcome& outcome) const {
   THAW_RETURN_IF_ERROR(call.go_on());
@@ -139,7 +151,7 @@ base::Result<std::unique_ptr<Sandbox>> RunscDriver::come_up(const TierSubject& s
   start.device = subject.device;
   THAW_ASSIGN_OR_RETURN(const EngineLaunch launch, plan_launch(start, engine, maker_->view(subject.instance)));
   THAW_ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> sandbox,
-                        maker_->make(subject.instance, {launch.model_files, launch.engine_dir, {}}));
+                        furnished(subject.instance, {launch.model_files, launch.engine_dir, {}}));
   THAW_RETURN_IF_ERROR(sandbox->limit(limits_for(subject.model, spec::SandboxKind::runsc)));
   clock.finish("sandbox");
   THAW_RETURN_IF_ERROR(maker_->restore(*sandbox, subject.image, launch.argv, launch.env));

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <functional>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "node/sandbox/runsc.h"
@@ -21,9 +23,13 @@ namespace thaw::node {
 /// noticed.
 class RunscDriver : public TierDriver {
  public:
-  /// `maker`: outlives the driver; or why there is none. `engine_paths`: as in AgentConfig.
+  /// A sandbox that RunscMaker::make_for_restore() made, or null.
+  using Take = std::function<std::unique_ptr<Sandbox>()>;
+
+  /// `maker`: outlives the driver; or why there is none. `engine_paths`: as in AgentConfig. `take`: from a pool, where
+  /// there is one.
   RunscDriver(base::Result<RunscMaker*> maker, std::map<std::string, std::string> engine_paths,
-              Probe probe = probe_ready);
+              Probe probe = probe_ready, Take take = {});
 
   [[nodiscard]] std::string_view name() const override { return "runsc"; }
   [[nodiscard]] const Capability& capability() const override { return capability_; }
@@ -35,12 +41,15 @@ class RunscDriver : public TierDriver {
   base::Status discard(const TierSubject& subject) override;
 
  private:
+  [[nodiscard]] base::Result<std::unique_ptr<Sandbox>> furnished(base::InstanceId instance,
+                                                                 const SandboxContents& contents) const;
   [[nodiscard]] base::Result<std::unique_ptr<Sandbox>> come_up(const TierSubject& subject, const TierCall& call,
                                                                TierOutcome& outcome) const;
 
   RunscMaker* maker_ = nullptr;
   std::map<std::string, std::string> engine_paths_;
   Probe probe_;
+  Take take_;
   Capability capability_;
 };
 

@@ -56,10 +56,20 @@ function groupsOf(label, { parents = false } = {}) {
   return found;
 }
 
+/** Whether a gVisor sandbox was made ahead and has been shown no model yet; null for one of another kind. */
+function emptyGvisor(label, name) {
+  const box = path.join(homeOf(label), 'boxes', name);
+  if (!fs.existsSync(path.join(box, 'stage'))) return null;
+  if (!read(path.join(box, 'config.json')).includes('"--become"')) return false;
+  const shown = processes().some((pid) => sandboxOf(pid, label) === name && read(`/proc/${pid}/mountinfo`).includes(`${box}/stage/thaw/model/`));
+  return !shown;
+}
+
 /** Names of sandboxes made ahead and still empty: no model was shown to them, no engine listens. They are no instances. */
 function emptySandboxes(label) {
   const boxes = path.join(homeOf(label), 'boxes');
-  return list(boxes).filter((name) => list(path.join(boxes, name, 'model')).length === 0 && list(path.join(boxes, name, 'run')).length === 0);
+  const empty = (name) => list(path.join(boxes, name, 'model')).length === 0 && list(path.join(boxes, name, 'run')).length === 0;
+  return list(boxes).filter((name) => emptyGvisor(label, name) ?? empty(name));
 }
 
 /** Whether a process runs; one that has ended and was not yet waited for does not. */

@@ -125,6 +125,25 @@ TEST(SandboxPool, EmptySandboxesEndWhenNobodyHoldsThem) {
   EXPECT_FALSE(std::filesystem::exists(directory));
 }
 
+TEST(SandboxPool, KeepsNoneBeforeSomebodyAsksAndNoneLongAfter) {
+  SlowMaker maker;
+  {
+    SandboxPool pool(maker, 1, base::Seconds(3600));
+    pool.begin_start();
+    EXPECT_FALSE(pool.take()) << "none is made before the first is wanted";
+    EXPECT_EQ(maker.begun, 0);
+    pool.end_start();
+    EXPECT_TRUE(eventually([&] { return pool.ready() == 1; }));
+  }
+  SandboxPool pool(maker, 1, base::Seconds(1));
+  pool.begin_start();
+  EXPECT_FALSE(pool.take());
+  pool.end_start();
+  ASSERT_TRUE(eventually([&] { return pool.ready() == 1; }));
+  EXPECT_TRUE(eventually([&] { return pool.ready() == 0; })) << "it was let go";
+  EXPECT_EQ(maker.made, 2);
+}
+
 TEST(SandboxPool, ABrokenMakerIsNoReasonToHang) {
   SlowMaker maker;
   maker.broken = true;

@@ -10,6 +10,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include <fmt/format.h>
+
 #include "node/limits.h"
 #include "node/sandbox/files.h"
 #include "node/sandbox/mounts.h"
@@ -231,6 +233,32 @@ TEST_F(RunscSandbox, OnlyItsFileServerIsSomebodyAndNobodyIsRoot) {
   }
   EXPECT_EQ(strangers, 2) << "the sandbox and its file server";
   EXPECT_GT(sandbox->memory_bytes(), 0U);
+}
+
+TEST_F(RunscSandbox, OneMadeAheadIsShownItsContentsLater) {
+  for (const auto& [script, wanted] : std::vector<std::pair<std::string, std::string>>{
+           {"cd /thaw/model && echo *; wc -c < tiny.gguf; test -x /thaw/engine/bash && echo an engine; (echo > x) "
+            "2>/dev/null && echo wrote; "
+            "test -z \"$(cat)\" && echo nothing to read; exit 5",
+            "exit status 5"},
+           {"kill -ABRT $$", "signal 6 (Aborted)"}}) {
+    auto made = maker_->make_empty();
+    ASSERT_TRUE(made.ok()) << made.error().message;
+    const std::unique_ptr<Sandbox> sandbox = *std::move(made);
+    EXPECT_FALSE(sandbox->ended());
+    const auto shown = sandbox->expose({{model_}, "/usr/bin", {}});
+    ASSERT_TRUE(shown.ok()) << shown.error().message;
+    const auto [text, exit] = run(*sandbox, script);
+    EXPECT_EQ(exit.text(), wanted) << text;
+    if (wanted != "exit status 5") continue;
+    EXPECT_EQ(text, fmt::format("tiny.gguf\n{}\nan engine\nnothing to read\n", fs::file_size(model_)));
+  }
+}
+
+TEST_F(RunscSandbox, OneMadeAheadThatNobodyNeedsLeavesNothing) {
+  auto made = maker_->make_empty();
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  EXPECT_TRUE((*made)->destroy().ok());
 }
 
 TEST_F(RunscSandbox, AGpuWithoutNvproxyIsRefusedWithTheRemedy) {

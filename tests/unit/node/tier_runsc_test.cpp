@@ -18,10 +18,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// An engine in a gVisor sandbox.
+/// An engine in a gVisor sandbox. `ahead`: sandboxes, also those for restores, are made before their contents are
+/// known.
 class RunscRig : public TierRig {
  public:
-  RunscRig(std::string engine, std::string model, std::vector<std::string> args) : engine_(std::move(engine)) {
+  RunscRig(std::string engine, std::string model, std::vector<std::string> args, bool ahead = false)
+      : engine_(std::move(engine)), ahead_(ahead) {
     if (!cannot().empty()) return;
     home_.directory = directory_.path();
     home_.label = "test-" + label_of(directory_.path());
@@ -35,7 +37,10 @@ class RunscRig : public TierRig {
     EXPECT_TRUE(opened.ok()) << opened.error().message;
     if (!opened.ok()) return;
     maker_ = *std::move(opened);
-    driver_ = std::make_unique<RunscDriver>(maker_.get(), std::map<std::string, std::string>{{"llama.cpp", engine_}});
+    RunscDriver::Take take;
+    if (ahead_) take = [this] { return taken(maker_->make_for_restore()); };
+    driver_ = std::make_unique<RunscDriver>(maker_.get(), std::map<std::string, std::string>{{"llama.cpp", engine_}},
+                                            probe_ready, take);
     subject_.instance = base::InstanceId(1);
     subject_.model.name = base::ModelName("tiny");
     subject_.model.source.path = model;
@@ -62,9 +67,11 @@ class RunscRig : public TierRig {
     command.device = subject_.device;
     const auto launch = plan_launch(command, engine_, maker_->view(subject_.instance));
     ASSERT_TRUE(launch.ok()) << launch.error().message;
-    auto made = maker_->make(subject_.instance, {launch->model_files, launch->engine_dir, {}});
-    ASSERT_TRUE(made.ok()) << made.error().message;
-    sandbox_ = *std::move(made);
+    const SandboxContents contents{launch->model_files, launch->engine_dir, {}};
+    sandbox_ = taken(ahead_ ? maker_->make_empty() : maker_->make(subject_.instance, contents));
+    ASSERT_TRUE(sandbox_);
+    const auto shown = sandbox_->expose(contents);
+    ASSERT_TRUE(shown.ok()) << shown.error().message;
     ASSERT_TRUE(sandbox_->limit(limits_for(subject_.model, spec::SandboxKind::runsc)).ok());
     ASSERT_TRUE(sandbox_->run(launch->argv, launch->env).ok());
     ASSERT_TRUE(eventually([&] {
@@ -128,6 +135,10 @@ class RunscRig : public TierRig {
   [[nodiscard]] const std::string& image() const { return subject_.image; }
 
  private:
+  static std::unique_ptr<Sandbox> taken(base::Result<std::unique_ptr<Sandbox>> made) {
+    EXPECT_TRUE(made.ok()) << made.error().message;
+    return made.ok() ? std::move(made).value() : nullptr;
+  }
   void block_image() {
     blocked_ = subject_.image;
     subject_.image = "/proc/nowhere/image";  // nothing can be made there
@@ -147,6 +158,7 @@ class RunscRig : public TierRig {
 
   TempDir directory_;
   std::string engine_;
+  bool ahead_;
   SandboxHome home_;
   std::unique_ptr<RunscMaker> maker_;
   std::unique_ptr<RunscDriver> driver_;
@@ -157,8 +169,9 @@ class RunscRig : public TierRig {
   std::string kept_;
 };
 
-std::unique_ptr<RunscRig> fake_rig() {
-  return std::make_unique<RunscRig>(std::string(THAW_BINARY_DIR) + "/fake-engine", "", std::vector<std::string>{"--fake-poll"});
+std::unique_ptr<RunscRig> fake_rig(bool ahead = false) {
+  return std::make_unique<RunscRig>(std::string(THAW_BINARY_DIR) + "/fake-engine", "",
+                                    std::vector<std::string>{"--fake-poll"}, ahead);
 }
 
 std::unique_ptr<RunscRig> real_rig() {
@@ -168,6 +181,7 @@ std::unique_ptr<RunscRig> real_rig() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Runsc, TierDriverSuite, ::testing::Values(TierRigMaker([] { return fake_rig(); })));
+INSTANTIATE_TEST_SUITE_P(RunscAhead, TierDriverSuite, ::testing::Values(TierRigMaker([] { return fake_rig(true); })));
 
 TEST(RunscDriver, WithoutRunscItSaysWhy) {
   const RunscDriver driver(base::Error{base::ErrorKind::not_found, "runsc is not installed; install it"}, {});

@@ -12,7 +12,12 @@
  *
  * With an argument it is the first process of a pid namespace on the host's side of a sandbox, started by the node itself (for runsc, which is
  * then the "engine"): it mounts the /proc that belongs to that namespace, and covers /proc/sys with the directory that the argument names, if
- * it is not empty. All else is the same, and when it ends the kernel kills and reaps whatever runsc had started.
+ * it is not empty. All else is the same, and when it ends the kernel kills and reaps whatever runsc had started. With a second argument the
+ * engine's descriptor 0 is this program's 3, instead of /dev/null.
+ *
+ * With "--become DIRECTORY" it is the first process inside a gVisor sandbox that was made ahead, and its descriptor 0 a pipe: it says that it is
+ * there by one byte (0) on its output, reads the message, goes to the directory if there is one, and becomes the engine: a kernel of its own drops
+ * no signals, and has no orphans to be reaped.
  *
  * All in the machine's byte order (both ends are on one machine). src/node/sandbox/init_message.cpp has the other end.
  * End of file before a whole message means that the node is gone: exit, so that an empty sandbox never outlives it.
@@ -30,7 +35,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MAGIC = 0x57414854, MAX_PAYLOAD = 256 * 1024, MAX_STRINGS = 8192, CANNOT_RUN = 127 };
+enum { MAGIC = 0x57414854, MAX_PAYLOAD = 256 * 1024, MAX_STRINGS = 8192, CANNOT_RUN = 127, FEED = 3 };
 
 struct header {
   uint32_t magic, size, argc, envc;
@@ -73,16 +78,22 @@ static int split(const struct header *h) {
   return at == end;
 }
 
-/* In the child. Returns only when the engine cannot be run. */
-static int become_engine(const struct header *h, const sigset_t *mask) {
-  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return fail("cannot", "tie the engine's life to its init's");
-  int null = open("/dev/null", O_RDONLY);
-  if (null < 0) return fail("cannot open", "/dev/null");
-  if (dup2(null, STDIN_FILENO) < 0) return fail("cannot replace", "descriptor 0");
-  if (null != STDIN_FILENO) close(null);
-  sigprocmask(SIG_SETMASK, mask, NULL);
+/* Returns only when the engine cannot be run. */
+static int become_engine(const struct header *h, int stdin_fd) {
+  if (stdin_fd < 0) return fail("cannot open", "/dev/null");
+  if (dup2(stdin_fd, STDIN_FILENO) < 0) return fail("cannot replace", "descriptor 0");
+  if (stdin_fd != STDIN_FILENO) close(stdin_fd);
   execve(strings[0], strings, strings + h->argc + 1);
   return fail("cannot run", strings[0]);
+}
+
+static int open_null(void) { return open("/dev/null", O_RDONLY); }
+
+/* In the child. Returns only when the engine cannot be run. */
+static int become_child(const struct header *h, const sigset_t *mask, int stdin_fd) {
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return fail("cannot", "tie the engine's life to its init's");
+  sigprocmask(SIG_SETMASK, mask, NULL);
+  return become_engine(h, stdin_fd);
 }
 
 /* Reaps whatever ended; reports and exits when it was the engine. */
@@ -103,19 +114,34 @@ static int mount_proc(const char *sys_cover) {
   return 0;
 }
 
-int main(int argc, char **argv) {
-  struct header h;
-  if (argc > 1 && mount_proc(argv[1]) != 0) return CANNOT_RUN;
-  if (!read_all(&h, sizeof h)) return 0;
-  if (h.magic != MAGIC || h.size == 0 || h.size > MAX_PAYLOAD) {
+/* -1: go on; else exit with it. */
+static int read_message(struct header *h) {
+  if (!read_all(h, sizeof *h)) return 0;
+  if (h->magic != MAGIC || h->size == 0 || h->size > MAX_PAYLOAD) {
     errno = EPROTO;
     return fail("cannot read", "the message's header");
   }
-  if (!read_all(payload, h.size)) return 0;
-  if (!split(&h)) {
-    errno = EPROTO;
-    return fail("cannot read", "the message");
-  }
+  if (!read_all(payload, h->size)) return 0;
+  if (split(h)) return -1;
+  errno = EPROTO;
+  return fail("cannot read", "the message");
+}
+
+static int become(const char *directory) {
+  struct header h;
+  if (write(STDOUT_FILENO, "", 1) != 1) return fail("cannot", "say that it is there");
+  int ending = read_message(&h);
+  if (ending >= 0) return ending;
+  if (chdir(directory) != 0 && errno != ENOENT) return fail("cannot go to", directory);
+  return become_engine(&h, open_null());
+}
+
+int main(int argc, char **argv) {
+  struct header h;
+  if (argc > 2 && strcmp(argv[1], "--become") == 0) return become(argv[2]);
+  if (argc > 1 && mount_proc(argv[1]) != 0) return CANNOT_RUN;
+  int ending = read_message(&h);
+  if (ending >= 0) return ending;
 
   /* From here on the node is this process's parent (runc has ended), so its death is ours too, also by SIGKILL. Asking whether it still is
    * there closes the gap between the message and the prctl. */
@@ -132,7 +158,8 @@ int main(int argc, char **argv) {
   sigprocmask(SIG_BLOCK, &watched, &before);
   pid_t engine = fork();
   if (engine < 0) return fail("cannot start", strings[0]);
-  if (engine == 0) return become_engine(&h, &before);
+  if (engine == 0) return become_child(&h, &before, argc > 2 ? FEED : open_null());
+  if (argc > 2) close(FEED); /* its end is then the engine's alone */
   for (;;) {
     int number = sigwaitinfo(&watched, NULL);
     if (number == SIGCHLD) reap(engine);
