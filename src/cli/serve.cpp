@@ -23,6 +23,7 @@
 #include "gateway/server.h"
 #include "net/worker.h"
 #include "node/agent.h"
+#include "node/weights/source_files.h"
 #include "observe/json_log.h"
 #include "spec/parse.h"
 #include "store/api_key.h"
@@ -186,6 +187,17 @@ class Signals final : public net::Pollable {
   std::function<void(int)> handler_;
 };
 
+/// Of all the files at a model's source.
+std::uint64_t weights_on_disk(const std::string& source) {
+  std::uint64_t bytes = 0;
+  for (const std::string& file : node::source_files(source)) {
+    std::error_code error;
+    const auto size = fs::file_size(file, error);
+    if (!error) bytes += size;
+  }
+  return bytes;
+}
+
 /// The models of before, as they were. One that cannot be read any more is kept in the store and said, not dropped.
 Status wake_models(store::Store& store, controller::Controller& controller) {
   THAW_ASSIGN_OR_RETURN(const auto models, store.models());
@@ -196,10 +208,9 @@ Status wake_models(store::Store& store, controller::Controller& controller) {
       continue;
     }
     THAW_ASSIGN_OR_RETURN(const std::uint32_t usage_ref, store.model_ref(stored.name));
-    std::error_code error;
-    const auto size = fs::file_size(parsed->source.path, error);
-    if (error) spdlog::warn("{}: {}: {}", stored.name.str(), parsed->source.path, error.message());
-    controller.deploy({std::move(parsed).value(), error ? 0 : size, usage_ref, stored.created_unix_ms, stored.updated_unix_ms,
+    const std::uint64_t weights_bytes = weights_on_disk(parsed->source.path);
+    if (weights_bytes == 0) spdlog::warn("{}: {} is not there, or empty", stored.name.str(), parsed->source.path);
+    controller.deploy({std::move(parsed).value(), weights_bytes, usage_ref, stored.created_unix_ms, stored.updated_unix_ms,
                        stored.memory_estimated, nullptr});
   }
   if (!models.empty()) spdlog::info("{} models found again", models.size());

@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -25,6 +26,12 @@ base::Result<int> connect_or_close(int fd, const sockaddr* address, socklen_t si
   return base::errno_error("cannot connect to " + to_string(endpoint), error_number);
 }
 
+bool same_file(int a, int b) {
+  struct stat first {};
+  struct stat second {};
+  return ::fstat(a, &first) == 0 && ::fstat(b, &second) == 0 && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
 }  // namespace
 
 base::Result<Dialer> Dialer::open(const base::Endpoint& endpoint) {
@@ -41,18 +48,21 @@ base::Result<Dialer> Dialer::open(const base::Endpoint& endpoint) {
     return base::errno_error("cannot open the network namespace " + endpoint.namespace_path, errno);
   dialer.home_ = ::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
   if (dialer.home_ < 0) return base::errno_error("cannot open this process's network namespace", errno);
+  dialer.at_home_ = same_file(dialer.namespace_, dialer.home_);
   return dialer;
 }
 
 Dialer::Dialer(Dialer&& other) noexcept
     : endpoint_(std::move(other.endpoint_)),
       namespace_(std::exchange(other.namespace_, -1)),
-      home_(std::exchange(other.home_, -1)) {}
+      home_(std::exchange(other.home_, -1)),
+      at_home_(other.at_home_) {}
 
 Dialer& Dialer::operator=(Dialer&& other) noexcept {
   std::swap(endpoint_, other.endpoint_);
   std::swap(namespace_, other.namespace_);
   std::swap(home_, other.home_);
+  std::swap(at_home_, other.at_home_);
   return *this;
 }
 
@@ -62,11 +72,11 @@ Dialer::~Dialer() {
 }
 
 base::Result<int> Dialer::socket_in_namespace() const {
-  if (::setns(namespace_, CLONE_NEWNET) != 0)
+  if (!at_home_ && ::setns(namespace_, CLONE_NEWNET) != 0)
     return base::errno_error("cannot enter the network namespace " + endpoint_.namespace_path, errno);
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const int error_number = errno;
-  if (::setns(home_, CLONE_NEWNET) != 0) {
+  if (!at_home_ && ::setns(home_, CLONE_NEWNET) != 0) {
     // Every socket that this thread makes from here on would be an engine's neighbour instead of the host's. Nothing
     // can go on like that.
     std::perror("thaw: cannot return from an engine's network namespace");

@@ -13,7 +13,7 @@ namespace thaw::net {
 /// made, so the calling thread enters it for that one system call.
 ///
 /// Holds the namespace open, so that its path cannot come to mean another sandbox's meanwhile. Immutable; any thread
-/// (each thread enters and leaves for itself). Needs CAP_SYS_ADMIN for TCP endpoints.
+/// (each thread enters and leaves for itself). Needs CAP_SYS_ADMIN for TCP endpoints in another namespace than its own.
 class Dialer {
  public:
   /// Fails with invalid for an endpoint that cannot be dialled (a Unix path of more than 107 bytes), io when the
@@ -36,6 +36,7 @@ class Dialer {
   base::Endpoint endpoint_;
   int namespace_ = -1;  ///< TCP: the engine's
   int home_ = -1;       ///< TCP: this process's own
+  bool at_home_ = false;  ///< the two are the same: nothing to enter, no privilege needed
 };
 
 }  // namespace thaw::net

@@ -71,16 +71,18 @@ class Agent {
 
 /// What the node finds out about a model's files before it is deployed; reads only headers. Blocking.
 struct ModelFacts {
-  std::string format;                         ///< "gguf v3"
+  std::string format;                         ///< "gguf v3", "safetensors"; "of its own" where only the engine knows it
   std::uint64_t weights_bytes = 0;            ///< files on disk
   std::uint64_t kv_bytes_per_token = 0;       ///< keys and values at F16, all layers
   std::uint64_t trained_context_tokens = 0;
   std::uint64_t estimated_loading_bytes = 0;  ///< beside them until a start has ended: of weights that the engine copies
-  std::uint64_t estimated_device_bytes = 0;   ///< weights + KV at the spec's context × slots + compute buffers; formula in the .cpp
+  std::uint64_t estimated_device_bytes = 0;   ///< weights + KV at the spec's context × slots + compute buffers (node/engine/llama_memory.cpp); for other
+                                              ///< engines than llama.cpp what the spec says
   std::vector<wire::FileStamp> files;         ///< all that a replica reads: weights, and what the spec's arguments name
 };
 
-/// Fails with the remedy when the source cannot be read by a sandboxed engine, is no GGUF, or the engine's arguments contradict thaw's own.
+/// Fails with the remedy when the source cannot be read by a sandboxed engine, is nothing that the engine loads, or the engine's arguments contradict
+/// thaw's own; for engines other than llama.cpp also when the spec does not say how much device memory they may take.
 base::Result<ModelFacts> inspect_model(const spec::ModelSpec& spec);
 
 /// Where a model's engine log lies: <data_dir>/logs/<model>.log, rotated to .log.1 ….

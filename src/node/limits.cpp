@@ -11,6 +11,7 @@ constexpr std::uint64_t kSlackDivisor = 8;
 // CUDA's context and libraries in host memory, pinned staging buffers.
 constexpr std::uint64_t kCudaHost_bytes = 4096 * kMiB;
 constexpr std::uint32_t kMaxPids = 512;  // threads count: llama-server has one a core and a few
+constexpr std::uint32_t kMaxOthersPids = 8'192;  // several processes, each with a few pools of a thread a core; compilers beside them
 
 constexpr std::uint64_t kGvisor_bytes = 128 * kMiB;
 constexpr std::uint32_t kGvisorPids = 512;  // a thread or two of the sandbox for each of the engine's
@@ -21,7 +22,7 @@ CgroupLimits limits_for(const spec::ModelSpec& model, spec::SandboxKind sandbox)
   const spec::Resources& resources = model.resources;
   const std::uint64_t device = resources.device_memory_bytes.value_or(0);
   CgroupLimits limits;
-  limits.pids = kMaxPids;
+  limits.pids = model.engine == spec::EngineKind::llama_cpp ? kMaxPids : kMaxOthersPids;
   limits.cpus = resources.cpus;
   if (resources.device == spec::DeviceKind::cpu)
     limits.memory_bytes = device + resources.host_memory_bytes.value_or(kEngineBase_bytes + device / kSlackDivisor);

@@ -61,14 +61,14 @@ base::Result<std::unique_ptr<Sandbox>> furnished_sandbox(const wire::StartInstan
   return sandbox;
 }
 
-base::Status wait_ready(const std::string& socket_path, base::TimePoint deadline, StartOwner& owner) {
+base::Status wait_ready(const spec::ModelSpec& model, const std::string& socket_path, base::TimePoint deadline, StartOwner& owner) {
   const base::TimePoint begun = now();
   for (;;) {
     if (owner.wait(probe_pause(now() - begun))) return ended_error();
     const base::Duration left = deadline - now();
     if (left <= base::Duration::zero())
       return base::Error{base::ErrorKind::timeout, "the engine was not ready by the start deadline; raise spec.startDeadline or see the log"};
-    THAW_ASSIGN_OR_RETURN(const Readiness readiness, probe_ready(socket_path, std::min<base::Duration>(kProbeTimeout, left)));
+    THAW_ASSIGN_OR_RETURN(const Readiness readiness, probe_model(model, socket_path, std::min<base::Duration>(kProbeTimeout, left)));
     if (readiness == Readiness::yes) return {};
     if (readiness == Readiness::failed)
       return base::Error{base::ErrorKind::internal, "the engine answers its health check with an error that waiting does not mend"};
@@ -104,16 +104,18 @@ base::Result<StartOutcome> carry_out_start(const wire::StartInstance& command, b
   PhaseClock clock(received);
   THAW_ASSIGN_OR_RETURN(SandboxMaker * maker, sandboxes.maker_for(command.model));
   THAW_ASSIGN_OR_RETURN(const std::string engine, find_engine(command.model.engine, command.model, config.engine_paths));
-  THAW_ASSIGN_OR_RETURN(const EngineLaunch launch, plan_launch(command, engine, maker->view(command.instance)));
+  const LaunchPaths paths = maker->view(command.instance);
+  THAW_ASSIGN_OR_RETURN(const EngineLaunch launch, plan_launch(command, engine, paths));
   if (command.image.empty()) owner.opens(launch.model_files);
   const SandboxContents contents{launch.model_files, launch.engine_dir, device_nodes(command.device)};
   THAW_ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> made, furnished_sandbox(command, contents, sandboxes, *maker, clock));
+  if (launch.tcp) THAW_RETURN_IF_ERROR(made->listen_on_tcp(paths.address, paths.port));
 
   THAW_ASSIGN_OR_RETURN(Sandbox * sandbox, owner.take_over(std::move(made)));
   if (owner.over()) return ended_error();
   THAW_RETURN_IF_ERROR(sandbox->run(launch.argv, launch.env));
   clock.finish("exec");
-  THAW_RETURN_IF_ERROR(wait_ready(sandbox->socket_path(), deadline, owner));
+  THAW_RETURN_IF_ERROR(wait_ready(command.model, sandbox->socket_path(), deadline, owner));
   clock.finish("load");
   outcome.phases = clock.take();
   return outcome;

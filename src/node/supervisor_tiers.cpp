@@ -31,7 +31,7 @@ TierSubject Supervisor::subject_of(const Instance& instance) {
   subject.model = instance.command.model;
   subject.device = instance.command.device;
   subject.weight_files = weight_files(instance.command.model);
-  subject.sleep_api = sleep_api_of(instance.command.model.engine);
+  subject.sleep_api = sleep_api_of(instance.command.model);
   subject.sandbox = instance.sandbox.get();
   return subject;
 }

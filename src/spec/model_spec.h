@@ -13,24 +13,32 @@
 namespace thaw::spec {
 
 enum class DeviceKind { cpu, cuda };
-enum class EngineKind { llama_cpp };
+enum class EngineKind { llama_cpp, vllm, sglang, command };
 
 /// Whether something is done: as measured costs say, never, or whenever it can be.
 enum class Mode { automatic, never, always };
 
 const char* to_string(DeviceKind kind);  ///< as written in a spec: "cpu", "cuda"
-const char* to_string(EngineKind kind);  ///< as written in a spec: "llama.cpp"
+const char* to_string(EngineKind kind);  ///< as written in a spec: "llama.cpp", "vllm", "sglang", "command"
 const char* to_string(Mode mode);        ///< as written in a spec: "auto", "never", "always"
+
+/// Where an engine that sleeps by itself keeps its weights.
+enum class SleepingWeights {
+  automatic,  ///< in host memory where there is room for them
+  host,       ///< in host memory: back over the bus
+  disk,       ///< nowhere else: read anew
+};
+const char* to_string(SleepingWeights weights);  ///< as written in a spec: "auto", "host", "disk"
 
 /// Where the weights come from.
 struct Source {
-  std::string path;  ///< absolute path of a GGUF file on the node
+  std::string path;  ///< absolute path on the node: a GGUF file; for other engines than llama.cpp also a directory, as Hugging Face has them
 };
 
 struct Resources {
   DeviceKind device = DeviceKind::cpu;
   /// Device memory one replica holds while it is up. On a CPU device this is host memory. Absent: estimated from the
-  /// weights and the context when the model is deployed; the stored spec always has it.
+  /// weights and the context when the model is deployed (llama.cpp only); the stored spec always has it.
   std::optional<std::uint64_t> device_memory_bytes;
   /// Held beside device_memory_bytes until a start has ended: of a model file whose weights the engine copies. Absent: as device_memory_bytes.
   std::optional<std::uint64_t> loading_memory_bytes;
@@ -61,6 +69,7 @@ struct WeightsCache {
 struct Standby {
   Mode mode = Mode::automatic;
   base::Duration timeout = base::Seconds(600);  ///< in standby for so long: stopped; 0 s to 365 d
+  SleepingWeights weights = SleepingWeights::automatic;
 };
 
 /// Images of initialised replicas, from which others are restored.
@@ -73,7 +82,10 @@ struct ModelSpec {
   base::ModelName name;  ///< 1 to 63 of [a-z0-9._-], starting and ending with a letter or digit
   Source source;
   EngineKind engine = EngineKind::llama_cpp;
-  std::string engine_path;                     ///< absolute path of the user's own engine binary; empty: the node's
+  std::string engine_path;                     ///< absolute path of the user's own engine binary; empty: the node's. Not with EngineKind::command
+  /// EngineKind::command, and only it: the program and its arguments, with placeholders (spec/command_template.h).
+  std::vector<std::string> command;
+  std::string ready_path = "/health";          ///< EngineKind::command: answers 200 to a GET once the engine is ready
   std::vector<std::string> args;               ///< passed to the engine as they are, after thaw's own; 256 and 128 KiB at most
   std::map<std::string, std::string> env;      ///< added to the engine's (otherwise scrubbed) environment; the same bounds
   std::optional<SandboxKind> sandbox;          ///< runc or runsc; absent: the node's own kind (node.sandbox)

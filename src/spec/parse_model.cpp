@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "spec/command_template.h"
 #include "spec/fields.h"
 #include "spec/parse.h"
 
@@ -47,15 +48,53 @@ bool within_bounds(const Cursor& at, std::size_t count, std::size_t total_bytes)
   return false;
 }
 
-void read_args(const Cursor& at, ModelSpec& into) {
-  if (at.value.kind != YamlValue::Kind::sequence) return at.refuse("must be a list, such as [\"-c\", \"512\"]");
+/// `example`: of such a list.
+void read_words(const Cursor& at, const char* example, std::vector<std::string>& into) {
+  if (at.value.kind != YamlValue::Kind::sequence) return at.refuse(fmt::format("must be a list, such as {}", example));
   std::size_t total_bytes = 0;
   for (std::size_t i = 0; i < at.value.items.size(); ++i) {
-    std::string arg;
-    if (!read_text({at.value.items[i], fmt::format("{}[{}]", at.path, i), at.problems}, arg)) continue;
-    if (!within_bounds(at, i + 1, total_bytes += arg.size())) return;
-    into.args.push_back(arg);
+    std::string word;
+    if (!read_text({at.value.items[i], fmt::format("{}[{}]", at.path, i), at.problems}, word)) continue;
+    if (!within_bounds(at, i + 1, total_bytes += word.size())) return;
+    into.push_back(word);
   }
+}
+
+void read_args(const Cursor& at, ModelSpec& into) { read_words(at, R"(["-c", "512"])", into.args); }
+
+void read_command(const Cursor& at, ModelSpec& into) {
+  read_words(at, R"(["/opt/server/bin/serve", "--model", "{model}", "--port", "{port}"])", into.command);
+  if (at.value.kind == YamlValue::Kind::sequence && at.value.items.empty()) at.refuse("names no program");
+  if (into.command.empty()) return;
+  if (auto right = check_command(into.command); !right.ok()) at.refuse(right.error().message);
+}
+
+void read_ready_path(const Cursor& at, ModelSpec& into) {
+  constexpr std::size_t kMaxPath = 256;
+  std::string path;
+  if (!read_text(at, path)) return;
+  const bool right = path.starts_with("/") && path.size() <= kMaxPath &&
+                     std::all_of(path.begin(), path.end(), [](char c) { return c > ' ' && c <= '~'; });
+  if (right)
+    into.ready_path = path;
+  else
+    at.refuse(fmt::format("\"{}\" is no path to ask a server for; write it like /health", printable(path)));
+}
+
+bool has_key(const Cursor& at, std::string_view key) {
+  return std::any_of(at.value.keys.begin(), at.value.keys.end(), [&](const YamlValue::Key& found) { return found.text == key; });
+}
+
+/// What only one of the engines has.
+void check_engine(const Cursor& at, const ModelSpec& spec) {
+  if (spec.engine != EngineKind::command) {
+    for (const char* key : {"command", "readyPath"})
+      if (has_key(at, key))
+        at.at(key).refuse(fmt::format("is for engine: command; engine {} has its own (arguments go into args)", to_string(spec.engine)));
+    return;
+  }
+  if (!has_key(at, "command")) at.refuse("engine: command needs the key command, the program and its arguments as a list");
+  if (!spec.engine_path.empty()) at.at("enginePath").refuse("is not for engine: command, whose program is the first word of command");
 }
 
 bool is_variable_name(const std::string& name) {
@@ -129,8 +168,13 @@ Table<ModelSpec> model_table(const std::string& base_directory) {
   const Table<ModelSpec> spec{
       required(nested("source", &ModelSpec::source, source)),
       choice<ModelSpec, EngineKind>("engine", &ModelSpec::engine,
-                                    {{to_string(EngineKind::llama_cpp), EngineKind::llama_cpp}}),
+                                    {{to_string(EngineKind::llama_cpp), EngineKind::llama_cpp},
+                                     {to_string(EngineKind::vllm), EngineKind::vllm},
+                                     {to_string(EngineKind::sglang), EngineKind::sglang},
+                                     {to_string(EngineKind::command), EngineKind::command}}),
       path("enginePath", &ModelSpec::engine_path, base_directory),
+      {"command", read_command},
+      {"readyPath", read_ready_path},
       {"args", read_args},
       {"env", read_env},
       choice<ModelSpec, std::optional<SandboxKind>>("sandbox", &ModelSpec::sandbox,
@@ -140,7 +184,11 @@ Table<ModelSpec> model_table(const std::string& base_directory) {
       {"scaling", read_scaling},
       nested("cache", &ModelSpec::cache, cache_table()),
       nested("standby", &ModelSpec::standby,
-             Table<Standby>{mode(&Standby::mode), duration("timeout", &Standby::timeout, Seconds(0), hours(24 * 365))}),
+             Table<Standby>{mode(&Standby::mode), duration("timeout", &Standby::timeout, Seconds(0), hours(24 * 365)),
+                            choice<Standby, SleepingWeights>("weights", &Standby::weights,
+                                                             {{to_string(SleepingWeights::automatic), SleepingWeights::automatic},
+                                                              {to_string(SleepingWeights::host), SleepingWeights::host},
+                                                              {to_string(SleepingWeights::disk), SleepingWeights::disk}})}),
       nested("snapshot", &ModelSpec::snapshot, Table<Snapshot>{mode(&Snapshot::mode)}),
       duration("startDeadline", &ModelSpec::start_deadline, Millis(100), hours(1)),
       duration("requestTimeout", &ModelSpec::request_timeout, Seconds(1), hours(24)),
@@ -156,7 +204,10 @@ ModelSpec read_model(std::string_view text, const std::string& base_directory, P
   const auto root = read_yaml(text, problems);
   if (!root) return spec;
   const Cursor at{*root, "", problems};
-  if (read_header(at, "Model", true)) read_table(at, model_table(base_directory), spec);
+  if (read_header(at, "Model", true)) {
+    read_table(at, model_table(base_directory), spec);
+    if (has_key(at, "spec")) check_engine(at.at("spec"), spec);
+  }
   return spec;
 }
 
@@ -176,8 +227,26 @@ const char* to_string(EngineKind kind) {
   switch (kind) {
     case EngineKind::llama_cpp:
       return "llama.cpp";
+    case EngineKind::vllm:
+      return "vllm";
+    case EngineKind::sglang:
+      return "sglang";
+    case EngineKind::command:
+      return "command";
   }
   return "llama.cpp";
+}
+
+const char* to_string(SleepingWeights weights) {
+  switch (weights) {
+    case SleepingWeights::automatic:
+      return "auto";
+    case SleepingWeights::host:
+      return "host";
+    case SleepingWeights::disk:
+      return "disk";
+  }
+  return "auto";
 }
 
 const char* to_string(Mode mode) {

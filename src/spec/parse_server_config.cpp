@@ -87,8 +87,12 @@ Table<ServerConfig> devices_table() {
 }
 
 Table<ServerConfig> engines_table() {
-  const std::string name = to_string(EngineKind::llama_cpp);
-  return {{name, [name](const Cursor& at, ServerConfig& into) { read_path(at, "", into.engine_paths[name]); }}};
+  Table<ServerConfig> table;
+  for (const EngineKind kind : {EngineKind::llama_cpp, EngineKind::vllm, EngineKind::sglang}) {
+    const std::string name = to_string(kind);
+    table.push_back({name, [name](const Cursor& at, ServerConfig& into) { read_path(at, "", into.engine_paths[name]); }});
+  }
+  return table;
 }
 
 Table<ServerConfig> server_table() {

@@ -25,7 +25,7 @@ namespace thaw::spec {
 ///     audit: {reads: false, segmentBytes: 8MiB, retentionDays: 400, export: /mnt/worm/heads.jsonl, exportInterval: 1m}
 ///     scaling: {idle: timeout}
 ///     devices: {cpu: {memory: 16GiB}, cuda: {reserve: 512MiB}}
-///     engines: {llama.cpp: /opt/llama/llama-server}
+///     engines: {llama.cpp: /opt/llama/llama-server, vllm: /opt/vllm/bin/vllm, sglang: /opt/sglang/bin/python3}
 ///     log: {level: info, format: text}
 struct ServerConfig {
   std::string listen_host = "127.0.0.1";

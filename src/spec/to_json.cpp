@@ -50,6 +50,10 @@ json::object scaling_json(const Scaling& scaling) {
 std::string to_json(const ModelSpec& spec) {
   json::object body{{"source", {{"path", spec.source.path}}}, {"engine", to_string(spec.engine)}};
   if (!spec.engine_path.empty()) body["enginePath"] = spec.engine_path;
+  if (spec.engine == EngineKind::command) {
+    body["command"] = json::array(spec.command.begin(), spec.command.end());
+    body["readyPath"] = spec.ready_path;
+  }
   if (!spec.args.empty()) body["args"] = json::array(spec.args.begin(), spec.args.end());
   if (!spec.env.empty()) {
     json::object& env = body["env"].emplace_object();
@@ -59,7 +63,9 @@ std::string to_json(const ModelSpec& spec) {
   body["resources"] = resources_json(spec.resources);
   body["scaling"] = scaling_json(spec.scaling);
   body["cache"] = json::object{{"pin", spec.cache.pin}};
-  body["standby"] = {{"mode", to_string(spec.standby.mode)}, {"timeout", exact(spec.standby.timeout)}};
+  body["standby"] = {{"mode", to_string(spec.standby.mode)},
+                     {"timeout", exact(spec.standby.timeout)},
+                     {"weights", to_string(spec.standby.weights)}};
   body["snapshot"] = {{"mode", to_string(spec.snapshot.mode)}};
   body["startDeadline"] = exact(spec.start_deadline);
   body["requestTimeout"] = exact(spec.request_timeout);

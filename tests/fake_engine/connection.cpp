@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "json_scan.h"
 #include "server.h"
 
 namespace thaw::fake_engine {
@@ -55,6 +56,7 @@ void Server::handle(Connection& c, const Request& request) {
   if (!ready_for_good_) return reply(c, 503, error_body(503, "Loading model"), keep);
   if (const auto slept = sleeper_.handle(request)) return reply_later(c, *slept, keep);
   if (request.method == "POST") {
+    if (!serves_model(request.body)) return reply(c, 404, error_body(404, "The model does not exist."), keep);
     if (sleeper_.asleep()) return reply(c, 503, error_body(503, "asleep"), keep);
     if (sleeper_.lost_weights()) return reply(c, 200, R"({"choices":[{"text":"#%&!"}]})", keep);
     model_.read();
@@ -66,7 +68,8 @@ void Server::handle(Connection& c, const Request& request) {
       return reply(c, 200, embeddings_body(request.body, options_), keep);
     }
   } else {
-    if (request.target == "/health") return reply(c, 200, R"({"status":"ok"})", keep);
+    if (request.target == options_.health) return reply(c, 200, R"({"status":"ok"})", keep);
+    if (request.target == "/health") return reply(c, 418, error_body(418, "not here"), keep);
     if (request.target == "/v1/models") return reply(c, 200, models_body(options_), keep);
   }
   reply(c, 404, error_body(404, "File Not Found"), keep);
@@ -199,7 +202,13 @@ void Server::finish(Connection& c) {
 std::string Server::stats_body() const {
   const auto field = [](const char* name, std::uint64_t value) { return std::string("\"") + name + "\":" + std::to_string(value); };
   return "{" + field("requests", stats_.requests) + "," + field("completed", stats_.completed) + "," + field("cancelled", stats_.cancelled) +
-         "," + field("active", stats_.active) + "," + field("connections", stats_.connections) + "}";
+         "," + field("active", stats_.active) + "," + field("connections", stats_.connections) + "," + field("level1_sleeps", sleeper_.counts().level1) +
+         "," + field("level2_sleeps", sleeper_.counts().level2) + "," + field("reloads", sleeper_.counts().reloads) + "}";
+}
+
+/// llama-server answers for whatever model it is asked; the others do not.
+bool Server::serves_model(std::string_view body) const {
+  return options_.kind == Kind::llama || json_string(json_member(body, "model")) == options_.alias;
 }
 
 }  // namespace thaw::fake_engine

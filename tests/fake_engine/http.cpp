@@ -2,6 +2,7 @@
 
 #include <strings.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 
@@ -60,7 +61,9 @@ Parse parse_request(std::string_view input, Request& request) {
   if (second == std::string_view::npos) return Parse::bad;
   request.method = line.substr(0, first);
   request.target = line.substr(first + 1, second - first - 1);
-  request.target = request.target.substr(0, request.target.find('?'));
+  const std::size_t question = std::min(request.target.find('?'), request.target.size());
+  request.query = request.target.substr(std::min(question + 1, request.target.size()));
+  request.target = request.target.substr(0, question);
   request.chunked_allowed = line.substr(second + 1) == "HTTP/1.1";
   request.keep_alive = request.chunked_allowed;
 

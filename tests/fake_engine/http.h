@@ -10,7 +10,8 @@ namespace thaw::fake_engine {
 /// One HTTP/1.x request; the views point into the buffer that was parsed.
 struct Request {
   std::string_view method;
-  std::string_view target;
+  std::string_view target;           ///< without its query
+  std::string_view query;
   std::string_view body;
   bool keep_alive = true;
   bool chunked_allowed = true;       ///< HTTP/1.1: the answer may be chunked

@@ -1,12 +1,14 @@
-/// A stand-in for llama.cpp's llama-server: speaks as much of its interface as Thaw uses, says foretellable things, and misbehaves on request
+/// A stand-in for llama.cpp's llama-server, vLLM and SGLang: speaks as much of their interfaces as Thaw uses, says foretellable things, and misbehaves on request
 /// (options.h, behaviour.h). Fast enough to be the upstream of the relay's benchmark.
 #include <sys/resource.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <thread>
 #include <unistd.h>
 
 #include "options.h"
@@ -55,6 +57,9 @@ int run(const Options& options) {
     return 1;
   }
   if (!model_is_readable(options)) return 1;
+  // vLLM listens when it has loaded its model.
+  if (options.kind == Kind::vllm && options.hang_start) ::pause();
+  if (options.kind == Kind::vllm) std::this_thread::sleep_for(std::chrono::milliseconds(options.start_delay_ms));
   Server server(options);
   if (!server.listen()) return 1;
   std::fprintf(stderr, "fake-engine: listening on %s\n", options.host.c_str());

@@ -47,11 +47,28 @@ class Reader {
 Options parse_options(int argc, char** argv) {
   Options options;
   Reader reader(argc, argv);
+  std::string enabled_sleep;
+  bool backup = false;
   for (std::string_view flag; reader.next(flag);) {
     if (flag == "--host") options.host = reader.text();
     else if (flag == "--port") options.port = reader.number<std::uint16_t>();
-    else if (flag == "-m" || flag == "--model") options.model_path = reader.text();
-    else if (flag == "-a" || flag == "--alias") options.alias = reader.text();
+    else if (flag == "serve") {
+      options.kind = Kind::vllm;
+      options.model_path = reader.text();
+    }
+    else if (flag == "-m" || flag == "--model") {
+      options.model_path = reader.text();
+      if (options.model_path == "sglang.launch_server") options.kind = Kind::sglang;
+    }
+    else if (flag == "--model-path") {
+      options.kind = Kind::sglang;
+      options.model_path = reader.text();
+    }
+    else if (flag == "-a" || flag == "--alias" || flag == "--served-model-name") options.alias = reader.text();
+    else if (flag == "--uds") options.host = reader.text();
+    else if (flag == "--enable-sleep-mode") enabled_sleep = "vllm";
+    else if (flag == "--enable-memory-saver") enabled_sleep = "sglang";
+    else if (flag == "--enable-weights-cpu-backup") backup = true;
     else if (flag == "--fake-start-delay-ms") options.start_delay_ms = reader.number<std::int64_t>();
     else if (flag == "--fake-hang-start") options.hang_start = true;
     else if (flag == "--fake-fail-start") options.fail_start = true;
@@ -74,8 +91,14 @@ Options parse_options(int argc, char** argv) {
       options.sleep_kind = reader.text();
       if (options.sleep_kind != "vllm" && options.sleep_kind != "sglang") refuse(flag);
     }
+    else if (flag == "--fake-sleep-trouble") options.sleep_trouble = reader.text();
+    else if (flag == "--fake-health") options.health = reader.text();
     else if (flag.substr(0, 7) == "--fake-") refuse(flag);
   }
+  const char* dev_mode = std::getenv("VLLM_SERVER_DEV_MODE");  // NOLINT(concurrency-mt-unsafe): one thread
+  const bool has_calls = enabled_sleep == "sglang" || (dev_mode != nullptr && std::string_view(dev_mode) == "1");
+  if (options.sleep_kind.empty() && has_calls) options.sleep_kind = enabled_sleep;
+  options.forgets_weights = enabled_sleep == "sglang" && !backup;
   return options;
 }
 

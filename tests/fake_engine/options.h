@@ -5,7 +5,17 @@
 
 namespace thaw::fake_engine {
 
-/// How the engine behaves: llama-server's own flags as far as they matter, and flags of its own. Everything else on the command line is ignored.
+/// Whose command line and ways it follows.
+enum class Kind {
+  llama,   ///< llama-server: --host ADDRESS or PATH.sock, -m FILE, --alias NAME
+  vllm,    ///< `serve MODEL --served-model-name NAME --uds PATH`: the socket takes connections once the model is loaded; sleeps with
+           ///< --enable-sleep-mode, by calls that are there only with VLLM_SERVER_DEV_MODE=1
+  sglang,  ///< `-m sglang.launch_server --model-path MODEL --served-model-name NAME --host ADDRESS --port N`: sleeps with --enable-memory-saver, and
+           ///< forgets its weights without --enable-weights-cpu-backup
+};
+
+/// How the engine behaves: flags of the engine it stands for as far as they matter, and flags of its own. Everything else on the command line is ignored.
+/// As vLLM and SGLang it answers 404 to requests for another model than the one it serves.
 ///
 ///     --fake-start-delay-ms N      /health answers 503 for N ms; the socket is there at once
 ///     --fake-hang-start            /health answers 503 for ever
@@ -25,7 +35,10 @@ namespace thaw::fake_engine {
 ///     --fake-poll                  waits with poll(2): gVisor's release of 2022 cannot checkpoint a socket that epoll watches
 ///     --fake-map-model             maps the model file as llama.cpp does, and reads all of it at the start and for every answer
 ///     --fake-sleep vllm|sglang     has that engine's calls for sleeping (sleep.h), which give the memory of --fake-alloc-mib back
+///     --fake-sleep-trouble WHAT    as POST /fake/sleep-trouble with this body
+///     --fake-health PATH           /health is there by this name only, and the old one says 418
 struct Options {
+  Kind kind = Kind::llama;
   std::string host = "127.0.0.1";   ///< a path ending in .sock is a Unix socket
   std::uint16_t port = 8080;
   std::string model_path;           ///< must be readable, as for a real engine
@@ -50,6 +63,9 @@ struct Options {
   bool map_model = false;
   bool poll = false;
   std::string sleep_kind;           ///< "vllm", "sglang"; empty: none
+  std::string sleep_trouble;
+  bool forgets_weights = false;     ///< SGLang without a copy in host memory: they are gone after any sleep
+  std::string health = "/health";
 };
 
 /// Ends the process with a message when a --fake flag has no proper value.

@@ -18,6 +18,7 @@ bool starts(std::string_view text, std::string_view with) {
 
 Sleeper::Sleeper(const Options& options) : options_(options) {
   hold();
+  if (!options_.sleep_trouble.empty()) (void)set_trouble(options_.sleep_trouble);
 }
 
 void Sleeper::hold() {
@@ -41,15 +42,16 @@ std::optional<Sleeper::Reply> Sleeper::vllm(const Request& request) {
   if (request.method == "GET" && request.target == "/is_sleeping")
     return Reply{200, std::string(R"({"is_sleeping":)") + (asleep_ ? "true}" : "false}")};
   if (request.method != "POST") return std::nullopt;
-  if (starts(request.target, "/sleep")) return sleep(request.target.find("level=2") != std::string_view::npos);
+  if (request.target == "/sleep") return sleep(request.query == "level=2");
   // Waking the weights alone leaves the engine asleep.
-  if (request.target == "/wake_up?tags=weights") {
+  if (request.target == "/wake_up" && request.query == "tags=weights") {
     if (wake_trouble_ == Trouble::none && !crash_on_wake_) hold();
     return Reply{200, std::string(kNone), delay_ms_};
   }
-  if (starts(request.target, "/wake_up")) return wake();
+  if (request.target == "/wake_up") return wake();
   if (request.target == "/collective_rpc" && request.body.find("reload_weights") != std::string_view::npos) {
     lost_weights_ = false;
+    ++counts_.reloads;
     return Reply{200, R"({"results":[null]})", delay_ms_};
   }
   return std::nullopt;
@@ -68,7 +70,8 @@ Sleeper::Reply Sleeper::sleep(bool drop_weights) {
   if (sleep_trouble_ == Trouble::hang) return {200, {}, 0, true};
   if (sleep_trouble_ != Trouble::lie) release();
   asleep_ = true;
-  lost_weights_ = drop_weights;
+  lost_weights_ = drop_weights || options_.forgets_weights;
+  ++(drop_weights ? counts_.level2 : counts_.level1);
   return {200, std::string(kNone), delay_ms_};
 }
 

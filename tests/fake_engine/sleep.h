@@ -42,6 +42,13 @@ class Sleeper {
   [[nodiscard]] bool asleep() const { return asleep_; }
   /// Its weights are not what they were.
   [[nodiscard]] bool lost_weights() const { return lost_weights_; }
+  /// How often it went to sleep with its weights in host memory, without them, and read them anew.
+  struct Counts {
+    std::uint64_t level1 = 0;
+    std::uint64_t level2 = 0;
+    std::uint64_t reloads = 0;
+  };
+  [[nodiscard]] const Counts& counts() const { return counts_; }
 
  private:
   enum class Trouble { none, error, hang, lie };
@@ -63,6 +70,7 @@ class Sleeper {
   bool crash_on_sleep_ = false;
   bool crash_on_wake_ = false;
   std::int64_t delay_ms_ = 0;
+  Counts counts_;
 };
 
 }  // namespace thaw::fake_engine

@@ -17,6 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kBinary = "llama-server";
+constexpr const char* kSandboxPath = "/usr/bin:/bin";  // an engine's PATH (launch_parts.cpp)
 
 bool executable(const std::string& path) {
   std::error_code error;
@@ -70,20 +71,46 @@ std::optional<std::string> find_in_cache(const std::string& cache) {
   return best;
 }
 
-std::optional<std::string> find_in_path() {
-  std::istringstream path(environment("PATH"));
+std::optional<std::string> find_in_path(const std::string& search_path, const std::string& name) {
+  std::istringstream path(search_path);
   for (std::string directory; std::getline(path, directory, ':');) {
     if (!directory.starts_with("/")) continue;  // what is found must not depend on where thaw was started
-    const std::string binary = directory + "/" + kBinary;
+    const std::string binary = directory + "/" + name;
     if (executable(binary)) return binary;
   }
   return std::nullopt;
+}
+
+/// The first word of a command: a path, or a name as the sandbox would look it up.
+base::Result<std::string> find_program(const spec::ModelSpec& model) {
+  const std::string& program = model.command.empty() ? std::string() : model.command.front();
+  if (program.starts_with("/")) {
+    if (executable(program)) return program;
+    return base::Error{base::ErrorKind::not_found, fmt::format("cannot use {} of model {}: it is no executable file; correct the first word of "
+                                                               "spec.command", program, model.name.str())};
+  }
+  if (auto found = find_in_path(kSandboxPath, program); found && !program.empty()) return *std::move(found);
+  return base::Error{base::ErrorKind::not_found, fmt::format("cannot find {} of model {}: it is not in {}; give its absolute path in spec.command", program,
+                                                             model.name.str(), kSandboxPath)};
+}
+
+/// vLLM and SGLang: programs of Python environments, which have no place of their own.
+base::Result<std::string> find_in_environments(spec::EngineKind kind) {
+  const std::string name = spec::to_string(kind);
+  const bool vllm = kind == spec::EngineKind::vllm;
+  const std::string usual = "/opt/" + name + (vllm ? "/bin/vllm" : "/bin/python3");
+  if (executable(usual)) return usual;
+  if (auto found = find_in_path(environment("PATH"), name)) return *std::move(found);
+  return base::Error{base::ErrorKind::not_found,
+                     fmt::format("cannot find engine {0}: looked for {1}, and {0} in PATH; set engines.{0} in the server's configuration, or the model's "
+                                 "enginePath, to {2} in its virtual environment (docs/engines.md)", name, usual, vllm ? "bin/vllm" : "bin/python3")};
 }
 
 }  // namespace
 
 base::Result<std::string> find_engine(spec::EngineKind kind, const spec::ModelSpec& model,
                                       const std::map<std::string, std::string>& configured) {
+  if (kind == spec::EngineKind::command) return find_program(model);
   if (!model.engine_path.empty()) {
     if (executable(model.engine_path)) return model.engine_path;
     return base::Error{base::ErrorKind::not_found, fmt::format("cannot use engine {} of model {}: it is no executable file; correct the model's "
@@ -94,13 +121,14 @@ base::Result<std::string> find_engine(spec::EngineKind kind, const spec::ModelSp
     return base::Error{base::ErrorKind::not_found, fmt::format("cannot use engine {}: it is no executable file; correct engines.{} in the "
                                                                "server's configuration", found->second, found->first)};
   }
+  if (kind != spec::EngineKind::llama_cpp) return find_in_environments(kind);
   const std::string cache = cache_directory();
   if (auto found = find_in_cache(cache)) return *std::move(found);
   for (const char* directory : {"/usr/lib/thaw", "/usr/local/lib/thaw"}) {
     std::string binary = fmt::format("{}/{}", directory, kBinary);
     if (executable(binary)) return binary;
   }
-  if (auto found = find_in_path()) return *std::move(found);
+  if (auto found = find_in_path(environment("PATH"), kBinary)) return *std::move(found);
   return base::Error{base::ErrorKind::not_found,
                      fmt::format("cannot find engine {0} ({1}): looked in {2}/*/, /usr/lib/thaw/, /usr/local/lib/thaw/ and PATH; run "
                                  "scripts/install-engine, or set engines.{0} in the server's configuration", spec::to_string(kind), kBinary,

@@ -1,10 +1,9 @@
 #include <algorithm>
 #include <filesystem>
 
-#include <fmt/format.h>
-
 #include "node/cpu/cores.h"
-#include "node/engine/engine.h"
+#include "node/engine/adapters.h"
+#include "node/engine/launch_parts.h"
 #include "node/engine/llama_args.h"
 
 /// The adapter for llama.cpp's llama-server, measured with v0.5.0.
@@ -37,35 +36,12 @@ bool user_gives(const LlamaSettings& settings, std::initializer_list<std::string
   });
 }
 
-std::string file_name(const std::string& path) { return std::filesystem::path(path).filename().string(); }
-
-/// Where the engine sees a host file that is mounted in `directory`.
-std::string seen_in(const std::string& directory, const std::string& host_path) {
-  return directory.empty() ? host_path : directory + "/" + file_name(host_path);
-}
-
-/// Adds a file to those to be mounted; two files of one name cannot lie in one directory.
-base::Status add_model_file(EngineLaunch& launch, const std::string& path) {
-  for (const std::string& other : launch.model_files) {
-    if (other == path) return {};
-    if (file_name(other) == file_name(path)) {
-      return base::Error{base::ErrorKind::invalid, fmt::format("cannot start the engine: {} and {} have the same name, and a sandbox shows both in "
-                                                               "one directory; rename one", other, path)};
-    }
-  }
-  launch.model_files.push_back(path);
-  return {};
-}
-
 void add_device(EngineLaunch& launch, const wire::StartInstance& start, const LlamaSettings& settings) {
-  const std::string& device = start.device.str();
+  show_device(launch, start);
   if (start.model.resources.device == spec::DeviceKind::cpu) {
-    launch.env["CUDA_VISIBLE_DEVICES"] = "";  // an engine built for CUDA would take seconds, and a context's memory, to find out
     launch.argv.insert(launch.argv.end(), {"--device", "none"});
     return;
   }
-  launch.env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID";  // the order in which devices are numbered here (NVML's)
-  launch.env["CUDA_VISIBLE_DEVICES"] = device.substr(std::min(device.size(), std::string("cuda").size()));
   if (!user_gives(settings, {"-ngl", "--gpu-layers", "--n-gpu-layers"})) launch.argv.insert(launch.argv.end(), {"-ngl", "999"});
 }
 
@@ -102,7 +78,7 @@ base::Status add_user_args(EngineLaunch& launch, const LlamaSettings& settings, 
 
 }  // namespace
 
-base::Result<EngineLaunch> plan_launch(const wire::StartInstance& start, const std::string& engine_binary, const LaunchPaths& paths) {
+base::Result<EngineLaunch> plan_llama_cpp(const wire::StartInstance& start, const std::string& engine_binary, const LaunchPaths& paths) {
   THAW_ASSIGN_OR_RETURN(const auto model, open_gguf_model(start.model.source.path));
   THAW_ASSIGN_OR_RETURN(const auto settings, read_llama_args(start.model, model.head()));
 
@@ -121,7 +97,8 @@ base::Result<EngineLaunch> plan_launch(const wire::StartInstance& start, const s
                  "-np", std::to_string(settings.slots),
                  "-c", std::to_string(settings.context_tokens * settings.slots),
                  "--cache-ram", std::to_string(settings.prompt_cache_bytes >> 20)};
-  if (paths.socket.empty()) launch.argv.insert(launch.argv.end(), {"--port", std::to_string(paths.port)});
+  launch.tcp = paths.socket.empty();
+  if (launch.tcp) launch.argv.insert(launch.argv.end(), {"--port", std::to_string(paths.port)});
   if (settings.embeddings) launch.argv.emplace_back("--embeddings");
   if (settings.default_pooling) launch.argv.insert(launch.argv.end(), {"--pooling", "last"});
   if (!user_gives(settings, {"-fit", "--fit"})) launch.argv.insert(launch.argv.end(), {"--fit", "off"});
@@ -131,10 +108,7 @@ base::Result<EngineLaunch> plan_launch(const wire::StartInstance& start, const s
   add_threads(launch, start, settings);
   THAW_RETURN_IF_ERROR(add_user_args(launch, settings, paths));
 
-  launch.env["PATH"] = "/usr/bin:/bin";
-  launch.env["LANG"] = "C.UTF-8";
-  launch.env["HOME"] = "/tmp";
-  for (const auto& [name, value] : start.model.env) launch.env[name] = value;
+  set_environment(launch, start.model);
   if (!paths.lazy_map.empty()) {
     // The user's own are kept.
     std::string& preload = launch.env[kPreload];

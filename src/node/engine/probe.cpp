@@ -19,7 +19,8 @@ using Clock = std::chrono::steady_clock;
 
 // Without "Connection: close": whoever closes a TCP connection first keeps its remains for a minute (TIME_WAIT), and a
 // gVisor sandbox in which there are some cannot be checkpointed.
-constexpr std::string_view kRequest = "GET /health HTTP/1.1\r\nHost: engine\r\n\r\n";
+constexpr std::string_view kRequestEnd = " HTTP/1.1\r\nHost: engine\r\n\r\n";
+constexpr std::string_view kUsualPath = "/health";
 constexpr std::size_t kStatusBytes = sizeof("HTTP/1.1 200") - 1;
 
 /// False when the deadline comes first.
@@ -34,8 +35,9 @@ bool wait_for(int fd, short events, Clock::time_point deadline) {
   }
 }
 
-bool send_request(int fd, Clock::time_point deadline) {
-  std::string_view rest = kRequest;
+bool send_request(int fd, std::string_view path, Clock::time_point deadline) {
+  const std::string request = "GET " + std::string(path) + std::string(kRequestEnd);
+  std::string_view rest = request;
   while (!rest.empty()) {
     const ssize_t sent = ::send(fd, rest.data(), rest.size(), MSG_NOSIGNAL);
     if (sent > 0) {
@@ -73,20 +75,32 @@ int read_status(int fd, Clock::time_point deadline) {
   return status;
 }
 
-}  // namespace
-
-base::Result<Readiness> probe_ready(const std::string& address, base::Duration timeout) {
+/// The status of the answer; 0 when nobody listens or answers in time, negative when it is no HTTP.
+base::Result<int> ask_status(const std::string& address, std::string_view path, base::Duration timeout) {
   THAW_ASSIGN_OR_RETURN(const base::Endpoint endpoint, base::parse_endpoint(address));
   THAW_ASSIGN_OR_RETURN(const net::Dialer dialer, net::Dialer::open(endpoint));
   const Clock::time_point deadline = Clock::now() + timeout;
   // Refused, or a full backlog (EAGAIN), is "not yet".
   const auto connected = dialer.connect();
-  if (!connected.ok()) return Readiness::no;
+  if (!connected.ok()) return 0;
   const Fd socket(*connected);
   const linger at_once{1, 0};  // closing is a reset: nothing of the connection is left on the engine's side
   if (!endpoint.ipv4.empty()) ::setsockopt(socket.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-  if (!send_request(socket.get(), deadline)) return Readiness::no;
-  switch (read_status(socket.get(), deadline)) {
+  if (!send_request(socket.get(), path, deadline)) return 0;
+  return read_status(socket.get(), deadline);
+}
+
+}  // namespace
+
+base::Result<Readiness> probe_model(const spec::ModelSpec& model, const std::string& address, base::Duration timeout) {
+  if (model.engine != spec::EngineKind::command) return probe_ready(address, timeout);
+  THAW_ASSIGN_OR_RETURN(const int status, ask_status(address, model.ready_path, timeout));
+  return status == 200 ? Readiness::yes : Readiness::no;
+}
+
+base::Result<Readiness> probe_ready(const std::string& address, base::Duration timeout) {
+  THAW_ASSIGN_OR_RETURN(const int status, ask_status(address, kUsualPath, timeout));
+  switch (status) {
     case 200:
       return Readiness::yes;
     case 0:

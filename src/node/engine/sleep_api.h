@@ -13,13 +13,8 @@ enum class SleepApi {
   sglang,  ///< POST /release_memory_occupation, POST /resume_memory_occupation: SGLang with --enable-memory-saver
 };
 
-/// What engines of this kind offer, as thaw starts them.
-constexpr SleepApi sleep_api_of(spec::EngineKind kind) {
-  switch (kind) {
-    case spec::EngineKind::llama_cpp:
-      return SleepApi::none;  // its own --sleep-idle-seconds unloads the model and loads it anew: no way for us
-  }
-  return SleepApi::none;
-}
+/// What this model's engine offers, as thaw starts it. vLLM and SGLang: on a GPU unless standby.mode is never, and wherever spec.args ask for it
+/// by name (--enable-sleep-mode, --enable-memory-saver; --no-enable-sleep-mode turns it off). Pure.
+SleepApi sleep_api_of(const spec::ModelSpec& model);
 
 }  // namespace thaw::node

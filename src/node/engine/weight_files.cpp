@@ -5,6 +5,7 @@
 
 #include "node/engine/engine.h"
 #include "node/engine/llama_args.h"
+#include "node/weights/source_files.h"
 
 namespace thaw::node {
 namespace {
@@ -27,11 +28,17 @@ std::uint64_t parts_in_name(std::string_view path) {
 
 std::vector<std::string> weight_files(const spec::ModelSpec& model) {
   const std::string& path = model.source.path;
+  if (model.engine != spec::EngineKind::llama_cpp) {
+    // A directory, or a file of any format; what is not there has nothing to be read ahead.
+    std::vector<std::string> found = source_files(path);
+    if (!found.empty()) return found;
+  }
   const std::uint64_t parts = parts_in_name(path);
   std::vector<std::string> files{path};
   for (std::uint64_t part = 2; part <= parts; ++part)
     files.push_back(path.substr(0, path.size() - std::string_view("00001-of-00001.gguf").size()) + fmt::format("{:05}-of-{:05}.gguf", part, parts));
-  for (std::string& named : named_files(model)) files.push_back(std::move(named));
+  if (model.engine == spec::EngineKind::llama_cpp)
+    for (std::string& named : named_files(model)) files.push_back(std::move(named));
   return files;
 }
 

@@ -37,9 +37,9 @@ base::Result<std::unique_ptr<LonelyReplica>> LonelyReplica::start(const wire::St
   THAW_RETURN_IF_ERROR(replica->sandbox_->limit(limits));
   replica->output_ = replica->sandbox_->take_output();
   THAW_RETURN_IF_ERROR(replica->sandbox_->run(replica->launch_.argv, replica->launch_.env));
-  const auto probe = [&replica](const std::string& address, base::Duration timeout) {
+  const auto probe = [&replica, &start](const std::string& address, base::Duration timeout) {
     replica->drain();  // an engine that waits for its reader answers nobody
-    return probe_ready(address, timeout);
+    return probe_model(start.model, address, timeout);
   };
   if (auto answers = wait_answer(*replica->sandbox_, call, probe); !answers.ok())
     return base::Error{answers.error().kind,

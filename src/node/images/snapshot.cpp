@@ -174,6 +174,8 @@ Variant SnapshotWork::choose(Variant first, std::string& why) {
 base::Result<Origin> origin_of(const wire::StartInstance& start, const ImageTools& tools) {
   THAW_ASSIGN_OR_RETURN(const std::string engine, find_engine(start.model.engine, start.model, tools.engine_paths));
   THAW_ASSIGN_OR_RETURN(EngineLaunch launch, plan_launch(start, engine, tools.maker.view(start.instance)));
+  if (launch.engine_dir.empty())
+    return Error{ErrorKind::unavailable, "cannot tell versions of " + engine + " apart: it is the host's own; give the engine a directory of its own"};
   const RunscInfo& info = tools.maker.info();
   Origin origin;
   // The last is how sandboxes are furnished (their list of mounts): a restore needs the same.

@@ -20,8 +20,14 @@ std::vector<Exposure> exposures_of(const SandboxContents& contents) {
 }
 
 base::Status make_placeholders(const std::string& sandbox_dir, const SandboxContents& contents) {
-  for (const std::string& path : contents.model_files)
-    THAW_RETURN_IF_ERROR(write_file(model_dir_of(sandbox_dir) + "/" + file_name(path), "", 0444));
+  for (const std::string& path : contents.model_files) {
+    const std::string place = model_dir_of(sandbox_dir) + "/" + file_name(path);
+    std::error_code error;
+    if (std::filesystem::is_directory(path, error))
+      THAW_RETURN_IF_ERROR(make_directories(place, 0755));
+    else
+      THAW_RETURN_IF_ERROR(write_file(place, "", 0444));
+  }
   return {};
 }
 

@@ -16,7 +16,7 @@ inline std::string model_dir_of(const std::string& sandbox_dir) { return sandbox
 /// Where each of the contents is shown.
 std::vector<Exposure> exposures_of(const SandboxContents& contents);
 
-/// An empty file for each model file, for the mount to cover.
+/// An empty file (or directory) for each of the model's, for the mount to cover.
 base::Status make_placeholders(const std::string& sandbox_dir, const SandboxContents& contents);
 
 }  // namespace thaw::node

@@ -1,9 +1,14 @@
 #include "node/sandbox/plain.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include "node/sandbox/contents.h"
+#include "node/sandbox/fd.h"
 #include "node/sandbox/files.h"
 #include "node/sandbox/pipes.h"
 
@@ -12,6 +17,20 @@ namespace {
 
 constexpr std::size_t kMaxSocketPath = 107;  // sun_path, less its NUL
 
+constexpr const char* kLoopback = "127.0.0.1";
+
+/// One that nobody listens on at this moment; 0 when there is none. Somebody else may take it before the engine does: whoever minds that uses sandboxes.
+std::uint16_t free_port() {
+  const Fd probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  ::inet_pton(AF_INET, kLoopback, &address.sin_addr);
+  socklen_t size = sizeof address;
+  const bool bound = probe && ::bind(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
+                     ::getsockname(probe.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0;
+  return bound ? ntohs(address.sin_port) : 0;
+}
+
 std::string name_of(base::InstanceId instance) { return fmt::format("i{}", instance.value()); }
 
 }  // namespace
@@ -19,7 +38,7 @@ std::string name_of(base::InstanceId instance) { return fmt::format("i{}", insta
 std::string PlainMaker::directory_of(base::InstanceId instance) const { return home_.boxes() + "/" + name_of(instance); }
 
 LaunchPaths PlainMaker::view(base::InstanceId instance) const {
-  return {run_dir_of(directory_of(instance)) + "/" + kSocketName, "", "", home_.lazy_map_path};
+  return {run_dir_of(directory_of(instance)) + "/" + kSocketName, "", "", home_.lazy_map_path, kLoopback, free_port()};
 }
 
 base::Result<std::unique_ptr<Sandbox>> PlainMaker::make(base::InstanceId instance, const SandboxContents& /*contents*/) {

@@ -14,6 +14,7 @@
 #include "node/sandbox/bundle.h"
 #include "node/sandbox/contents.h"
 #include "node/sandbox/files.h"
+#include "node/sandbox/network.h"
 #include "node/sandbox/pipes.h"
 #include "node/sandbox/search_path.h"
 
@@ -22,6 +23,7 @@ namespace {
 
 constexpr auto kRuncTimeout = base::Seconds(30);  // 80 ms on an idle machine, seconds on a swamped one
 constexpr std::uint32_t kInitialPids = 512;
+constexpr const char* kLoopback = "127.0.0.1";  // of the sandbox's own network namespace, which has nothing else
 
 /// runc logs `time="…" level=error msg="…"`; people want the message.
 std::string readable(std::string text) {
@@ -59,7 +61,8 @@ base::Result<std::unique_ptr<RuncMaker>> RuncMaker::open(SandboxHome home) {
 }
 
 LaunchPaths RuncMaker::view(base::InstanceId /*instance*/) const {
-  return {std::string(kInsideRun) + "/" + kSocketName, kInsideModel, kInsideEngine, home_.lazy_map_path.empty() ? "" : kInsideLazyMap};
+  return {std::string(kInsideRun) + "/" + kSocketName, kInsideModel, kInsideEngine, home_.lazy_map_path.empty() ? "" : kInsideLazyMap,
+          kLoopback, kInnerPort};
 }
 
 base::Result<std::unique_ptr<Sandbox>> RuncMaker::make(base::InstanceId /*instance*/, const SandboxContents& contents) {
@@ -138,6 +141,7 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_named(const std::string& 
                                                   .output = std::move(output.ours),
                                                   .runtime_state = home_.runtime_root() + "/" + name,
                                                   .contents_fixed = fixed,
+                                                  .own_network = true,
                                                   .released = [slots = home_.uid_slots, uid_slot] { slots->give_back(uid_slot); }});
 }
 

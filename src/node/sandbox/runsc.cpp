@@ -239,7 +239,7 @@ base::Status RunscMaker::begin(Box& box, Sandbox& sandbox, int output, Fd feed) 
 base::Result<std::vector<std::string>> RunscMaker::launch(Box& box, const std::vector<std::string>& argv,
                                                           const std::map<std::string, std::string>& env) const {
   std::error_code ignored;
-  const bool has_other_cpus = std::filesystem::is_directory(box.engine_dir + kOtherCpus, ignored);
+  const bool has_other_cpus = !box.engine_dir.empty() && std::filesystem::is_directory(box.engine_dir + kOtherCpus, ignored);
   THAW_RETURN_IF_ERROR(
       write_bundle({.directory = box.directory,
                     .rootfs = home_.rootfs(),

@@ -1,6 +1,7 @@
 #include "node/sandbox/sandbox.h"
 
 #include <fcntl.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -12,6 +13,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include "base/endpoint.h"
 #include "node/sandbox/bundle.h"
 #include "node/sandbox/contents.h"
 #include "node/sandbox/files.h"
@@ -23,6 +25,7 @@ namespace {
 
 constexpr auto kKillTimeout = base::Seconds(10);    // SIGKILL to exit; longer means stuck in a driver
 constexpr int kShellSignal = 128;
+constexpr const char* kOwnNetwork = "/proc/self/ns/net";
 constexpr auto kCgroupTimeout = base::Seconds(5);   // exit to an empty control group
 
 base::Status send_all(int fd, std::string_view text) {
@@ -59,6 +62,26 @@ base::Status Sandbox::expose(const SandboxContents& contents) {
   if (parts_.exposer) return parts_.exposer(contents);
   THAW_RETURN_IF_ERROR(make_placeholders(parts_.directory, contents));
   return inject_mounts(parts_.pid, exposures_of(contents));
+}
+
+base::Status Sandbox::listen_on_tcp(const std::string& ipv4, std::uint16_t port) {
+  const auto known = base::parse_endpoint(parts_.socket_path);
+  if (known.ok() && known->unix_path.empty()) return {};
+  base::Endpoint endpoint{"", ipv4, port, kOwnNetwork};
+  if (parts_.own_network) {
+    // Like the door of a gVisor sandbox (network.h): a name for the namespace that will never be another's, as /proc/PID may be.
+    endpoint.namespace_path = parts_.directory + "/door";
+    const std::string network = fmt::format("/proc/{}/ns/net", parts_.pid);
+    THAW_RETURN_IF_ERROR(write_file(endpoint.namespace_path, "", 0400));
+    if (::mount(network.c_str(), endpoint.namespace_path.c_str(), nullptr, MS_BIND, nullptr) != 0)
+      return base::errno_error("cannot mount a network namespace at " + endpoint.namespace_path, errno);
+    parts_.clean_up = [door = endpoint.namespace_path]() -> base::Status {
+      if (::umount2(door.c_str(), MNT_DETACH) == 0 || errno == EINVAL || errno == ENOENT) return {};
+      return base::errno_error("cannot unmount " + door, errno);
+    };
+  }
+  parts_.socket_path = base::to_string(endpoint);
+  return {};
 }
 
 base::Status Sandbox::run(const std::vector<std::string>& argv, const std::map<std::string, std::string>& env) {

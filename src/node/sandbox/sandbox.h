@@ -26,8 +26,8 @@ namespace thaw::node {
 
 /// What a sandbox shows its engine.
 struct SandboxContents {
-  std::vector<std::string> model_files;    ///< host paths
-  std::string engine_dir;                  ///< host path
+  std::vector<std::string> model_files;    ///< host paths, of files or directories
+  std::string engine_dir;                  ///< host path; empty: none
   std::vector<std::string> device_nodes;   ///< host /dev paths
 };
 
@@ -46,6 +46,7 @@ class Sandbox {
     Fd output;                            ///< read end of stdout and stderr, non-blocking
     std::string runtime_state;            ///< the OCI runtime's own directory for it; empty without runtime
     bool contents_fixed = false;          ///< shown from the start, expose() has nothing to do
+    bool own_network = false;             ///< in a network namespace of its own, with its first process
     std::function<base::Status(const SandboxContents&)> exposer =
         {};  ///< how contents are added later; absent: as mounts of thaw-init's
     /// What thaw-init is to start on the host so that the engine runs inside; absent: thaw-init is inside and starts
@@ -67,6 +68,10 @@ class Sandbox {
   [[nodiscard]] const std::string& name() const { return parts_.name; }
   /// Where the engine answers, as base/endpoint.h writes it: its socket's path, or a TCP address.
   [[nodiscard]] const std::string& socket_path() const { return parts_.socket_path; }
+  /// The engine will listen on TCP there, instead of on its socket: from now on socket_path() is that address, in the sandbox's own network namespace, for
+  /// which a file is mounted in the sandbox's directory (without a sandbox: the host's). Nothing to do where it is TCP anyway. Call before anybody else
+  /// asks for socket_path().
+  [[nodiscard]] base::Status listen_on_tcp(const std::string& ipv4, std::uint16_t port);
   /// The engine's output; the caller's from now on.
   [[nodiscard]] Fd take_output() { return std::move(parts_.output); }
   [[nodiscard]] const std::optional<Cgroup>& cgroup() const { return parts_.cgroup; }

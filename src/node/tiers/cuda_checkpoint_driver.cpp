@@ -212,7 +212,7 @@ CudaCheckpointDriver::Failure CudaCheckpointDriver::back_to_ready(const TierSubj
         return {ran.status.error().within(error.message + "; and it cannot be brought back"), Rests::lost};
     }
   }
-  const auto answers = wait_answer(*subject.sandbox, undo, probe_ready);
+  const auto answers = wait_answer(*subject.sandbox, undo, probe_for(subject.model, probe_ready));
   if (!answers.ok()) return {answers.error().within(error.message + "; and it does not answer any more"), Rests::lost};
   return {std::move(error), Rests::ready};
 }
@@ -238,7 +238,7 @@ TierOutcome CudaCheckpointDriver::up(const TierSubject& subject, const TierCall&
     clock.finish("restore");
   }
   if (!failure) {
-    const auto answers = wait_answer(*subject.sandbox, call, probe_ready);
+    const auto answers = wait_answer(*subject.sandbox, call, probe_for(subject.model, probe_ready));
     clock.finish("answer");
     if (!answers.ok()) failure = Failure{answers.error(), Rests::lost};
   }

@@ -10,6 +10,8 @@ TierDrivers::TierDrivers(const SandboxHome& home, PageFiller& filler, bool cuda)
   using spec::DeviceKind;
   using wire::DriverKind;
   if (cuda) entries_.push_back({DriverKind::engine, DeviceKind::cuda, std::make_unique<EngineDriver>()});
+  // Whatever sleeps on a CPU does so by the same calls; nobody's engine does unless its arguments say so.
+  entries_.push_back({DriverKind::engine, DeviceKind::cpu, std::make_unique<EngineDriver>()});
   if (cuda) entries_.push_back({DriverKind::cuda, DeviceKind::cuda, std::make_unique<CudaCheckpointDriver>()});
   entries_.push_back(
       {DriverKind::freezer, DeviceKind::cpu, std::make_unique<FreezerDriver>(home.cgroups, home.label, filler)});

@@ -21,6 +21,7 @@ using base::Error;
 using base::ErrorKind;
 
 constexpr auto kReturnPoll = base::Millis(5);
+constexpr auto kAnswerPause = base::Millis(10);  // between two questions whether it answers again
 // An engine asleep keeps its context and some buffers; one that keeps more than half of what it had does not sleep.
 constexpr std::uint64_t kLeastShareFreed = 2;
 // Before anything was measured: pinned copies over a PCIe 4 bus, and reading anew.
@@ -63,16 +64,22 @@ bool unanswered(const Error& error) {
   return error.kind == ErrorKind::timeout || error.kind == ErrorKind::unavailable || error.kind == ErrorKind::io;
 }
 
-/// SGLang answers /health whatever its state; it has another question that takes a token.
-base::Result<Readiness> probe_sglang(const std::string& socket_path, base::Duration timeout) {
-  const auto answer = ask_engine(socket_path, {"GET", "/health_generate"}, now() + timeout);
-  if (!answer.ok())
-    return answer.error().kind == ErrorKind::invalid ? base::Result<Readiness>(answer.error()) : Readiness::no;
-  return answer->status == 200 ? Readiness::yes : Readiness::no;
+/// SGLang answers /health whatever its state; it has another question that takes a token, and looks for that token once
+/// a second, so each may have all the time there is.
+base::Status wait_sglang(const TierSubject& subject, const TierCall& call) {
+  for (;;) {
+    if (subject.sandbox->ended()) return engine_ended();
+    THAW_RETURN_IF_ERROR(call.go_on());
+    const auto answer = ask_engine(subject.sandbox->socket_path(), {"GET", "/health_generate"}, call.deadline, call.stop);
+    if (answer.ok() && answer->status == 200) return {};
+    if (!answer.ok() && answer.error().kind == ErrorKind::invalid) return answer.error();
+    THAW_RETURN_IF_ERROR(call.pause(kAnswerPause));
+  }
 }
 
-Probe probe_of(SleepApi api) {
-  return api == SleepApi::sglang ? Probe(probe_sglang) : Probe(probe_ready);
+base::Status wait_until_it_answers(const TierSubject& subject, const TierCall& call) {
+  if (subject.sleep_api == SleepApi::sglang) return wait_sglang(subject, call);
+  return wait_answer(*subject.sandbox, call, probe_ready);
 }
 
 std::optional<std::uint64_t> real_device_memory(const TierSubject& subject) {
@@ -102,6 +109,14 @@ base::Status EngineDriver::accepts(const TierSubject& subject) const {
 
 int EngineDriver::choose_level(const TierSubject& subject) const {
   if (subject.sleep_api != SleepApi::vllm) return 1;
+  switch (subject.model.standby.weights) {
+    case spec::SleepingWeights::host:
+      return 1;
+    case spec::SleepingWeights::disk:
+      return 2;
+    case spec::SleepingWeights::automatic:
+      break;
+  }
   return options_.available_memory() / kRoomForLevel1 >= weights_on_disk(subject.weight_files) ? 1 : 2;
 }
 
@@ -193,7 +208,7 @@ EngineDriver::Failure EngineDriver::undo_sleep(const TierSubject& subject, Error
   if (asleep_by_half)
     if (const auto failed = wake(subject, undo, asleep))
       return {failed->error.within(error.message + "; and to wake it again failed"), Rests::lost};
-  const auto answers = wait_answer(*subject.sandbox, undo, probe_of(subject.sleep_api));
+  const auto answers = wait_until_it_answers(subject, undo);
   if (!answers.ok()) return {answers.error().within(error.message + "; and it does not answer any more"), Rests::lost};
   return {std::move(error), Rests::ready};
 }
@@ -219,7 +234,7 @@ TierOutcome EngineDriver::up(const TierSubject& subject, const TierCall& call) {
     clock.finish("wake");
   }
   if (!failure) {
-    const auto answers = wait_answer(*subject.sandbox, call, probe_of(subject.sleep_api));
+    const auto answers = wait_until_it_answers(subject, call);
     clock.finish("answer");
     if (!answers.ok()) failure = Failure{answers.error(), Rests::lost};
   }

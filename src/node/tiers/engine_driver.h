@@ -25,7 +25,8 @@ using DeviceMeter = std::function<std::optional<std::uint64_t>(const TierSubject
 /// A call without an answer is never trusted: it may take effect later, in the middle of somebody's request.
 ///
 /// vLLM sleeps at level 1 (weights go to host memory, and come back over the bus) where the host has room for them,
-/// else at level 2 (weights are dropped, and read anew). Prefix caches are dropped by either.
+/// else at level 2 (weights are dropped, and read anew); the spec's standby.weights may say which. Prefix caches are
+/// dropped by either.
 class EngineDriver : public TierDriver {
  public:
   struct Options {

@@ -154,7 +154,7 @@ base::Status FreezerDriver::back_to_ready(const TierSubject& subject) {
     const Freezer freezer = subject.sandbox->cgroup()->freezer();
     if (freezer.kind() != Freezer::Kind::none) THAW_RETURN_IF_ERROR(steps_.thaw(freezer, undo.deadline));
   }
-  return wait_answer(*subject.sandbox, undo, steps_.probe);
+  return wait_answer(*subject.sandbox, undo, probe_for(subject.model, steps_.probe));
 }
 
 // --- up
@@ -180,7 +180,7 @@ TierOutcome FreezerDriver::up(const TierSubject& subject, const TierCall& call) 
   clock.finish("thaw");
   if (!thawed.ok()) return fail(thawed.error(), true);
 
-  const auto answered = wait_answer(*subject.sandbox, call, steps_.probe);
+  const auto answered = wait_answer(*subject.sandbox, call, probe_for(subject.model, steps_.probe));
   clock.finish("answer");
   if (!answered.ok()) {
     // Late is no verdict on the engine: the disk may be slow today. Whoever answers nonsense, or has ended, is not

@@ -106,7 +106,7 @@ TierOutcome RunscDriver::down(const TierSubject& subject, const TierCall& call) 
   }
   (void)remove_tree(subject.image);
   // A sandbox seldom survives a checkpoint that failed; what answers is as before.
-  const auto answers = wait_answer(*subject.sandbox, {now() + kLookTimeout, {}}, probe_);
+  const auto answers = wait_answer(*subject.sandbox, {now() + kLookTimeout, {}}, probe_for(subject.model, probe_));
   return failed(taken.error(), answers.ok() ? Rests::ready : Rests::lost);
 }
 
@@ -155,7 +155,7 @@ base::Result<std::unique_ptr<Sandbox>> RunscDriver::come_up(const TierSubject& s
   THAW_RETURN_IF_ERROR(sandbox->limit(limits_for(subject.model, spec::SandboxKind::runsc)));
   clock.finish("sandbox");
   THAW_RETURN_IF_ERROR(maker_->restore(*sandbox, subject.image, launch.argv, launch.env));
-  const auto answers = wait_answer(*sandbox, call, probe_);
+  const auto answers = wait_answer(*sandbox, call, probe_for(subject.model, probe_));
   clock.finish("restore");
   outcome.phases = clock.take();
   if (answers.ok()) return sandbox;

@@ -10,6 +10,11 @@ constexpr auto kProbePause = base::Millis(1);
 
 }  // namespace
 
+Probe probe_for(const spec::ModelSpec& model, Probe usual) {
+  if (model.engine != spec::EngineKind::command) return usual;
+  return [model](const std::string& address, base::Duration timeout) { return probe_model(model, address, timeout); };
+}
+
 base::Status wait_answer(const Sandbox& sandbox, const TierCall& call, const Probe& probe) {
   for (;;) {
     if (sandbox.ended()) return base::Error{base::ErrorKind::unavailable, "the engine ended"};

@@ -109,6 +109,37 @@ TEST(ParseModel, ResolvesRelativePathsByTextOnly) {
   EXPECT_EQ(path("m.gguf", ""), "m.yaml:4:23: spec.source.path: m.gguf is a relative path; give an absolute one");
 }
 
+TEST(ParseModel, ReadsACommand) {
+  const std::string text = kHead + std::string("spec: {source: {path: /m}, engine: command, command: [serve, \"{model}\", \"--json={\\\"a\\\":{}}\", "
+                                               "\"{host}:{port}\"], readyPath: /v1/models}");
+  const auto spec = parse_model(text, "m.yaml", "");
+  ASSERT_TRUE(spec.ok()) << spec.error().message;
+  EXPECT_EQ(spec->engine, EngineKind::command);
+  EXPECT_EQ(spec->command, (std::vector<std::string>{"serve", "{model}", R"(--json={"a":{}})", "{host}:{port}"}));
+  EXPECT_EQ(spec->ready_path, "/v1/models");
+  EXPECT_TRUE(validate(*spec).ok());
+  EXPECT_EQ(to_json(*parse_model(to_json(*spec), "", "")), to_json(*spec));
+}
+
+TEST(ParseModelErrors, NameWhatACommandLacks) {
+  const auto error = [](const std::string& keys) {
+    const auto result = parse_model(kHead + ("spec: {source: {path: /m}, engine: command, " + keys + "}"), "m.yaml", "");
+    return result.ok() ? std::string() : result.error().message;
+  };
+  const auto says = [&](const std::string& keys, const std::string& part) {
+    EXPECT_NE(error(keys).find(part), std::string::npos) << keys << ": " << error(keys);
+  };
+  says("readyPath: /x", "m.yaml:4:7: spec: engine: command needs the key command");
+  says("command: []", "spec.command: names no program");
+  says("command: [a/b, \"{port}\"]", "spec.command: \"a/b\" is no program; give an absolute path, or the name of one in /usr/bin");
+  says("command: [serve]", "spec.command: does not say where to listen; pass {port} (and {host}), or {socket}");
+  says("command: [serve, \"{port}{socket}\"]", "spec.command: names both {port} and {socket}");
+  says("command: [serve, \"{port}\", \"{prot}\"]", "spec.command: {prot} is no placeholder; there are {model}");
+  says("command: [serve, \"{port}\"], readyPath: health", "spec.readyPath: \"health\" is no path to ask a server for; write it like /health");
+  says("command: [serve, \"{port}\"], readyPath: \"/a b\"", "spec.readyPath: \"/a b\" is no path");
+  says("command: [serve, \"{port}\"], enginePath: /x", "spec.enginePath: is not for engine: command");
+}
+
 TEST(ParseModelErrors, NameTheSlipOfAKey) {
   EXPECT_EQ(error_of_line("scaling: {idleTimout: 5s}"),
             "m.yaml:6:13: spec.scaling.idleTimout: unknown key; did you mean idleTimeout?");
@@ -119,9 +150,13 @@ TEST(ParseModelErrors, NameTheSlipOfAKey) {
 
 TEST(ParseModelErrors, NameTheValue) {
   const std::vector<std::pair<std::string, std::string>> cases{
-      {"engine: vllm", "6:11: spec.engine: \"vllm\" is unknown; known: llama.cpp"},
+      {"engine: tgi", "6:11: spec.engine: \"tgi\" is unknown; known: llama.cpp, vllm, sglang, command"},
+      {"engine: vlm", "6:11: spec.engine: \"vlm\" is unknown; did you mean vllm?"},
+      {"command: [/bin/serve, \"{port}\"]", "6:12: spec.command: is for engine: command; engine llama.cpp has its own (arguments go into args)"},
+      {"readyPath: /x", "6:14: spec.readyPath: is for engine: command; engine llama.cpp has its own (arguments go into args)"},
+      {"standby: {weights: gpu}", "6:22: spec.standby.weights: \"gpu\" is unknown; known: auto, host, disk"},
       {"engine: llama.cp", "6:11: spec.engine: \"llama.cp\" is unknown; did you mean llama.cpp?"},
-      {"engine: [a]", "6:11: spec.engine: is a list, where llama.cpp is expected"},
+      {"engine: [a]", "6:11: spec.engine: is a list, where one word is expected"},
       {"engine:", "6:3: spec.engine: has no value; give it one or leave the key out"},
       {"enginePath: ''", "6:15: spec.enginePath: is empty; give a path"},
       {"args: -c 512", "6:9: spec.args: must be a list, such as [\"-c\", \"512\"]"},
@@ -168,7 +203,7 @@ TEST(ParseModelErrors, NameTheValue) {
       {"scaling: {queue: {timeout: 2h}}", "6:30: spec.scaling.queue.timeout: 2h is out of range; give 1ms to 1h"},
       {"standby: {mode: sometimes}", "6:19: spec.standby.mode: \"sometimes\" is unknown; known: auto, never, always"},
       {"standby: {timeout: 8761h}", "6:22: spec.standby.timeout: \"8761h\" is longer than 365 days"},
-      {"standby: {after: 5s}", "6:13: spec.standby.after: unknown key; known here: mode, timeout"},
+      {"standby: {after: 5s}", "6:13: spec.standby.after: unknown key; known here: mode, timeout, weights"},
       {"snapshot: always", "6:13: spec.snapshot: is a single value, where a mapping with mode is expected"},
       {"startDeadline: 50ms", "6:18: spec.startDeadline: 50ms is out of range; give 100ms to 1h"},
       {"requestTimeout: 25h", "6:19: spec.requestTimeout: 25h is out of range; give 1s to 24h"},
@@ -197,7 +232,7 @@ TEST(ParseModelErrors, NameWhatIsMissing) {
             "m.yaml:3:11: metadata.name: missing\nm.yaml:5:11: spec.source.path: missing");
   EXPECT_EQ(
       error(kHead + std::string("spec:\n")),
-      "m.yaml:4:1: spec: is nothing, where a mapping with source, engine, enginePath, args, env, sandbox, resources, "
+      "m.yaml:4:1: spec: is nothing, where a mapping with source, engine, enginePath, command, readyPath, args, env, sandbox, resources, "
       "scaling, cache, standby, snapshot, startDeadline, requestTimeout, stallTimeout is expected");
 }
 

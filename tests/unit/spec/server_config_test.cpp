@@ -108,7 +108,7 @@ TEST(ServerConfig, NamesProblems) {
   EXPECT_EQ(error("node: {hostCache: much}").substr(0, 35), "s.yaml:1:19: node.hostCache: \"much\"");
   EXPECT_EQ(error("node: {hostCache: [1]}").substr(0, 28), "s.yaml:1:19: node.hostCache:");
   EXPECT_EQ(error("node: {hostMemory: half}").substr(0, 36), "s.yaml:1:20: node.hostMemory: \"half\"");
-  EXPECT_EQ(error("engines: {llama: /x}"), "s.yaml:1:11: engines.llama: unknown key; known here: llama.cpp");
+  EXPECT_EQ(error("engines: {llama: /x}"), "s.yaml:1:11: engines.llama: unknown key; known here: llama.cpp, vllm, sglang");
   EXPECT_EQ(error("log: {level: warning}"),
             "s.yaml:1:14: log.level: \"warning\" is unknown; known: debug, info, warn, error");
   EXPECT_EQ(
