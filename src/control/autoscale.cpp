@@ -121,7 +121,7 @@ void Scheduler::State::wake_ahead(Model& m, base::TimePoint now, Actions& out) {
   if (m.quiet_since == base::never() || m.paused || draining || m.replicas() > 0 || m.in(Phase::freezing) > 0 ||
       now < m.backoff_until)
     return;
-  Offer best = best_offer(m, now);
+  Offer best = best_offer(m, places_for(m), now);
   if (best.rank != Offer::Rank::free) return;
   best.expects_until = m.quiet_since + m.plan.until;
   accept(best, m, now, out);
