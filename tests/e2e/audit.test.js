@@ -163,8 +163,9 @@ describe('the audit log', { timeout: 240_000 }, () => {
     const name = path.basename(file);
     const altered = [...lines];
     altered[4] = altered[4].replace('"status":201', '"status":200');
-    assert.deepEqual(await findings(altered), [`altered ${name}:5`]);
-    assert.deepEqual(await findings(lines.filter((_, i) => i !== 5)), [`gap ${name}:6`]);
+    // Behind it, if an anchor happened to be taken there, that this does not fit either.
+    assert.equal((await findings(altered))[0], `altered ${name}:5`);
+    assert.equal((await findings(lines.filter((_, i) => i !== 5)))[0], `gap ${name}:6`);
     fs.rmSync(path.join(auditDir(server), 'head.json')); // whoever cuts the log takes this along
     const cut = await findings(lines.slice(0, -2));
     assert.ok(cut.some((text) => text.startsWith('truncated anchors.jsonl')), `${cut}`);
