@@ -17,6 +17,7 @@ const { values } = parseArgs({
     type: { type: 'string', multiple: true },
     rounds: { type: 'string' },
     models: { type: 'string' },
+    pool: { type: 'string' },
   },
 });
 const parts = { standby, snapshots, rate };
@@ -31,6 +32,7 @@ main(async () => {
   const options = {
     models,
     quick: values.quick,
+    pool: Number(values.pool ?? 1),
     rounds: Number(values.rounds ?? (values.quick ? 2 : 7)),
     sizes: (values.size ?? (values.quick ? ['1', '200'] : ['1', '1000', '4000'])).map(Number),
     types: values.type ?? ['f16', 'q4_0'],

@@ -1,6 +1,6 @@
 // Does an engine in gVisor answer as fast as the same engine by itself?
 
-import { answering, background, freePort, temporaryDirectory } from '../lib/processes.mjs';
+import { answering, background, freePort, temporaryDirectory, until } from '../lib/processes.mjs';
 import { median, result, say, table } from '../lib/report.mjs';
 import { Thaw, engineOf } from '../lib/thaw.mjs';
 import { engine, intoMemory, makeModel } from './common.mjs';
@@ -26,8 +26,10 @@ async function startBare(directory, argv, file) {
   const args = argv.slice(1).map((word, i) => replaced[argv[i]] ?? word);
   if (!argv.includes('--port')) args.push('--port', String(port));
   const server = background([engine, ...args], `${directory}/bare-${port}.log`);
-  await answering(server, `http://127.0.0.1:${port}/health`);
-  return { url: `http://127.0.0.1:${port}`, stop: () => server.stop() };
+  const url = `http://127.0.0.1:${port}`;
+  await answering(server, `${url}/health`);
+  await until('the engine has its model', 60_000, async () => (await fetch(`${url}/health`)).ok);  // 503 before
+  return { url, stop: () => server.stop() };
 }
 
 async function compare(thaw, directory, model, rounds) {

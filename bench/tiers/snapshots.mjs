@@ -6,11 +6,12 @@ import path from 'node:path';
 import { temporaryDirectory, until } from '../lib/processes.mjs';
 import { median, result, say, table } from '../lib/report.mjs';
 import { Thaw, binary } from '../lib/thaw.mjs';
-import { askBy, engine, makeModel } from './common.mjs';
+import { askBy, engine, makeModel, sleepFor } from './common.mjs';
 
 const slowInitS = 10;
 const imageTimeoutMs = 300_000;
 const longStart = '3m';
+const poolFullMs = 1_500;  // from the end of a start until the next empty gVisor sandboxes are up
 
 /// An engine's directory whose llama-server computes for a while first (bench/slow_init.cpp).
 function slowEngine(directory) {
@@ -37,6 +38,7 @@ async function deploy(thaw, name, file, spec = {}) {
   await thaw.sleep(name);
   await askBy(thaw, name, 'restore');  // the first one in a server's life reads the whole image to check it
   await thaw.sleep(name);
+  await sleepFor(poolFullMs);
   return image;
 }
 
@@ -49,20 +51,22 @@ async function compare(thaw, name, rounds) {
       numbers.restore.push(ms);
       for (const phase of record.phases) (numbers.phases[phase.name] ??= []).push(phase.ms ?? phase.duration_ms);
       await thaw.sleep(name);
+      await sleepFor(poolFullMs);
     },
     async () => {
       numbers.start.push((await askBy(thaw, `${name}-start`, 'start')).ms);
       await thaw.sleep(`${name}-start`);
+      await sleepFor(poolFullMs);
     },
   ];
   for (let round = 0; round < rounds; ++round) for (let i = 0; i < cases.length; ++i) await cases[(round + i) % cases.length]();
   return numbers;
 }
 
-/// `options`: {rounds, quick, models (a directory)}.
-export async function snapshots({ rounds, quick, models }) {
+/// `options`: {rounds, quick, models (a directory), pool (sandboxes made ahead)}.
+export async function snapshots({ rounds, quick, models, pool }) {
   const directory = temporaryDirectory('/var/tmp');
-  const thaw = await Thaw.start(directory);
+  const thaw = await Thaw.start(directory, `node: {pool: ${pool}}\n`);
   const small = await makeModel(models, 1, 'f16');
   const copies = await makeModel(models, quick ? 200 : 1000, 'q4_0');
   const subjects = [
