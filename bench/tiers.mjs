@@ -18,6 +18,7 @@ const { values } = parseArgs({
     rounds: { type: 'string' },
     models: { type: 'string' },
     pool: { type: 'string' },
+    subject: { type: 'string', multiple: true },
   },
 });
 const parts = { standby, snapshots, rate };
@@ -32,6 +33,7 @@ main(async () => {
   const options = {
     models,
     quick: values.quick,
+    subjects: values.subject,
     pool: Number(values.pool ?? 1),
     rounds: Number(values.rounds ?? (values.quick ? 2 : 7)),
     sizes: (values.size ?? (values.quick ? ['1', '200'] : ['1', '1000', '4000'])).map(Number),

@@ -51,7 +51,7 @@ async function measure(directory, model, other, rounds) {
   await thaw.deploy(name, { source: { path: file }, resources: { device: 'cpu' }, startDeadline: '2m', scaling: { idleTimeout: '1h' }, standby: { mode: 'always', timeout: '1h' } });
   const router = await startRouter(directory, model, other);
   const port = await freePort();
-  const numbers = { awake: [], resident: [], paged: [], start: [], hand: [], router: [], held: [], books: [], added: [], rate: [], ideal: [], plain: [], vsIdeal: [], vsPlain: [] };
+  const numbers = { awake: [], resident: [], paged: [], start: [], hand: [], router: [], held: [], books: [], added: [], rate: [], ideal: [], plain: [], vsIdeal: [], vsPlain: [], fill: [], vsFill: [] };
   const books = ({ held, kernel }) => {
     numbers.held.push(held);
     numbers.books.push(Math.abs(held - kernel) / kernel);
@@ -97,9 +97,15 @@ async function measure(directory, model, other, rounds) {
     const { bytes: read, seconds } = await costOf('read', [file]);
     return read / seconds;
   };
+  /// What reading the file into the page cache takes by itself, into memory that was freed as long ago as in a wake.
+  const fillMs = async () => {
+    await thaw.sleep(name);
+    return (await costOf('fill', [file], ['--settle-ms', String(settleMs)])).seconds * 1000;
+  };
   for (let round = 0; round < rounds; ++round) {
     const of = {};
     const before = await diskRate();
+    const fill = await fillMs();
     for (let i = 0; i < order.length; ++i) {
       const which = order[(round + i) % order.length];
       of[which] = await cases[which]();
@@ -112,6 +118,8 @@ async function measure(directory, model, other, rounds) {
     numbers.plain.push(disk + wakeSlackMs);
     numbers.ideal.push(Math.max(disk, of.awake) + wakeSlackMs);
     numbers.vsPlain.push(of.paged / numbers.plain.at(-1));
+    numbers.fill.push(fill);
+    numbers.vsFill.push(of.paged / (Math.max(fill, of.awake) + wakeSlackMs));
     numbers.vsIdeal.push(of.paged / numbers.ideal.at(-1));
   }
   await router.stop();
@@ -139,7 +147,7 @@ export async function standby({ rounds, sizes, types, models }) {
   );
   console.log(`Ideal: max(bytes / the disk's rate, the ready replica's own answer) + ${wakeSlackMs} ms, each round's own. Held: what is charged in standby\n`);
   table(
-    ['', 'added by waking', 'disk GB/s', 'ideal', 'paged out / ideal', 'paged out / (disk + 50 ms)', 'freeze', 'held, MB', 'books error'],
+    ['', 'added by waking', 'disk GB/s', 'ideal', 'paged out / ideal', 'paged out / (disk + 50 ms)', 'fill alone', 'paged out / (fill + 50 ms)', 'freeze', 'held, MB', 'books error'],
     measured.map(({ model, numbers: n, tiers }) => [
       model.name,
       ms(n.added),
@@ -147,6 +155,8 @@ export async function standby({ rounds, sizes, types, models }) {
       ms(n.ideal),
       median(n.vsIdeal).toFixed(2),
       median(n.vsPlain).toFixed(2),
+      ms(n.fill),
+      median(n.vsFill).toFixed(2),
       tiers.costs.freeze.mean_ms.toFixed(1),
       mb(median(n.held)),
       Math.max(...n.books).toFixed(4),
@@ -158,6 +168,7 @@ export async function standby({ rounds, sizes, types, models }) {
   if (small.length > 0) result('wake_standby_added_ms', worst(small.map(({ numbers }) => median(numbers.added))), 'ms');
   for (const { model, numbers } of big) result(`wake_standby_added_ms_${model.name.replace('-', '_')}`, median(numbers.added), 'ms');
   if (big.length > 0) result('wake_paged_vs_ideal', worst(big.map(({ numbers }) => median(numbers.vsIdeal))), 'ratio');
+  if (big.length > 0) result('wake_paged_vs_fill', worst(big.map(({ numbers }) => median(numbers.vsFill))), 'ratio');
   if (big.length > 0) result('wake_paged_vs_start', worst(big.map(({ numbers }) => median(numbers.paged) / median(numbers.start))), 'ratio');
   result('books_error', worst(measured.map(({ numbers }) => worst(numbers.books))), 'ratio');
 }
