@@ -6,8 +6,8 @@ import { Thaw, engineOf } from '../lib/thaw.mjs';
 import { engine, intoMemory, makeModel } from './common.mjs';
 
 const tokens = 64;
-const promptTokens = 128;
-const prompt = Array.from({ length: promptTokens }, (_, i) => `w${i}`).join(' ');
+const promptWords = 32;
+const prompt = Array.from({ length: promptWords }, (_, i) => `w${i}`).join(' ');
 const body = (model) => JSON.stringify({ model, prompt, max_tokens: tokens, ignore_eos: true, temperature: 0, cache_prompt: false });
 
 /// By the engine's own clock, so that neither the way there nor thaw counts: {prompt, answer}, tokens/s.
@@ -75,7 +75,7 @@ export async function rate({ rounds, quick, types, models }) {
   await thaw.server.stop();
   const per = (values) => median(values).toFixed(1);
   const ratio = (rates, what) => median(rates.runsc[what]) / median(rates.bare[what]);
-  console.log(`Tokens/s by the engine's own clock, a prompt of some ${promptTokens} words and ${tokens} tokens of answer; medians of ${rounds}\n`);
+  console.log(`Tokens/s by the engine's own clock, a prompt of ${promptWords} words and ${tokens} tokens of answer; medians of ${rounds}\n`);
   table(
     ['', 'bare', 'runc', 'runsc', 'runsc / bare', 'prompt: bare', 'runc', 'runsc', 'runsc / bare'],
     measured.map(({ model, rates }) => [
