@@ -132,9 +132,11 @@ async function alone(directory, megabytes, type) {
       await drop(files, type);
       const { ms, record } = await measure(model.name);
       const weights = weightsOf(record);
-      if (!weights) throw new Error(`no weights were read for this start: ${JSON.stringify(record)}`);
-      if (weights.read_bytes < model.bytes * 0.99) throw new Error(`only ${weights.read_bytes} of ${model.bytes} bytes were read: the cache was not cold`);
-      numbers.fill.push(weights.read_bytes / weights.duration_ms / 1e6);
+      // Not there when the engine itself brought the last page in, and its first token was out before the fill had seen that.
+      if (weights) {
+        if (weights.read_bytes < model.bytes * 0.99) throw new Error(`only ${weights.read_bytes} of ${model.bytes} bytes were read: the cache was not cold`);
+        numbers.fill.push(weights.read_bytes / weights.duration_ms / 1e6);
+      }
       await sleep();
       return ms;
     },
@@ -234,7 +236,7 @@ main(async () => {
           ['the disk into new memory', ...spread(numbers.memory.map((rate) => (model.bytes / GB / rate) * 1000))],
         ],
       );
-      console.log(`disk, read directly: ${median(numbers.disk).toFixed(2)} GB/s; weights, as read by thaw during starts: ${median(numbers.fill).toFixed(2)} GB/s\n`);
+      console.log(`disk, read directly: ${median(numbers.disk).toFixed(2)} GB/s; weights, as read by thaw during starts: ${numbers.fill.length > 0 ? median(numbers.fill).toFixed(2) : '-'} GB/s\n`);
       const label = `${Number(size) / 1000}gb_${type.replace('_', '')}`;
       result(`cold_ttft_vs_default_${label}`, median(numbers.vsHand), 'ratio');
       result(`cold_ttft_vs_ideal_${label}`, median(numbers.vsIdeal), 'ratio');
