@@ -8,6 +8,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "node/caches/compile_caches.h"
 #include "node/device/devices.h"
 #include "node/file_hasher.h"
 #include "node/host_access.h"
@@ -67,6 +68,7 @@ struct Agent::Impl {
   std::unique_ptr<Sandboxes> sandboxes;
   std::unique_ptr<HostCache> cache;
   std::unique_ptr<ImageService> images;  ///< null: this node makes none
+  std::unique_ptr<CompileCaches> compile_caches;  ///< null: none are kept
   std::unique_ptr<TierDrivers> drivers;
   std::unique_ptr<Supervisor> supervisor;
   std::unique_ptr<FileHasher> hasher;
@@ -75,6 +77,7 @@ struct Agent::Impl {
   base::Status prepare_directories();
   base::Status prepare_cgroups();
   wire::DriverInfo open_images(const EventSink& node_sink);
+  void open_compile_caches();
   void remove_home();
 };
 
@@ -118,6 +121,16 @@ wire::DriverInfo Agent::Impl::open_images(const EventSink& node_sink) {
   return info;
 }
 
+/// Without them engines compile anew, and that is all.
+void Agent::Impl::open_compile_caches() {
+  if (config.settings.compile_cache_budget_bytes == 0) return;
+  auto opened = CompileCaches::open({config.data_dir + "/compile-caches", config.settings.compile_cache_budget_bytes});
+  if (opened.ok())
+    compile_caches = std::move(opened).value();
+  else
+    spdlog::warn("no compile caches are kept: {}", opened.error().message);
+}
+
 void Agent::Impl::hash(const wire::HashFile& command) {
   hasher->hash(command.path, command.urgent, [this, id = command.id, path = command.path](base::Result<HashedFile> hashed) {
     wire::FileHashed answer{id, {path, 0, 0, 0}, "", ""};
@@ -146,6 +159,7 @@ Agent::~Agent() {
   impl_->images.reset();  // tells the cache of its replicas' ends
   impl_->cache.reset();
   impl_->sandboxes.reset();
+  impl_->compile_caches.reset();
   if (impl_->lock && !impl_->home.directory.empty()) impl_->remove_home();
 }
 
@@ -178,8 +192,9 @@ base::Result<wire::NodeHello> Agent::open() {
     hello.images = impl_->images->images();
     hello.image_budget_bytes = impl_->images->budget_bytes();
   }
-  THAW_ASSIGN_OR_RETURN(impl_->supervisor, Supervisor::start(impl_->config, *impl_->sandboxes, impl_->images.get(), std::move(filler),
-                                                             *impl_->drivers, sink));
+  impl_->open_compile_caches();
+  THAW_ASSIGN_OR_RETURN(impl_->supervisor, Supervisor::start(impl_->config, *impl_->sandboxes, impl_->images.get(), impl_->compile_caches.get(),
+                                                             std::move(filler), *impl_->drivers, sink));
   impl_->hasher = std::make_unique<FileHasher>(
       [supervisor = impl_->supervisor.get()] { return supervisor->starting() || supervisor->weights_read().under_way > 0; });
   return hello;
@@ -189,6 +204,10 @@ void Agent::submit(wire::NodeCommand command) {
   if (const auto* hash = std::get_if<wire::HashFile>(&command)) return impl_->hash(*hash);
   if (auto* look = std::get_if<wire::LookAtWeights>(&command)) return impl_->cache->submit(std::move(*look));
   if (auto* evict = std::get_if<wire::EvictWeights>(&command)) return impl_->cache->submit(std::move(*evict));
+  if (const auto* forget = std::get_if<wire::ForgetModel>(&command)) {
+    if (impl_->compile_caches) impl_->compile_caches->forget(forget->tenant, forget->model);
+    return;
+  }
   if (const auto* start = std::get_if<wire::StartInstance>(&command))
     impl_->cache->instance_started(start->instance, start->model.source.path);
   if (const auto* take = std::get_if<wire::TakeSnapshot>(&command))

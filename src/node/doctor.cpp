@@ -9,6 +9,7 @@ std::vector<Finding> examine_host(const AgentConfig& config, const std::vector<s
       examine_seccomp(config),   examine_runc(config),       examine_runsc(config),     examine_engine(config, cuda),
       examine_memory(config),
   };
+  for (Finding& finding : examine_other_engines(config)) findings.push_back(std::move(finding));
   for (Finding& finding : examine_cuda(config, cuda)) findings.push_back(std::move(finding));
   for (Finding& finding : examine_standby(config, cuda)) findings.push_back(std::move(finding));
   findings.push_back(examine_criu());

@@ -10,7 +10,9 @@
 
 #include "node/doctor_parts.h"
 #include "node/engine/engine.h"
+#include "node/engine/program.h"
 #include "node/host_access.h"
+#include "node/sandbox/bundle.h"
 #include "node/sandbox/cgroup_host.h"
 #include "node/sandbox/files.h"
 #include "node/sandbox/pipes.h"
@@ -157,6 +159,30 @@ Finding examine_engine(const AgentConfig& config, const CudaSurvey& cuda) {
     }
   }
   return {topic, Level::ok, text, ""};
+}
+
+std::vector<Finding> examine_other_engines(const AgentConfig& config) {
+  std::vector<Finding> findings;
+  for (const spec::EngineKind kind : {spec::EngineKind::vllm, spec::EngineKind::sglang}) {
+    const std::string name = spec::to_string(kind);
+    const std::string topic = "engine " + name;
+    const auto path = find_engine(kind, {}, config.engine_paths);
+    if (!path.ok() && !config.engine_paths.contains(name)) continue;
+    if (!path.ok()) {
+      const std::string& message = path.error().message;
+      findings.push_back(
+          {topic, Level::warning, message.substr(0, message.rfind("; ")), "correct engines." + name + " in the server's configuration"});
+      continue;
+    }
+    // Its version would take seconds: both import PyTorch to say it.
+    const bool sandboxed = config.settings.sandbox != spec::SandboxKind::none;
+    const auto placed = place_program(*path, sandboxed ? kInsideEngine : "");
+    if (placed.ok())
+      findings.push_back({topic, Level::ok, *path, ""});
+    else
+      findings.push_back({topic, Level::warning, placed.error().message, "see docs/engines.md"});
+  }
+  return findings;
 }
 
 }  // namespace thaw::node

@@ -29,6 +29,8 @@ Finding examine_disk(const AgentConfig& config);
 
 Finding examine_runc(const AgentConfig& config);                         ///< makes an empty sandbox and takes it away again
 Finding examine_runsc(const AgentConfig& config);                        ///< the same with gVisor, which starts and runs a program
+/// vLLM and SGLang, where they are set or found: nobody needs them who does not ask for them.
+std::vector<Finding> examine_other_engines(const AgentConfig& config);
 Finding examine_engine(const AgentConfig& config, const CudaSurvey& cuda);
 
 /// Which ways to standby work here, and why others do not (docs/standby-drivers.md).

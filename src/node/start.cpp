@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/units.h"
+#include "node/caches/compile_caches.h"
 #include "node/device/devices.h"
 #include "node/engine/engine.h"
 #include "node/images/image_service.h"
@@ -75,6 +76,21 @@ base::Status wait_ready(const spec::ModelSpec& model, const std::string& socket_
   }
 }
 
+/// llama.cpp compiles nothing but CUDA's kernels.
+bool compiles(const spec::ModelSpec& model) {
+  return model.engine != spec::EngineKind::llama_cpp || model.resources.device == spec::DeviceKind::cuda;
+}
+
+/// The directory for what the engine compiles. Without one it compiles anew, and that is all.
+std::shared_ptr<CompileCaches::Lease> lease_cache(const wire::StartInstance& command, const SandboxMaker& maker, CompileCaches* caches) {
+  const spec::ModelSpec& model = command.model;
+  if (caches == nullptr || !compiles(model) || maker.cache_view("/").empty()) return nullptr;
+  auto leased = caches->lease({command.tenant, model.name, model.engine, model.resources.device});
+  if (leased.ok()) return std::move(leased).value();
+  spdlog::warn("{} starts without its compile cache: {}", model.name.str(), leased.error().message);
+  return nullptr;
+}
+
 base::Result<Restored> restore(const wire::StartInstance& command, base::TimePoint deadline, ImageService* images, StartOwner& owner) {
   if (images == nullptr) return base::Error{base::ErrorKind::unavailable, "this node keeps no images (thaw doctor says why)"};
   const base::Duration left = std::max<base::Duration>(deadline - now(), base::Duration::zero());
@@ -84,7 +100,7 @@ base::Result<Restored> restore(const wire::StartInstance& command, base::TimePoi
 }  // namespace
 
 base::Result<StartOutcome> carry_out_start(const wire::StartInstance& command, base::TimePoint received, const AgentConfig& config,
-                                           Sandboxes& sandboxes, ImageService* images, StartOwner& owner) {
+                                           Sandboxes& sandboxes, ImageService* images, CompileCaches* caches, StartOwner& owner) {
   const base::TimePoint deadline = received + command.deadline;
   StartOutcome outcome;
   if (!command.image.empty()) {
@@ -104,11 +120,17 @@ base::Result<StartOutcome> carry_out_start(const wire::StartInstance& command, b
   PhaseClock clock(received);
   THAW_ASSIGN_OR_RETURN(SandboxMaker * maker, sandboxes.maker_for(command.model));
   THAW_ASSIGN_OR_RETURN(const std::string engine, find_engine(command.model.engine, command.model, config.engine_paths));
-  const LaunchPaths paths = maker->view(command.instance);
+  LaunchPaths paths = maker->view(command.instance);
+  std::shared_ptr<CompileCaches::Lease> cache = lease_cache(command, *maker, caches);
+  if (cache) paths.cache_dir = maker->cache_view(cache->directory());
   THAW_ASSIGN_OR_RETURN(const EngineLaunch launch, plan_launch(command, engine, paths));
   if (command.image.empty()) owner.opens(launch.model_files);
-  const SandboxContents contents{launch.model_files, launch.engine_dir, device_nodes(command.device)};
+  const SandboxContents contents{launch.model_files, launch.engine_dir, device_nodes(command.device), cache ? cache->directory() : std::string()};
   THAW_ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> made, furnished_sandbox(command, contents, sandboxes, *maker, clock));
+  if (cache) {
+    if (const std::uint32_t uid = made->engine_uid(); uid != 0) THAW_RETURN_IF_ERROR(cache->give_to(uid));
+    made->keep(std::move(cache));
+  }
   if (launch.tcp) THAW_RETURN_IF_ERROR(made->listen_on_tcp(paths.address, paths.port));
 
   THAW_ASSIGN_OR_RETURN(Sandbox * sandbox, owner.take_over(std::move(made)));

@@ -11,6 +11,7 @@
 
 namespace thaw::node {
 
+class CompileCaches;
 class ImageService;
 
 /// How an instance came up.
@@ -37,11 +38,11 @@ class StartOwner {
 };
 
 /// Carries one start out, from nothing to an engine that answers. Blocking, on a start worker.
-/// `received`: when the command came; phases and the deadline count from there. `images`: null where there are none. A restore has half of the time; one
+/// `received`: when the command came; phases and the deadline count from there. `images` and `caches`: null where there are none. A restore has half of the time; one
 /// that fails goes on as a start.
 /// Errors: timeout when the deadline passed; unavailable when owner.over() ended it; anything else is why it failed. On error the sandbox is with the
 /// owner or gone already.
 base::Result<StartOutcome> carry_out_start(const wire::StartInstance& command, base::TimePoint received, const AgentConfig& config,
-                                                       Sandboxes& sandboxes, ImageService* images, StartOwner& owner);
+                                                       Sandboxes& sandboxes, ImageService* images, CompileCaches* caches, StartOwner& owner);
 
 }  // namespace thaw::node

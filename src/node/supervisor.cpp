@@ -90,9 +90,9 @@ class Supervisor::Owner : public StartOwner {
   InstancePtr instance_;
 };
 
-base::Result<std::unique_ptr<Supervisor>> Supervisor::start(const AgentConfig& config, Sandboxes& sandboxes, ImageService* images,
+base::Result<std::unique_ptr<Supervisor>> Supervisor::start(const AgentConfig& config, Sandboxes& sandboxes, ImageService* images, CompileCaches* caches,
                                                             std::unique_ptr<PageFiller> filler, TierDrivers& drivers, Agent::EventSink sink) {
-  std::unique_ptr<Supervisor> supervisor(new Supervisor(config, sandboxes, images, std::move(filler), drivers, std::move(sink)));
+  std::unique_ptr<Supervisor> supervisor(new Supervisor(config, sandboxes, images, caches, std::move(filler), drivers, std::move(sink)));
   Supervisor* const raw = supervisor.get();
   THAW_ASSIGN_OR_RETURN(raw->watcher_,
                         Watcher::start({.ended = [raw](base::InstanceId id, Exit exit) { raw->on_ended(id, exit); },
@@ -108,9 +108,9 @@ base::Result<std::unique_ptr<Supervisor>> Supervisor::start(const AgentConfig& c
   return supervisor;
 }
 
-Supervisor::Supervisor(const AgentConfig& config, Sandboxes& sandboxes, ImageService* images, std::unique_ptr<PageFiller> filler,
+Supervisor::Supervisor(const AgentConfig& config, Sandboxes& sandboxes, ImageService* images, CompileCaches* caches, std::unique_ptr<PageFiller> filler,
                        TierDrivers& drivers, Agent::EventSink sink)
-    : config_(config), sandboxes_(sandboxes), images_(images), drivers_(drivers), logs_(config.data_dir, config.settings.log_bytes),
+    : config_(config), sandboxes_(sandboxes), images_(images), caches_(caches), drivers_(drivers), logs_(config.data_dir, config.settings.log_bytes),
       events_(std::move(sink)),
       files_(kFileLookInterval, [this](wire::FilesChanged change) { events_.push(std::move(change)); }),
       filler_(std::move(filler)), cpu_turns_(cores_for_engines()) {}
@@ -329,7 +329,7 @@ void Supervisor::start_worker() {
     Owner owner(*this, instance);
     sandboxes_.begin_start();
     ++starts_under_way_;
-    auto outcome = carry_out_start(instance->command, instance->received, config_, sandboxes_, images_, owner);
+    auto outcome = carry_out_start(instance->command, instance->received, config_, sandboxes_, images_, caches_, owner);
     --starts_under_way_;
     sandboxes_.end_start();
     if (outcome.ok()) {  // nobody else looks at these before it is ready

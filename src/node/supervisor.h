@@ -45,9 +45,9 @@ namespace thaw::node {
 /// deadline), the watcher's, the event queue's, those that read weights. One mutex guards the table; nothing slow happens under it.
 class Supervisor {
  public:
-  /// `sandboxes`, `images` (null: none) and `drivers` must outlive the supervisor; `filler` is the one that `drivers` use.
+  /// `sandboxes`, `images`, `caches` (null: none) and `drivers` must outlive the supervisor; `filler` is the one that `drivers` use.
   static base::Result<std::unique_ptr<Supervisor>> start(const AgentConfig& config, Sandboxes& sandboxes, ImageService* images,
-                                                         std::unique_ptr<PageFiller> filler, TierDrivers& drivers, Agent::EventSink sink);
+                                                         CompileCaches* caches, std::unique_ptr<PageFiller> filler, TierDrivers& drivers, Agent::EventSink sink);
   /// Stops every instance and waits for it to be gone, bounded by the grace and a shutdown timeout; delivers the events.
   ~Supervisor();
   Supervisor(const Supervisor&) = delete;
@@ -84,8 +84,8 @@ class Supervisor {
   using InstancePtr = std::shared_ptr<Instance>;
   class Owner;
 
-  Supervisor(const AgentConfig& config, Sandboxes& sandboxes, ImageService* images, std::unique_ptr<PageFiller> filler, TierDrivers& drivers,
-             Agent::EventSink sink);
+  Supervisor(const AgentConfig& config, Sandboxes& sandboxes, ImageService* images, CompileCaches* caches, std::unique_ptr<PageFiller> filler,
+             TierDrivers& drivers, Agent::EventSink sink);
 
   void submit_start(wire::StartInstance command);
   void submit_stop(const wire::StopInstance& command);
@@ -125,6 +125,7 @@ class Supervisor {
   const AgentConfig& config_;
   Sandboxes& sandboxes_;
   ImageService* images_;
+  CompileCaches* caches_;
   TierDrivers& drivers_;
   EngineLogs logs_;
   EventQueue events_;

@@ -69,7 +69,8 @@ Table<ServerConfig::Node> node_table() {
           whole("uidBase", &Node::uid_base, kMinUid, kMaxUid),
           {"hostCache", read_size_or_auto<&Node::host_cache_bytes>},
           {"hostMemory", read_size_or_auto<&Node::host_memory_bytes>},
-          group<Node>("images", {bytes("budget", &Node::image_budget_bytes, 0, kMaxMemory)})};
+          group<Node>("images", {bytes("budget", &Node::image_budget_bytes, 0, kMaxMemory)}),
+          group<Node>("compileCaches", {bytes("budget", &Node::compile_cache_budget_bytes, 0, kMaxMemory)})};
 }
 
 Table<ServerConfig::Audit> audit_table() {

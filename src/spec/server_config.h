@@ -21,7 +21,7 @@ namespace thaw::spec {
 ///     gateway: {maxBodyBytes: 32MiB, maxBufferedBytes: 512MiB, maxConnections: 10000, headerTimeout: 10s, idleConnectionTimeout: 75s,
 ///               drainTimeout: 30s, streamHold: 3s}
 ///     node: {sandbox: runc, pool: 1, maxConcurrentStarts: 16, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto,
-///            hostMemory: auto, images: {budget: 16GiB}}
+///            hostMemory: auto, images: {budget: 16GiB}, compileCaches: {budget: 8GiB}}
 ///     audit: {reads: false, segmentBytes: 8MiB, retentionDays: 400, export: /mnt/worm/heads.jsonl, exportInterval: 1m}
 ///     scaling: {idle: timeout}
 ///     devices: {cpu: {memory: 16GiB}, cuda: {reserve: 512MiB}}
@@ -55,6 +55,7 @@ struct ServerConfig {
     /// Host memory that instances on GPUs hold together at most, running and in standby; absent (auto): half of what
     /// instances may have of it.
     std::optional<std::uint64_t> host_memory_bytes;
+    std::uint64_t compile_cache_budget_bytes = 8ULL << 30;  ///< disk that engines' compile caches may take together; 0: none are kept
     std::uint64_t image_budget_bytes = 16ULL << 30;  ///< disk that images of initialised engines may take together
   } node;
 

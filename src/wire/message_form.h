@@ -13,6 +13,7 @@ constexpr const char* kFreeze = "freeze_instance";
 constexpr const char* kWake = "wake_instance";
 constexpr const char* kSnapshot = "take_snapshot";
 constexpr const char* kDrop = "drop_image";
+constexpr const char* kForget = "forget_model";
 constexpr const char* kReady = "instance_ready";
 constexpr const char* kWeights = "instance_weights";
 constexpr const char* kDown = "instance_down";

@@ -105,6 +105,7 @@ struct StartInstance {
   /// Restore from this image. A restore that fails goes on as a start within the deadline (InstanceReady::fell_back
   /// says why), and an image that is found unusable is dropped (ImageGone). Empty: a start.
   base::ImageId image{};
+  base::TenantName tenant{"default"};  ///< whose model it is
 };
 
 /// Stops at once what is in any state: starting, ready, freezing, in standby, waking, or the replica of a snapshot that
@@ -144,6 +145,13 @@ struct DropImage {
   base::ImageId image;
 };
 
+/// The model was removed: what the node keeps for it beyond its replicas (compile caches) goes, what they still use
+/// when they end. Not answered.
+struct ForgetModel {
+  base::TenantName tenant;
+  base::ModelName model;
+};
+
 /// Computes the SHA-256 of a file, in the background. Answered by FileHashed.
 struct HashFile {
   std::uint64_t id = 0;  ///< of the question, not 0
@@ -152,7 +160,7 @@ struct HashFile {
 };
 
 using NodeCommand = std::variant<StartInstance, StopInstance, FreezeInstance, WakeInstance, TakeSnapshot, DropImage, HashFile,
-                                 LookAtWeights, EvictWeights>;
+                                 LookAtWeights, EvictWeights, ForgetModel>;
 
 // --- node -> controller
 

@@ -102,6 +102,7 @@ void read_model(ObjectReader& from, spec::ModelSpec& into) {
 
 void read(ObjectReader& from, StartInstance& start) {
   from.id("instance", start.instance);
+  from.name("tenant", start.tenant);
   from.name("device", start.device);
   from.duration_ns("deadline_ns", start.deadline);
   read_image_id(from, "image", start.image, ImageField::may_be_none);
@@ -134,6 +135,11 @@ void read(ObjectReader& from, TakeSnapshot& take) {
 
 void read(ObjectReader& from, DropImage& drop) {
   read_image_id(from, "image", drop.image);
+}
+
+void read(ObjectReader& from, ForgetModel& forget) {
+  from.name("tenant", forget.tenant);
+  from.name("model", forget.model);
 }
 
 void read_phases(ObjectReader& from, std::vector<Phase>& into) {
@@ -315,7 +321,7 @@ base::Result<NodeCommand> parse_command(std::string_view text) {
          try_read<FreezeInstance>(kFreeze, value, result) || try_read<WakeInstance>(kWake, value, result) ||
          try_read<TakeSnapshot>(kSnapshot, value, result) || try_read<DropImage>(kDrop, value, result) ||
          try_read<HashFile>(kHash, value, result) || try_read<LookAtWeights>(kLook, value, result) ||
-         try_read<EvictWeights>(kEvict, value, result));
+         try_read<EvictWeights>(kEvict, value, result) || try_read<ForgetModel>(kForget, value, result));
   return result;
 }
 

@@ -86,6 +86,7 @@ json::value write_model(const spec::ModelSpec& model) {
 json::object write(const StartInstance& start) {
   return {{"type", kStart},
           {"instance", start.instance.value()},
+          {"tenant", start.tenant.str()},
           {"device", start.device.str()},
           {"deadline_ns", count_ns(start.deadline)},
           {"image", start.image.str()},
@@ -116,6 +117,10 @@ json::object write(const TakeSnapshot& take) {
 
 json::object write(const DropImage& drop) {
   return {{"type", kDrop}, {"image", drop.image.str()}};
+}
+
+json::object write(const ForgetModel& forget) {
+  return {{"type", kForget}, {"tenant", forget.tenant.str()}, {"model", forget.model.str()}};
 }
 
 json::object write(const InstanceReady& ready) {

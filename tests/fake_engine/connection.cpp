@@ -203,7 +203,7 @@ std::string Server::stats_body() const {
   const auto field = [](const char* name, std::uint64_t value) { return std::string("\"") + name + "\":" + std::to_string(value); };
   return "{" + field("requests", stats_.requests) + "," + field("completed", stats_.completed) + "," + field("cancelled", stats_.cancelled) +
          "," + field("active", stats_.active) + "," + field("connections", stats_.connections) + "," + field("level1_sleeps", sleeper_.counts().level1) +
-         "," + field("level2_sleeps", sleeper_.counts().level2) + "," + field("reloads", sleeper_.counts().reloads) + "}";
+         "," + field("level2_sleeps", sleeper_.counts().level2) + "," + field("reloads", sleeper_.counts().reloads) + ",\"cache_words\":\"" + options_.cache_words + "\"}";
 }
 
 /// llama-server answers for whatever model it is asked; the others do not.

@@ -1,5 +1,7 @@
 /// A stand-in for llama.cpp's llama-server, vLLM and SGLang: speaks as much of their interfaces as Thaw uses, says foretellable things, and misbehaves on request
 /// (options.h, behaviour.h). Fast enough to be the upstream of the relay's benchmark.
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include <chrono>
@@ -32,6 +34,20 @@ bool model_is_readable(const Options& options) {
   return false;
 }
 
+/// Stands for compiling: what was left is used, and something is added that will be loaded as code.
+void use_cache(Options& options) {
+  const char* directory = std::getenv("XDG_CACHE_HOME");  // NOLINT(concurrency-mt-unsafe): one thread
+  if (options.cache_word.empty() || directory == nullptr) return;
+  const std::string path = std::string(directory) + "/words";
+  std::string words;
+  std::ifstream(path) >> words;
+  words += (words.empty() ? "" : ",") + options.cache_word;
+  std::ofstream(path) << words;
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const bool runs = file >= 0 && ::mmap(nullptr, 1, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0) != MAP_FAILED;
+  options.cache_words = runs ? words : "noexec";
+}
+
 void raise_file_limit() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
@@ -48,7 +64,7 @@ void set_signals(const Options& options) {
   ::sigaction(SIGINT, &action, nullptr);
 }
 
-int run(const Options& options) {
+int run(Options options) {
   set_signals(options);
   raise_file_limit();
   std::fprintf(stderr, "fake-engine: starting, model %s\n", options.alias.c_str());
@@ -57,6 +73,7 @@ int run(const Options& options) {
     return 1;
   }
   if (!model_is_readable(options)) return 1;
+  use_cache(options);
   // vLLM listens when it has loaded its model.
   if (options.kind == Kind::vllm && options.hang_start) ::pause();
   if (options.kind == Kind::vllm) std::this_thread::sleep_for(std::chrono::milliseconds(options.start_delay_ms));

@@ -92,6 +92,7 @@ Options parse_options(int argc, char** argv) {
       if (options.sleep_kind != "vllm" && options.sleep_kind != "sglang") refuse(flag);
     }
     else if (flag == "--fake-sleep-trouble") options.sleep_trouble = reader.text();
+    else if (flag == "--fake-cache") options.cache_word = reader.text();
     else if (flag == "--fake-health") options.health = reader.text();
     else if (flag.substr(0, 7) == "--fake-") refuse(flag);
   }

@@ -36,6 +36,7 @@ enum class Kind {
 ///     --fake-map-model             maps the model file as llama.cpp does, and reads all of it at the start and for every answer
 ///     --fake-sleep vllm|sglang     has that engine's calls for sleeping (sleep.h), which give the memory of --fake-alloc-mib back
 ///     --fake-sleep-trouble WHAT    as POST /fake/sleep-trouble with this body
+///     --fake-cache WORD            adds WORD to what an earlier run left in $XDG_CACHE_HOME, and shows it (/fake/stats: cache_words)
 ///     --fake-health PATH           /health is there by this name only, and the old one says 418
 struct Options {
   Kind kind = Kind::llama;
@@ -66,6 +67,8 @@ struct Options {
   std::string sleep_trouble;
   bool forgets_weights = false;     ///< SGLang without a copy in host memory: they are gone after any sleep
   std::string health = "/health";
+  std::string cache_word;
+  std::string cache_words;          ///< all of them, commas between; "noexec" where what lies there cannot be run
 };
 
 /// Ends the process with a message when a --fake flag has no proper value.

@@ -33,7 +33,7 @@ base::Result<EngineLaunch> plan_command(const wire::StartInstance& start, const 
   launch.argv.insert(launch.argv.end(), words.begin() + 1, words.end());
   launch.argv.insert(launch.argv.end(), spec.args.begin(), spec.args.end());
   show_device(launch, start);
-  set_environment(launch, spec, program.bin_dir);
+  set_environment(launch, spec, paths, program.bin_dir);
   return launch;
 }
 

@@ -34,6 +34,7 @@ struct LaunchPaths {
   std::string lazy_map{};  ///< libthaw_lazy_map.so, to be preloaded; empty: there is none
   std::string address{};   ///< for engines that listen on TCP: the IPv4 address
   std::uint16_t port = 0;  ///< the same
+  std::string cache_dir{};  ///< for what it compiles, writable, kept between starts; empty: there is none
 };
 
 /// The command line for one instance. Looks at the model (its header, or what its directory holds), at where the engine lies, and for vLLM and SGLang

@@ -27,6 +27,20 @@ std::string flag_of(const std::string& arg) {
   return flag;
 }
 
+/// Where each keeps what it compiled. Most obey XDG_CACHE_HOME; the others have a variable of their own:
+/// https://docs.vllm.ai/en/latest/configuration/env_vars (VLLM_CACHE_ROOT), https://docs.pytorch.org/tutorials/recipes/torch_compile_caching_configuration_tutorial
+/// (TORCHINDUCTOR_CACHE_DIR), https://triton-lang.org (TRITON_CACHE_DIR), https://docs.nvidia.com/cuda/cuda-c-programming-guide (CUDA_CACHE_PATH),
+/// https://docs.flashinfer.ai (FLASHINFER_WORKSPACE_BASE).
+void set_cache_environment(EngineLaunch& launch, const std::string& directory) {
+  if (directory.empty()) return;
+  launch.env["XDG_CACHE_HOME"] = directory;
+  launch.env["VLLM_CACHE_ROOT"] = directory + "/vllm";
+  launch.env["TORCHINDUCTOR_CACHE_DIR"] = directory + "/inductor";
+  launch.env["TRITON_CACHE_DIR"] = directory + "/triton";
+  launch.env["CUDA_CACHE_PATH"] = directory + "/cuda";
+  launch.env["FLASHINFER_WORKSPACE_BASE"] = directory;
+}
+
 }  // namespace
 
 std::string seen_in(const std::string& directory, const std::string& host_path) {
@@ -97,7 +111,8 @@ void show_device(EngineLaunch& launch, const wire::StartInstance& start) {
   launch.env["CUDA_VISIBLE_DEVICES"] = device.substr(std::min(device.size(), std::string("cuda").size()));
 }
 
-void set_environment(EngineLaunch& launch, const spec::ModelSpec& model, const std::string& program_dir) {
+void set_environment(EngineLaunch& launch, const spec::ModelSpec& model, const LaunchPaths& paths, const std::string& program_dir) {
+  set_cache_environment(launch, paths.cache_dir);
   launch.env["PATH"] = (program_dir.empty() ? "" : program_dir + ":") + "/usr/bin:/bin";
   launch.env["LANG"] = "C.UTF-8";
   launch.env["HOME"] = "/tmp";

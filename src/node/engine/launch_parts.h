@@ -22,7 +22,7 @@ base::Result<std::string> show_model(EngineLaunch& launch, const spec::ModelSpec
 void show_device(EngineLaunch& launch, const wire::StartInstance& start);
 
 /// What every engine is given, then the user's own. `program_dir`: first in PATH; empty: none.
-void set_environment(EngineLaunch& launch, const spec::ModelSpec& model, const std::string& program_dir = {});
+void set_environment(EngineLaunch& launch, const spec::ModelSpec& model, const LaunchPaths& paths, const std::string& program_dir = {});
 
 /// For engines in Python: nothing is asked of or told to the Internet, which there is none of; as many threads as the
 /// replica may use CPUs. Before set_environment, by which the user may say otherwise.

@@ -108,7 +108,7 @@ base::Result<EngineLaunch> plan_llama_cpp(const wire::StartInstance& start, cons
   add_threads(launch, start, settings);
   THAW_RETURN_IF_ERROR(add_user_args(launch, settings, paths));
 
-  set_environment(launch, start.model);
+  set_environment(launch, start.model, paths);
   if (!paths.lazy_map.empty()) {
     // The user's own are kept.
     std::string& preload = launch.env[kPreload];

@@ -106,7 +106,7 @@ base::Result<EngineLaunch> plan_sglang(const wire::StartInstance& start, const s
   show_device(launch, start);
   set_python_environment(launch, spec);
   launch.env["SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION"] = "false";
-  set_environment(launch, spec, program.bin_dir);
+  set_environment(launch, spec, paths, program.bin_dir);
   return launch;
 }
 

@@ -94,7 +94,7 @@ base::Result<EngineLaunch> plan_vllm(const wire::StartInstance& start, const std
   show_device(launch, start);
   set_python_environment(launch, spec);
   launch.env["VLLM_NO_USAGE_STATS"] = "1";
-  set_environment(launch, spec, program.bin_dir);
+  set_environment(launch, spec, paths, program.bin_dir);
   return launch;
 }
 

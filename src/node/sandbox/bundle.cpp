@@ -52,7 +52,7 @@ json::array mounts(const Bundle& bundle) {
   if (!bundle.open_dir.empty())
     out.push_back(mount_entry(kInsideRoot, "bind", bundle.open_dir, {"rbind", "rslave", "nosuid", "nodev", "ro"}));
   for (const Exposure& exposure : bundle.exposures)
-    out.push_back(bind_mount(exposure.host_path, exposure.inside_path, false, exposure.executable));
+    out.push_back(bind_mount(exposure.host_path, exposure.inside_path, exposure.writable, exposure.executable));
   return out;
 }
 

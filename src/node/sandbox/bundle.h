@@ -17,6 +17,7 @@ inline constexpr const char* kInsideRoot = "/thaw";           ///< all that is b
 inline constexpr const char* kInsideRun = "/thaw/run";        ///< writable: the engine's socket
 inline constexpr const char* kInsideModel = "/thaw/model";
 inline constexpr const char* kInsideEngine = "/thaw/engine";
+inline constexpr const char* kInsideCache = "/thaw/cache";    ///< writable: what the engine compiles
 inline constexpr const char* kInsideInit = "/thaw/init";
 inline constexpr const char* kInsideLazyMap = "/thaw/libthaw_lazy_map.so";
 

@@ -16,6 +16,8 @@ std::vector<Exposure> exposures_of(const SandboxContents& contents) {
   std::vector<Exposure> out;
   if (!contents.engine_dir.empty()) out.push_back({contents.engine_dir, kInsideEngine, true});
   for (const std::string& path : contents.model_files) out.push_back({path, std::string(kInsideModel) + "/" + file_name(path), false});
+  // What was compiled is loaded as code.
+  if (!contents.cache_dir.empty()) out.push_back({contents.cache_dir, kInsideCache, true, true});
   return out;
 }
 

@@ -26,11 +26,12 @@ base::Result<Fd> detached_copy(const Exposure& exposure) {
   Fd tree(::open_tree(AT_FDCWD, exposure.host_path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
   if (!tree) return mount_error("cannot copy the mount of " + exposure.host_path, errno);
   struct mount_attr attributes {};
-  attributes.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+  attributes.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+  if (!exposure.writable) attributes.attr_set |= MOUNT_ATTR_RDONLY;
   if (!exposure.executable) attributes.attr_set |= MOUNT_ATTR_NOEXEC;
   attributes.propagation = MS_PRIVATE;
   if (::mount_setattr(tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0)
-    return mount_error("cannot make " + exposure.host_path + " read-only", errno);
+    return mount_error("cannot set the flags of a mount of " + exposure.host_path, errno);
   return tree;
 }
 

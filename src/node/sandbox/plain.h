@@ -14,6 +14,7 @@ class PlainMaker : public SandboxMaker {
   explicit PlainMaker(SandboxHome home) : home_(std::move(home)) {}
 
   [[nodiscard]] LaunchPaths view(base::InstanceId instance) const override;
+  [[nodiscard]] std::string cache_view(const std::string& cache_dir) const override { return cache_dir; }
   base::Result<std::unique_ptr<Sandbox>> make(base::InstanceId instance, const SandboxContents& contents) override;
   base::Result<std::unique_ptr<Sandbox>> make_empty() override;
 

@@ -57,7 +57,7 @@ std::vector<HostPath> host_view() {
 }
 
 base::Status make_rootfs(const std::string& directory) {
-  for (const char* path : {"/etc", "/proc", "/dev", "/tmp", kInsideRun, kInsideModel, kInsideEngine})
+  for (const char* path : {"/etc", "/proc", "/dev", "/tmp", kInsideRun, kInsideModel, kInsideEngine, kInsideCache})
     THAW_RETURN_IF_ERROR(make_mount_point(directory, path, true));
   for (const char* path : {kInsideInit, kInsideLazyMap}) THAW_RETURN_IF_ERROR(make_mount_point(directory, path, false));
   THAW_RETURN_IF_ERROR(write_file(directory + "/etc/passwd", kPasswd, 0644));

@@ -141,6 +141,7 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_named(const std::string& 
                                                   .output = std::move(output.ours),
                                                   .runtime_state = home_.runtime_root() + "/" + name,
                                                   .contents_fixed = fixed,
+                                                  .engine_uid = uid_base + kInsideUid,
                                                   .own_network = true,
                                                   .released = [slots = home_.uid_slots, uid_slot] { slots->give_back(uid_slot); }});
 }

@@ -31,6 +31,8 @@ class RunscMaker : public SandboxMaker {
   [[nodiscard]] const RunscInfo& info() const { return info_; }
 
   [[nodiscard]] LaunchPaths view(base::InstanceId instance) const override;
+  /// None: what a sandbox made ahead shows was settled before anybody knew of a cache, and an image must find what it saw.
+  [[nodiscard]] std::string cache_view(const std::string& /*cache_dir*/) const override { return {}; }
   /// Nothing of gVisor runs until Sandbox::run(): a restore has to know its contents. Fails with unavailable, and the
   /// remedy, for contents with device nodes when this runsc has no nvproxy.
   base::Result<std::unique_ptr<Sandbox>> make(base::InstanceId instance, const SandboxContents& contents) override;

@@ -14,6 +14,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "node/engine/engine.h"
+#include "node/sandbox/bundle.h"
 #include "node/sandbox/cgroup.h"
 #include "node/sandbox/fd.h"
 #include "node/sandbox/process.h"
@@ -29,6 +30,7 @@ struct SandboxContents {
   std::vector<std::string> model_files;    ///< host paths, of files or directories
   std::string engine_dir;                  ///< host path; empty: none
   std::vector<std::string> device_nodes;   ///< host /dev paths
+  std::string cache_dir{};                 ///< host path, writable; empty: none
 };
 
 /// A process (thaw-init), later its child (the engine), and all that was made for it. Owned by one holder; signal(), kill() and the readers may be called
@@ -46,6 +48,7 @@ class Sandbox {
     Fd output;                            ///< read end of stdout and stderr, non-blocking
     std::string runtime_state;            ///< the OCI runtime's own directory for it; empty without runtime
     bool contents_fixed = false;          ///< shown from the start, expose() has nothing to do
+    std::uint32_t engine_uid = 0;         ///< on the host; 0: the node's own
     bool own_network = false;             ///< in a network namespace of its own, with its first process
     std::function<base::Status(const SandboxContents&)> exposer =
         {};  ///< how contents are added later; absent: as mounts of thaw-init's
@@ -77,6 +80,10 @@ class Sandbox {
   [[nodiscard]] const std::optional<Cgroup>& cgroup() const { return parts_.cgroup; }
   [[nodiscard]] bool ended() const { return wait_ended(pidfd(), base::Duration::zero()); }
 
+  /// The user that the engine runs as, on the host; 0 without a sandbox: the node's own.
+  [[nodiscard]] std::uint32_t engine_uid() const { return parts_.engine_uid; }
+  /// Keeps something alive until nothing of the sandbox is left.
+  void keep(std::shared_ptr<void> something) { kept_ = std::move(something); }
   /// From now on the sandbox is limited by this group, and removes it.
   void adopt(Cgroup cgroup) { parts_.cgroup = std::move(cgroup); }
   [[nodiscard]] base::Status limit(const CgroupLimits& limits);
@@ -109,6 +116,7 @@ class Sandbox {
   Fd feed_;
   mutable std::atomic<pid_t> engine_pid_{0};  ///< remembered: the driver may still list it when it has ended
   bool destroyed_ = false;
+  std::shared_ptr<void> kept_;
 };
 
 /// Makes sandboxes of one kind. Thread-safe.
@@ -117,6 +125,8 @@ class SandboxMaker {
   virtual ~SandboxMaker() = default;
   /// Where an engine in a sandbox for this instance finds things.
   [[nodiscard]] virtual LaunchPaths view(base::InstanceId instance) const = 0;
+  /// Where an engine finds its cache (SandboxContents::cache_dir); empty: it cannot be shown.
+  [[nodiscard]] virtual std::string cache_view(const std::string& /*cache_dir*/) const { return kInsideCache; }
   /// A sandbox that shows `contents` from the start.
   virtual base::Result<std::unique_ptr<Sandbox>> make(base::InstanceId instance, const SandboxContents& contents) = 0;
   /// A sandbox for an instance not known yet; fails with unavailable where contents cannot be added later.

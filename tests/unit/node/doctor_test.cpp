@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "node/doctor_parts.h"
@@ -36,6 +37,21 @@ TEST_F(DoctorTest, EveryTopicIsThereAndEveryFaultHasARemedy) {
     if (finding.level == Level::note) continue;
     EXPECT_EQ(finding.remedy.empty(), finding.level == Level::ok) << finding.topic;
   }
+}
+
+TEST_F(DoctorTest, OtherEnginesAreLookedAtWhereTheyAreSet) {
+  testing::write_file(directory_ / "venv/pyvenv.cfg", "");
+  testing::write_file(directory_ / "venv/bin/vllm", "#!python\n");
+  ::chmod((directory_ / "venv/bin/vllm").c_str(), 0755);
+  config_.engine_paths = {{"vllm", directory_ / "venv/bin/vllm"}, {"sglang", "/no/such/python3"}};
+  const auto findings = examine_other_engines(config_);
+  ASSERT_EQ(findings.size(), 2U);
+  EXPECT_EQ(findings[0].topic, "engine vllm");
+  EXPECT_EQ(findings[0].level, Level::warning) << "it has no interpreter";
+  EXPECT_NE(findings[1].text.find("/no/such/python3"), std::string::npos) << findings[1].text;
+  EXPECT_NE(findings[1].remedy.find("engines.sglang"), std::string::npos);
+  std::filesystem::create_symlink("/bin/sh", directory_ / "venv/bin/python3");
+  EXPECT_EQ(examine_other_engines(config_)[0].level, Level::ok);
 }
 
 TEST_F(DoctorTest, LeavesNothingBehind) {

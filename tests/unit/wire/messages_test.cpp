@@ -125,6 +125,11 @@ TEST(Messages, CommandsForStandbyAndImagesComeBack) {
   ASSERT_TRUE(drop.ok()) << drop.error().message;
   EXPECT_EQ(std::get<DropImage>(*drop).image.str(), "m-17");
 
+  const auto forget = parse_command(to_json(NodeCommand(ForgetModel{base::TenantName("acme"), base::ModelName("m")})));
+  ASSERT_TRUE(forget.ok()) << forget.error().message;
+  EXPECT_EQ(std::get<ForgetModel>(*forget).tenant.str(), "acme");
+  EXPECT_EQ(std::get<ForgetModel>(*forget).model.str(), "m");
+
   const TakeSnapshot take{base::ImageId("m-18"),  base::InstanceId(18), start().model,
                           base::DeviceId("cpu0"), base::Seconds(60),    1ULL << 31};
   const auto back = parse_command(to_json(NodeCommand(take)));
