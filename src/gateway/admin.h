@@ -15,6 +15,7 @@ namespace thaw::gateway::admin {
 net::Task<void> healthz(Server& server, Exchange& exchange);  ///< 200 while the process serves at all
 net::Task<void> readyz(Server& server, Exchange& exchange);   ///< 503 while draining
 net::Task<void> metrics(Server& server, Exchange& exchange);
+net::Task<void> engine_metrics(Server& server, Exchange& exchange);
 net::Task<void> status(Server& server, Exchange& exchange);
 
 net::Task<void> list_models(Server& server, Exchange& exchange);

@@ -3,15 +3,19 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 
 #include "base/version.h"
 #include "gateway/admin.h"
 #include "gateway/server.h"
+#include "observe/engine_metrics.h"
 
 namespace thaw::gateway::admin {
 namespace {
 
 namespace json = boost::json;
+
+constexpr auto kEnginesAtMost = base::Seconds(3);  // for all engines' metrics together
 
 std::int64_t whole_ms(base::Duration duration) { return base::duration_cast<base::Millis>(duration).count(); }
 double exact_ms(base::Duration duration) { return base::to_ms(duration); }
@@ -145,6 +149,26 @@ net::Task<void> metrics(Server& server, Exchange& exchange) {
   levels.weights_resident_bytes = static_cast<double>(weights.resident_bytes);
   levels.weights_left_bytes = static_cast<double>(weights.left_bytes);
   const std::string body = server.services().metrics.scrape(levels);
+  co_await exchange.respond(200, "text/plain; version=0.0.4; charset=utf-8", body);
+}
+
+/// The engines' own, apart from ours: one that hangs must not keep thaw's from whoever watches it.
+net::Task<void> engine_metrics(Server& server, Exchange& exchange) {
+  Services& services = server.services();
+  std::map<base::InstanceId, base::ModelName> models;
+  std::vector<base::InstanceId> ready;
+  for (const control::InstanceView& view : services.controller.scheduler().instances()) {
+    if (view.state != control::InstanceState::ready) continue;
+    ready.push_back(view.instance);
+    models.emplace(view.instance, view.model);
+  }
+  node::Agent& node = services.node;
+  const std::string body = co_await services.files_worker.run([&node, &ready, &models] {
+    observe::EngineMetrics all;
+    for (const node::Agent::EngineMetrics& one : node.engine_metrics(ready, kEnginesAtMost))
+      all.add(one.text, models.at(one.instance).str(), one.instance.value());
+    return all.text();
+  });
   co_await exchange.respond(200, "text/plain; version=0.0.4; charset=utf-8", body);
 }
 

@@ -15,6 +15,7 @@ const std::vector<Route>& route_table() {
       {"GET", "/healthz", Access::open, admin::healthz},
       {"GET", "/readyz", Access::open, admin::readyz},
       {"GET", "/metrics", Access::key, admin::metrics},
+      {"GET", "/metrics/engines", Access::key, admin::engine_metrics},
       {"GET", "/admin/v1/status", Access::key, admin::status, "server.status"},
       {"GET", "/admin/v1/models", Access::key, admin::list_models, "model.list"},
       {"POST", "/admin/v1/models", Access::key, admin::deploy_model, "model.deploy"},

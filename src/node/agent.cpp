@@ -10,9 +10,11 @@
 
 #include "node/caches/compile_caches.h"
 #include "node/device/devices.h"
+#include "node/engine/http_client.h"
 #include "node/file_hasher.h"
 #include "node/host_access.h"
 #include "node/images/image_service.h"
+#include "node/sandbox/clock.h"
 #include "node/sandbox/files.h"
 #include "node/sandbox/leftovers.h"
 #include "node/sandbox/sandboxes.h"
@@ -25,6 +27,7 @@ namespace thaw::node {
 namespace {
 
 constexpr const char* kRootHome = "/run/thaw";
+constexpr auto kOneEngine = base::Millis(250);  // for one engine's metrics
 
 /// libthaw_lazy_map.so, which belongs beside thaw-init; empty when it is not there: engines then begin later, and that is all.
 std::string lazy_map_beside(const std::string& init_path) {
@@ -228,6 +231,21 @@ std::vector<std::optional<wire::WeightsState>> Agent::look_at_weights(const std:
 base::Result<wire::WeightsEvicted> Agent::evict_weights(const std::string& source) { return impl_->cache->evict(source); }
 
 base::Result<Agent::Usage> Agent::usage(base::InstanceId instance) const { return impl_->supervisor->usage(instance); }
+
+std::vector<Agent::EngineMetrics> Agent::engine_metrics(const std::vector<base::InstanceId>& instances,
+                                                        base::Duration at_most) const {
+  const base::TimePoint deadline = now() + at_most;
+  std::vector<EngineMetrics> all;
+  for (const base::InstanceId instance : instances) {
+    const base::TimePoint at = now();
+    if (at >= deadline) break;
+    const std::string address = impl_->supervisor->ready_address(instance);
+    if (address.empty()) continue;
+    auto answer = ask_engine(address, {"GET", "/metrics"}, std::min<base::TimePoint>(deadline, at + kOneEngine));
+    if (answer.ok() && answer->status == 200) all.push_back({instance, std::move(answer->body)});
+  }
+  return all;
+}
 
 FillTotals Agent::weights_read() const { return impl_->supervisor->weights_read(); }
 

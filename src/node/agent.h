@@ -61,6 +61,14 @@ class Agent {
   /// no time for: a later call begins with them.
   [[nodiscard]] std::vector<std::optional<wire::WeightsState>> look_at_weights(const std::vector<std::string>& sources,
                                                                                base::Duration at_most);
+  /// What engines say to GET /metrics: of those that are ready and answer 200 within a quarter of a second, at most 1 MiB
+  /// each, as long as there is time: blocking, for at most `at_most`.
+  struct EngineMetrics {
+    base::InstanceId instance;
+    std::string text;
+  };
+  [[nodiscard]] std::vector<EngineMetrics> engine_metrics(const std::vector<base::InstanceId>& instances,
+                                                          base::Duration at_most) const;
   /// For `thaw evict`: takes them out of memory, blocking. conflict while an instance uses them.
   [[nodiscard]] base::Result<wire::WeightsEvicted> evict_weights(const std::string& source);
 

@@ -247,6 +247,13 @@ void Supervisor::stop_locked(const InstancePtr& instance, base::Duration grace) 
   }
 }
 
+std::string Supervisor::ready_address(base::InstanceId id) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = instances_.find(id);
+  const bool ready = found != instances_.end() && found->second->stage == Stage::ready && found->second->sandbox;
+  return ready ? found->second->sandbox->socket_path() : std::string();
+}
+
 base::Result<Agent::Usage> Supervisor::usage(base::InstanceId id) const {
   const std::lock_guard lock(mutex_);
   const auto found = instances_.find(id);

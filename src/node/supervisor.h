@@ -55,6 +55,8 @@ class Supervisor {
 
   void submit(wire::NodeCommand command);
   [[nodiscard]] base::Result<Agent::Usage> usage(base::InstanceId instance) const;
+  /// Where the instance's engine answers; empty when it is not ready.
+  [[nodiscard]] std::string ready_address(base::InstanceId instance) const;
   /// Whether an instance is being started at this moment. Cheap.
   [[nodiscard]] bool starting() const { return starts_under_way_ > 0; }
   [[nodiscard]] FillTotals weights_read() const { return filler_->totals(); }

@@ -139,6 +139,14 @@ describe('vLLM and SGLang', { timeout: 240_000 }, () => {
     }
   });
 
+  it("shows the engines' own metrics with the model that they are of", async () => {
+    const { status, text } = await server.call('GET', '/metrics/engines');
+    assert.equal(status, 200);
+    for (const engine of ['vllm', 'sglang'])
+      assert.match(text, new RegExp(`^vllm:request_success_total\\{model="${engine}",instance="\\d+",model_name="${engine}",finished_reason="stop"\\} 2$`, 'm'));
+    assert.equal(text.match(/^# TYPE vllm:num_requests_running gauge$/gm).length, 1);
+  });
+
   it('leaves nothing behind, no name of a network either', async () => {
     for (const { name } of (await server.call('GET', '/admin/v1/models')).json.models) await server.call('DELETE', `/admin/v1/models/${name}`);
     await until('all gone', async () => (await server.instances()).length === 0);

@@ -70,6 +70,7 @@ void Server::handle(Connection& c, const Request& request) {
   } else {
     if (request.target == options_.health) return reply(c, 200, R"({"status":"ok"})", keep);
     if (request.target == "/health") return reply(c, 418, error_body(418, "not here"), keep);
+    if (request.target == "/metrics") return reply(c, 200, metrics_body(), keep);
     if (request.target == "/v1/models") return reply(c, 200, models_body(options_), keep);
   }
   reply(c, 404, error_body(404, "File Not Found"), keep);
@@ -204,6 +205,13 @@ std::string Server::stats_body() const {
   return "{" + field("requests", stats_.requests) + "," + field("completed", stats_.completed) + "," + field("cancelled", stats_.cancelled) +
          "," + field("active", stats_.active) + "," + field("connections", stats_.connections) + "," + field("level1_sleeps", sleeper_.counts().level1) +
          "," + field("level2_sleeps", sleeper_.counts().level2) + "," + field("reloads", sleeper_.counts().reloads) + ",\"cache_words\":\"" + options_.cache_words + "\"}";
+}
+
+/// Two of vLLM's.
+std::string Server::metrics_body() const {
+  return "# HELP vllm:num_requests_running Requests that are computed.\n# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running{model_name=\"" +
+         options_.alias + "\"} " + std::to_string(stats_.active) + "\n# TYPE vllm:request_success counter\nvllm:request_success_total{model_name=\"" +
+         options_.alias + "\",finished_reason=\"stop\"} " + std::to_string(stats_.completed) + "\n";
 }
 
 /// llama-server answers for whatever model it is asked; the others do not.

@@ -92,6 +92,7 @@ class Server {
   void finish(Connection& c);
   [[nodiscard]] bool ready() const { return !options_.hang_start && Clock::now() >= ready_at_; }
   [[nodiscard]] std::string stats_body() const;
+  [[nodiscard]] std::string metrics_body() const;
   [[nodiscard]] bool serves_model(std::string_view body) const;
 
   struct Timer {
