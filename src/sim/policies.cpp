@@ -110,7 +110,9 @@ const std::vector<Entry>& entries() {
         {"OLLAMA_KEEP_ALIVE 5m, OLLAMA_MAX_QUEUE 512: github.com/ollama/ollama/blob/main/envconfig/config.go",
          "idle models make room: github.com/ollama/ollama/blob/main/docs/faq.mdx, \"How does Ollama handle concurrent "
          "requests?\"",
-         "in its favour: no limit on how many models are loaded (OLLAMA_MAX_LOADED_MODELS)"},
+         "in its favour: no limit on how many models are loaded (OLLAMA_MAX_LOADED_MODELS: 3 a GPU), as many requests "
+         "at a "
+         "time as others' replicas take (OLLAMA_NUM_PARALLEL: 1), the queue is each model's own: docs/faq.mdx"},
         true},
        [] { return rival(ollama()); }},
       {{"llama-swap",
@@ -118,6 +120,9 @@ const std::vector<Entry>& entries() {
         {"\"keeps a model loaded until something else needs the GPU\", globalTTL 0: "
          "github.com/mostlygeek/llama-swap/blob/main/docs/kb/guides/"
          "model-runtime/ttl-and-unloading.md",
+         "how many requests a model serves at a time is its server's, and what is beyond waits (llama-swap itself "
+         "answers 429 "
+         "beyond concurrencyLimit, 10): github.com/mostlygeek/llama-swap/blob/main/config.example.yaml",
          "in its favour: one instance for all devices, the longest idle is swapped out"},
         true},
        [] { return rival(llama_swap()); }},
@@ -127,13 +132,16 @@ const std::vector<Entry>& entries() {
         {"knative.dev/docs/serving/autoscaling/kpa-specific and autoscale-go; defaults: "
          "github.com/knative/serving/blob/main/config/core/configmaps/"
          "autoscaler.yaml",
-         "in its favour: pods share a GPU by memory, and no grace period follows the window"},
+         "there: stable-window 60s, panic-window-percentage 10, panic-threshold-percentage 200, "
+         "container-concurrency-target-percentage 70, max-scale-up-rate 1000, max-scale-down-rate 2, tick-interval 2s",
+         "in its favour: pods share a GPU by memory, and no scale-to-zero-grace-period (30s) follows the window"},
         true},
        [] { return rival(knative()); }},
       {{"inferx",
         "as many replicas as requests need, first fit, restored from snapshots; idle ones keep their memory until "
         "somebody needs it",
-        {"github.com/inferx-net/inferx",
+        {"first fit over a node's GPUs, idle pods in a list by last use (idlePods), leased until returned: "
+         "github.com/inferx-net/inferx/blob/main/doc/arch/system-architecture.md, sections 3.3 and 5.3.5",
          "in its favour: the longest idle goes first, and a failed resume is not simulated"},
         true},
        [] { return rival(inferx()); }},
@@ -141,6 +149,10 @@ const std::vector<Entry>& entries() {
         "as many replicas as requests need, each where it is up first (queues of disk and bus counted); kept as long "
         "as it took to come up",
         {"startup-time-optimised scheduling, keep-alive as long as loading: Fu et al., OSDI 2024, arXiv:2401.14351",
+         "in its favour: at every event, where its scheduler looks once a second and its autoscaler every 3 s (a "
+         "replica for each "
+         "5 that wait): sllm/schedulers/storage_aware_scheduler.py, sllm/autoscaler.py in "
+         "github.com/ServerlessLLM/ServerlessLLM",
          "live migration is not simulated; its aim, not to wait for busy devices, is met by idle replicas making room"},
         true},
        [] { return rival(serverlessllm()); }},
