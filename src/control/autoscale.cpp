@@ -39,7 +39,8 @@ std::uint32_t Scheduler::State::missing(const Model& m, base::TimePoint now) con
 }
 
 /// More replicas than the present ones that requests would ever be sent to: those that still wait when another one is
-/// up. None for a queue that those that are there, or come up before, have served by then.
+/// up, with those that arrive until then at the rate of the panic window. None for a queue that the replicas that are
+/// there, or come up before, have served by then.
 std::uint32_t Scheduler::State::worthwhile(const Model& m, base::TimePoint now) const {
   const std::uint32_t any = std::numeric_limits<std::uint32_t>::max();
   const base::Duration up = can_wake(m) ? m.costs.wake.mean() : m.start_cost();
@@ -47,7 +48,7 @@ std::uint32_t Scheduler::State::worthwhile(const Model& m, base::TimePoint now) 
   if (m.replicas() == 0 || up <= base::Duration::zero() || service_s <= 0 || m.queue.first_retried() != nullptr)
     return any;
   const std::uint32_t target = m.spec.scaling.target_concurrency;
-  double left = static_cast<double>(m.queue.size());
+  double left = static_cast<double>(m.queue.size()) + m.burst.per_second(now) * base::to_s(up);
   for (const Instance* i : m.instances) {
     if (i->usable()) {
       left -= target * base::to_s(up) / service_s;

@@ -74,15 +74,19 @@ base::Duration Scheduler::State::time_to_make_way(const Offer& o, base::TimePoin
   return longest;
 }
 
-/// Whether going to standby takes more of a bus that others wait for than it saves: a stop moves nothing, and where
-/// there is an image the way up from there is not much longer.
-bool Scheduler::State::bus_is_dear(const Instance& i, base::TimePoint now) const {
+/// Whether going to standby costs others more than it saves, where an image is there to come back from. Its bytes
+/// travel over a bus that others wait for, where a stop moves none. And they lie in host memory in which the weights of
+/// models would be warm for all devices of the machine: that is short when ways up wait for the disk.
+bool Scheduler::State::standby_is_dear(const Instance& i, base::TimePoint now) const {
   const Model& m = *i.model;
   const Device& d = *i.device;
+  constexpr double kLittle = 0.1;  // of what a wake saves
   if (d.info.kind == spec::DeviceKind::cpu || m.spec.standby.mode == spec::Mode::always ||
       image_for(m, *d.owner) == nullptr)
     return false;
   if (!m.costs.wake.known() || !m.costs.freeze.known() || !m.costs.restore.known()) return false;
+  const base::Duration saved = m.costs.restore.quickest() - m.costs.wake.quickest();
+  if (d.owner->disk_wait_s > kLittle * base::to_s(saved)) return true;
   const auto waited_for = std::count_if(d.instances.begin(), d.instances.end(),
                                         [](const Instance* o) { return o->rising() && !o->model->queue.empty(); });
   const auto claims = static_cast<std::ptrdiff_t>(d.claims.size());
@@ -94,12 +98,29 @@ bool Scheduler::State::bus_is_dear(const Instance& i, base::TimePoint now) const
 
 /// It is on its way: its share of disk and bus is promised to it.
 void Scheduler::State::promise_way_up(const Instance& i, base::TimePoint now) {
+  constexpr double kLastFew = 8;
   Device& d = *i.device;
   Node& node = *d.owner;
-  const base::Duration alone = i.phase == Phase::waking ? i.model->costs.wake.quickest() : quickest_up(*i.model, node);
+  const bool wakes = i.phase == Phase::waking;
+  const base::Duration alone = wakes ? i.model->costs.wake.quickest() : quickest_up(*i.model, node);
+  const base::Duration disk = wakes ? base::Duration::zero() : disk_time(*i.model, node);
+  const bool reads = disk > base::Duration::zero();
   d.bus_busy_until = now + ahead(d.bus_busy_until, now) + alone;
-  if (i.phase != Phase::waking)
-    node.disk_busy_until = now + ahead(node.disk_busy_until, now) + disk_time(*i.model, node);
+  if (reads) node.disk_busy_until = now + ahead(node.disk_busy_until, now) + disk;
+  node.disk_wait_s += ((reads ? base::to_s(node.disk_busy_until - now) : 0) - node.disk_wait_s) / kLastFew;
+}
+
+/// Host memory is short: its weights have to be read, and would find no room to stay. One in standby that is worth less
+/// than they are leaves, if it can come back from an image.
+void Scheduler::State::make_room_for_weights(const Model& m, Node& node, base::TimePoint now, Actions& out) {
+  const base::Duration disk = disk_time(m, node);
+  if (disk <= base::Duration::zero() || node.warm.bytes() + m.weights_bytes <= cache_room(node)) return;
+  const double worth = worth_per_byte(m.rate.per_second(now), disk, m.weights_bytes);
+  Instance* const victim = least_worth_resting(node, worth, now);
+  if (victim == nullptr || victim->device->info.kind == spec::DeviceKind::cpu) return;
+  if (image_for(*victim->model, node) == nullptr) return;
+  ++victim->model->evictions;
+  drain_instance(*victim, Instance::Drain::evicted, "its host memory is for the weights of " + m.name(), now, out);
 }
 
 void Scheduler::State::promise_way_down(const Instance& i, base::TimePoint now) {

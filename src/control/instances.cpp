@@ -118,6 +118,7 @@ void Scheduler::State::start(Device& d, const Device::Claim& claim, base::TimePo
     why += "; " + way.why;
   }
   if (!m.fell_back.empty()) why += "; " + m.fell_back;
+  make_room_for_weights(m, *d.owner, now, out);
   promise_way_up(i, now);
   i.reason = why;
   out.emplace_back(std::in_place_type<Start>, d.node, std::move(command), std::move(why));

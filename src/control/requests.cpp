@@ -51,6 +51,7 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
   }
   Model& m = *found->second;
   m.rate.note(now);
+  m.burst.note(now);
   pause_ended(m, now);
   m.paused = false;
   const auto [at, fresh] = requests.try_emplace(a.request);

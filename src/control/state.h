@@ -27,6 +27,9 @@ namespace thaw::control {
 
 struct Node;
 
+/// Arrivals of the last few seconds say how many more come before another replica is up.
+constexpr base::Duration kPanicHalfLife = base::Seconds(2);
+
 /// A snapshot on a node's disk. Its bytes are reserved until the node says that it is gone.
 struct Image {
   wire::ImageInfo info;
@@ -59,6 +62,7 @@ struct Node {
   std::uint64_t cache_budget = 0;     ///< host memory for weights and instances together
   WarmWeights warm;                   ///< that are in its memory, as far as can be told
   CostEstimate stops;                 ///< from the order to the end of an instance
+  double disk_wait_s = 0;             ///< that a way up waited for the disk, on average over the last few
   base::TimePoint disk_busy_until{};  ///< with what was promised to those on their way up
 
   [[nodiscard]] bool can_freeze(spec::DeviceKind kind) const;
@@ -141,6 +145,7 @@ struct Model {
   FairQueue queue;
   PeakWindow peak;
   ArrivalRate rate;
+  ArrivalRate burst{kPanicHalfLife};  ///< the panic window: what goes on right now
   RunningMean service;       ///< from dispatch to the end of the answer
   RunningMean first_answer;  ///< from dispatch to its first byte
   Forecaster forecast;       ///< of its pauses: between its requests, as long as nothing was under way
@@ -421,7 +426,8 @@ struct Scheduler::State {
   base::Duration time_to_answer(const Device& d, const Model& m, const Instance* to_wake, base::TimePoint now) const;
   base::Duration time_to_return(const Device& d, base::TimePoint now) const;
   base::Duration time_to_make_way(const Offer& o, base::TimePoint now) const;
-  bool bus_is_dear(const Instance& i, base::TimePoint now) const;
+  void make_room_for_weights(const Model& m, Node& node, base::TimePoint now, Actions& out);
+  bool standby_is_dear(const Instance& i, base::TimePoint now) const;
   void promise_way_up(const Instance& i, base::TimePoint now);
   static void promise_way_down(const Instance& i, base::TimePoint now);
   static void weights_rest(const Model& m, Node& node);

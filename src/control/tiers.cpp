@@ -59,8 +59,8 @@ Scheduler::State::Rest Scheduler::State::rest(Instance& i, const char* reason, b
     ++m.descents;
     m.rests_in_standby = answer.prefers_standby;
     m.rests = (answer.standby ? "in standby: " : "stopped: ") + answer.why;
-    if (answer.standby && bus_is_dear(i, now)) {
-      m.rests = "stopped: others wait for what its bus carries";
+    if (answer.standby && standby_is_dear(i, now)) {
+      m.rests = "stopped: others need the bus or the host memory that standby would take";
     } else if (answer.standby) {
       if (make_host_room(i, now, out)) {
         freeze(i, reason, now, out);

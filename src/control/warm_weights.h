@@ -19,6 +19,7 @@ class WarmWeights {
   void resize(std::uint64_t capacity_bytes);
   void may_leave(const Model& model);  ///< they are needed no more, and leave first
   void forget(const Model& model);
+  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
   [[nodiscard]] bool has(const Model& model) const { return by_model_.count(&model) > 0; }
 
  private:
