@@ -34,7 +34,7 @@ std::optional<Labels> read_labels(std::string_view text) {
     const std::string_view name = name_at(text);
     if (name.empty() || text.substr(name.size(), 2) != "=\"") return std::nullopt;
     std::size_t end = name.size() + 2;
-    while (end < text.size() && text[end] != '"') end += text[end] == '\\' ? 2 : 1;
+    while (end < text.size() && text[end] != '"') end += text[end] == '\\' ? 2U : 1U;
     if (end >= text.size()) return std::nullopt;
     if (!labels.text.empty()) labels.text += ',';
     if (name == "model" || name == "instance") labels.text += "exported_";
