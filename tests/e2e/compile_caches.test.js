@@ -41,6 +41,7 @@ describe('compile caches', { timeout: 180_000 }, () => {
   });
 
   it('are the same through a freeze and a wake', async () => {
+    await stop('a');  // while it runs its directory is its own, and a second replica has another
     await server.deploy(compiler('a', 'two', { standby: { mode: 'always' } }));
     assert.equal(await words('a'), 'one,one,two');
     assert.equal((await server.call('POST', '/admin/v1/models/a/freeze')).status, 200);
