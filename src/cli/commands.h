@@ -41,6 +41,7 @@ void add_run_command(Commands& commands);         // run
 void add_logs_command(Commands& commands);        // logs
 void add_verify_command(Commands& commands);      // verify
 void add_lifecycle_commands(Commands& commands);  // stop, evict, rm
+void add_node_commands(Commands& commands);       // cordon, drain, uncordon
 void add_tier_commands(Commands& commands);       // freeze, wake, snapshot, images
 void add_audit_command(Commands& commands);       // audit
 void add_sim_command(Commands& commands);         // sim

@@ -159,6 +159,7 @@ base::TimePoint Scheduler::State::wake_at(Model& m, base::TimePoint now) const {
   base::TimePoint at = std::min({m.queue.earliest_deadline(), m.snapshot_at, m.expected_at});
   for (const Instance* i : m.instances) {
     at = std::min(at, overdue_at(*i));
+    if (i->health.ejected(now)) at = std::min(at, i->health.ejected_until);
     if (i->phase == Phase::standby && !i->wake_claimed) at = std::min(at, i->phase_since + m.spec.standby.timeout);
     if (i->phase == Phase::freezing && now < patience_ends(*i) && desired(m) > m.replicas()) at = std::min(at, patience_ends(*i));
   }

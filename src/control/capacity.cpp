@@ -38,17 +38,23 @@ std::uint64_t Scheduler::State::kept_for_others(const Device& d, const Model* ex
 }
 
 bool Scheduler::State::can_ever_fit(const Device& d, const Model& m) const {
-  return d.info.kind == m.spec.resources.device && kept_for_others(d, &m) + m.bytes <= d.info.budget_bytes;
+  return d.duty == Duty::open && d.info.kind == m.spec.resources.device && kept_for_others(d, &m) + m.bytes <= d.info.budget_bytes;
 }
 
 /// Empty if some device can hold a replica of `m` once others have left; else why not.
 std::string Scheduler::State::why_never(const Model& m) const {
-  bool kind_exists = false;
+  bool kind_exists = false, all_closed = true;
   for (const auto& d : devices) {
     if (can_ever_fit(*d, m)) return {};
-    kind_exists = kind_exists || d->info.kind == m.spec.resources.device;
+    const bool right_kind = d->info.kind == m.spec.resources.device;
+    kind_exists = kind_exists || right_kind;
+    all_closed = all_closed && (!right_kind || d->duty != Duty::open);
   }
   if (!kind_exists) return "model " + m.name() + ": no node has a " + spec::to_string(m.spec.resources.device) + " device at present";
+  if (all_closed) {
+    return "model " + m.name() + ": every " + spec::to_string(m.spec.resources.device) +
+           " device is cordoned or drained at present; `thaw uncordon NODE` opens them again";
+  }
   return "model " + m.name() + " has no room for its " + base::format_bytes(m.bytes) + " on any " +
          spec::to_string(m.spec.resources.device) + " device beside the replicas that other models always keep; lower their "
          "scaling.minReplicas or add a device";

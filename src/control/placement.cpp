@@ -118,6 +118,7 @@ Offer Scheduler::State::offer(Device& d, const Model& m, Instance* to_wake, base
   o.need = to_wake != nullptr ? to_wake->full_bytes - to_wake->bytes : m.bytes + loading_bytes(d, m);
   const std::uint64_t budget = d.info.budget_bytes;
   if (d.info.kind != m.spec.resources.device || o.need > budget) return o;
+  if (d.duty == Duty::drained || (d.duty == Duty::cordoned && to_wake == nullptr)) return o;
   std::uint64_t wanted = d.reserved + d.claimed() + pinned_by_others(d, m) + o.need;
   const auto ranked = [&](Rank rank) { o.rank = rank; return o; };
   if (wanted <= budget) return ranked(Rank::free);

@@ -29,6 +29,9 @@ struct Request {
   base::TimePoint deadline{};        ///< of the present wait
   std::uint32_t attempts = 0;        ///< replicas it was sent to
   bool answering = false;            ///< bytes went out to the client: no retry
+  std::uint64_t affinity = 0;        ///< of what it asks for (routing.h)
+  bool engine_error = false;         ///< the engine answered that it cannot
+  bool slow = false;                 ///< its first byte came far later than other replicas' do
   bool retried = false;              ///< a replica failed under it: it runs alone until it answers
 
   // Its place in the queue, kept by FairQueue; valid while queued.

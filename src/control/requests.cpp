@@ -7,30 +7,6 @@ namespace thaw::control {
 
 namespace {
 
-/// The least loaded replica with a free slot. With `keep_least` the least loaded one is left to empty itself for a
-/// retried request that must run alone: its load never grows, so that request's turn comes however busy the model is.
-Instance* pick_slot(const Model& m, bool keep_least) {
-  const Instance* kept = nullptr;
-  if (keep_least) {
-    for (const Instance* i : m.usable) {
-      if (!i->exclusive && (kept == nullptr || i->in_flight < kept->in_flight)) kept = i;
-    }
-  }
-  Instance* best = nullptr;
-  for (Instance* i : m.usable) {
-    if (i == kept || i->exclusive || i->in_flight >= m.spec.scaling.target_concurrency) continue;
-    if (best == nullptr || i->in_flight < best->in_flight) best = i;
-  }
-  return best;
-}
-
-Instance* pick_empty(const Model& m) {
-  for (Instance* i : m.usable) {
-    if (i->in_flight == 0) return i;
-  }
-  return nullptr;
-}
-
 /// How many may wait. maxLength, but never fewer than the replicas on their way will take at once; while none is on its
 /// way and the model may grow, one is about to be. So maxLength 0 means: wait for a start, never behind others.
 std::size_t queue_bound(const Model& m) {
@@ -61,8 +37,10 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
   r.id = a.request;
   r.model = &m;
   r.queued_at = now;
+  r.affinity = a.affinity;
+  m.retries.earn();
   if (m.queue.empty()) {
-    if (Instance* i = pick_slot(m, false)) {
+    if (Instance* i = pick(r, false, now)) {
       dispatch(r, *i, false, now, out);
       m.peak.note(now, m.in_flight);
       return;
@@ -88,6 +66,15 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
   work(now, out);
 }
 
+/// Also counts how often affinity was followed.
+Instance* Scheduler::State::pick(const Request& r, bool keep_least, base::TimePoint now) {
+  const Model& m = *r.model;
+  bool first_choice = false;
+  Instance* const i = pick_slot(m, r.affinity, r.id, keep_least, now, &first_choice);
+  if (i != nullptr && r.affinity != 0 && m.usable.size() > 1) ++(first_choice ? totals.affinity_followed : totals.affinity_spilled);
+  return i;
+}
+
 void Scheduler::State::dispatch(Request& r, Instance& i, bool waited, base::TimePoint now, Actions& out) {
   assert(i.usable() && i.in_flight < i.model->spec.scaling.target_concurrency);
   r.instance = &i;
@@ -104,14 +91,14 @@ void Scheduler::State::dispatch(Request& r, Instance& i, bool waited, base::Time
 
 void Scheduler::State::dispatch_queue(Model& m, base::TimePoint now, Actions& out) {
   while (Request* r = m.queue.first_retried()) {
-    Instance* const i = pick_empty(m);
+    Instance* const i = pick_empty(m, now);
     if (i == nullptr) break;
     m.queue.take(*r);
     dispatch(*r, *i, true, now, out);
   }
   const bool keep_least = m.queue.first_retried() != nullptr;
   while (Request* r = m.queue.first_fair()) {
-    Instance* const i = pick_slot(m, keep_least);
+    Instance* const i = pick(*r, keep_least, now);
     if (i == nullptr) break;
     m.queue.take(*r);
     dispatch(*r, *i, true, now, out);
@@ -122,6 +109,7 @@ void Scheduler::State::answering(base::RequestId id, base::TimePoint now) {
   const auto found = requests.find(id);
   if (found == requests.end() || found->second.instance == nullptr) return;
   Request& r = found->second;
+  note_first_byte(r, now);
   Model& m = *r.model;
   if (!r.answering) m.first_answer.note(now - r.dispatched_at);
   r.answering = true;
@@ -129,6 +117,18 @@ void Scheduler::State::answering(base::RequestId id, base::TimePoint now) {
   if (!r.instance->exclusive) return;
   r.instance->exclusive = false;
   if (!m.queue.empty()) timers.arm_at_latest(m.timer, now);
+}
+
+void Scheduler::State::note_first_byte(Request& r, base::TimePoint now) const {
+  if (r.answering) return;
+  const base::Duration took = now - r.dispatched_at;
+  r.slow = answers_slowly(*r.instance, took);
+  r.instance->health.first_byte.note(took);
+}
+
+void Scheduler::State::engine_error(base::RequestId id) {
+  const auto found = requests.find(id);
+  if (found != requests.end()) found->second.engine_error = true;
 }
 
 /// Takes a dispatched request off its instance. The instance may be stopped or forgotten by this.
@@ -187,7 +187,10 @@ void Scheduler::State::ended(base::RequestId id, base::TimePoint now, Actions& o
     m.queue.remove(r);
     touch(m);
   } else {
-    if (r.answering) m.service.note(now - r.dispatched_at);
+    if (r.answering) {
+      m.service.note(now - r.dispatched_at);
+      judge_answer(*r.instance, r.engine_error || r.slow, now, out);
+    }
     release(r, now, out);
     if (!m.queue.empty()) dispatch_queue(m, now, out);
     if (m.waiting || !m.claims.empty() || !m.queue.empty()) touch(m);  // it may need less now, or more after all
@@ -221,10 +224,16 @@ void Scheduler::State::failed(base::RequestId id, RequestFailure failure, base::
     refuse(r, Refuse::Why::draining, "the server is shutting down; retry in a moment", base::Seconds(5), out);
   } else if (killed) {
     refuse(r, Refuse::Why::replica_failed, "model " + m.name() + " was stopped by an operator", base::Seconds(1), out);
+  } else if (r.attempts < policy.max_attempts && !m.retries.take(now, m.peak.peak(now))) {
+    ++totals.retries_denied;
+    refuse(r, Refuse::Why::replica_failed,
+           "the replica failed, and so many requests to model " + m.name() + " failed that no more of them are tried again; last: " + m.last_failure,
+           base::Seconds(1), out);
   } else if (r.attempts >= policy.max_attempts) {
     refuse(r, Refuse::Why::replica_failed,
            "the replica failed " + std::to_string(r.attempts) + " times under this request; last: " + m.last_failure, {}, out);
   } else {
+    ++totals.retries;
     r.queued_at = now;
     r.deadline = now + m.spec.scaling.queue.timeout;
     m.queue.push_retried(r);

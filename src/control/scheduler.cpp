@@ -123,6 +123,8 @@ void Scheduler::request_arrived(const Arrival& arrival, base::TimePoint now, Act
 
 void Scheduler::request_answering(base::RequestId request, base::TimePoint now) { state_->answering(request, now); }
 
+void Scheduler::request_engine_error(base::RequestId request) { state_->engine_error(request); }
+
 void Scheduler::request_ended(base::RequestId request, base::TimePoint now, Actions& out) { state_->ended(request, now, out); }
 
 void Scheduler::request_failed(base::RequestId request, RequestFailure failure, base::TimePoint now, Actions& out) {
@@ -188,6 +190,11 @@ base::Result<base::ImageId> Scheduler::model_snapshot(const base::ModelName& mod
 
 base::Status Scheduler::image_dropped(const base::ImageId& image, base::TimePoint now, Actions& out) {
   return state_->drop_by_hand(image, now, out);
+}
+
+base::Result<std::uint32_t> Scheduler::set_duty(const base::NodeName& node, const base::DeviceId& device, Duty duty, base::TimePoint now,
+                                                Actions& out) {
+  return state_->set_duty(node, device, duty, now, out);
 }
 
 void Scheduler::drain(base::TimePoint now, Actions& out) { state_->drain(now, out); }

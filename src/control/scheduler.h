@@ -48,6 +48,9 @@ struct Arrival {
   base::RequestId request;
   base::ModelName model;
   base::TenantName tenant;
+  /// Equal for requests of which a replica that served one may serve the next the faster, because they begin alike: they go to the same replica as
+  /// far as its load allows. 0: none.
+  std::uint64_t affinity = 0;
 };
 
 enum class RequestFailure {
@@ -80,8 +83,21 @@ struct Policy {
   base::Duration snapshot_after = base::Seconds(5);    ///< between a start and the thought of making an image, and between tries; doubles
   std::uint32_t look_everywhere_up_to = 256;           ///< devices; where there are more, a shortlist is looked at (shortlist.h)
   base::Duration look_again_every = base::Seconds(1);  ///< how often whoever waits in a fleet that is not tiny looks beyond what changed
+  std::uint32_t outlier_strikes = 5;                   ///< bad answers in a row before a replica gets no new requests for a while ...
+  base::Duration outlier_ejection = base::Seconds(30);      ///< ... for so long, and longer each time
+  base::Duration outlier_ejection_max = base::Seconds(300);
+  std::uint32_t outlier_ejections = 3;                 ///< then it is replaced
+  base::Duration outlier_slow_least = base::Seconds(1);     ///< a first byte that is there by then is never held against a replica
   std::uint32_t snapshot_tries = 10;                   ///< to find a quiet moment with room, after one start
 };
+
+/// What people let a device do.
+enum class Duty {
+  open,       ///< everything
+  cordoned,   ///< no new replica comes there; those that are there stay, also in standby, and are woken
+  drained,    ///< ... and they leave, once their requests have ended
+};
+const char* to_string(Duty duty);
 
 // --- views, for `thaw ps`, `thaw ls`, metrics
 
@@ -100,6 +116,7 @@ struct InstanceView {
   base::ImageId image;             ///< it is being restored from, or that is being made of it; else empty
   std::uint32_t in_flight = 0;
   std::uint64_t served = 0;
+  base::TimePoint ejected_until{};  ///< gets no new requests until then, because it answers worse than the others; past or epoch: it does
   base::TimePoint since{};        ///< when the instance was begun
   base::TimePoint idle_since{};   ///< end of its last request; never() while busy or not ready
   std::string reason;             ///< why it was started, is frozen or is being stopped
@@ -112,6 +129,7 @@ struct ModelView {
   std::uint64_t image_bytes = 0;     ///< of them, on disk
   std::uint32_t in_flight = 0, queued = 0;
   std::uint64_t cold_starts = 0, start_failures = 0, evictions = 0;
+  std::uint64_t ejections = 0;       ///< of replicas that answered worse than the others
   base::TimePoint backoff_until{};   ///< past or epoch: none
   std::string last_failure;          ///< of a start or a replica; empty: none
   base::Duration start_cost{};       ///< EWMA of start to ready; 0: never measured
@@ -126,6 +144,7 @@ struct DeviceView {
   base::NodeName node;
   wire::DeviceInfo info;
   std::uint64_t reserved_bytes = 0;
+  Duty duty = Duty::open;
 };
 
 struct NodeView {
@@ -140,6 +159,14 @@ struct ImageView {
   wire::ImageInfo info;
   std::uint32_t restores = 0;     ///< from it, since the controller started
   bool dropping = false;          ///< its end was ordered
+};
+
+/// Since the scheduler was made.
+struct RoutingTotals {
+  std::uint64_t affinity_followed = 0;  ///< requests that went to the replica that affinity names
+  std::uint64_t affinity_spilled = 0;   ///< ... to another one, because that was busy, full or ejected
+  std::uint64_t retries = 0, retries_denied = 0;
+  std::uint64_t ejections = 0;          ///< replicas that got no new requests for a while
 };
 
 /// Lifecycle: constructed empty; models and nodes come and go by events. Not thread-safe: one owner calls it, in time order.
@@ -175,6 +202,9 @@ class Scheduler {
   base::Result<base::ImageId> model_snapshot(const base::ModelName& model, base::TimePoint now, Actions& out);
   /// `thaw images rm`. not_found: no such image.
   base::Status image_dropped(const base::ImageId& image, base::TimePoint now, Actions& out);
+  /// `thaw cordon`, `drain`, `uncordon`: of a node's device, or with an empty `device` of all that it has at present. How many replicas leave;
+  /// not_found: no such node or device. Holds until it is changed, whatever the node says, but not beyond the scheduler's life.
+  base::Result<std::uint32_t> set_duty(const base::NodeName& node, const base::DeviceId& device, Duty duty, base::TimePoint now, Actions& out);
   [[nodiscard]] bool has_model(const base::ModelName& model) const;
 
   /// Dispatches, queues or refuses. The model must exist (has_model). Every arrival is answered by exactly one Dispatch or Refuse at a
@@ -183,6 +213,8 @@ class Scheduler {
   /// The first byte of the answer went out to the client: no retry from here on. May make next_tick() due at once (a retried
   /// request that ran alone on its replica lets the others in).
   void request_answering(base::RequestId request, base::TimePoint now);
+  /// The answer is an error of the engine's own (HTTP 5xx): relayed as it is, and held against the replica when it ends. Before request_ended.
+  void request_engine_error(base::RequestId request);
   /// Answered in full, or the client went away: in either case, queued or dispatched. Idle time counts from here.
   void request_ended(base::RequestId request, base::TimePoint now, Actions& out);
   /// The replica failed this request. If nothing went out and attempts are left it is queued again (in front), else forgotten: no Refuse
@@ -219,6 +251,7 @@ class Scheduler {
   [[nodiscard]] std::vector<DeviceView> devices() const;
   [[nodiscard]] std::vector<NodeView> nodes() const;
   [[nodiscard]] std::vector<ImageView> images() const;
+  [[nodiscard]] const RoutingTotals& routing() const;
   [[nodiscard]] std::size_t requests_in_flight() const;  ///< dispatched and not ended
 
  private:

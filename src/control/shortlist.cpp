@@ -123,9 +123,19 @@ void Shortlist::sort_in(Device& d) {
   const auto without = [&](std::uint64_t taken, std::uint64_t given) {
     return d.info.budget_bytes - std::min(d.info.budget_bytes, taken - std::min(taken, given));
   };
+  if (d.duty != Duty::open) {
+    e.free = e.coming = e.room = 0;
+    return list(d, working);
+  }
   e.free = without(promised + pinned, 0);
   e.coming = without(promised + pinned, coming);
   e.room = without(promised, coming + idle);  // whoever it is kept for has it
+  list(d, working);
+}
+
+void Shortlist::list(Device& d, std::size_t working) {
+  Row& r = row(d.info.kind);
+  ShortlistEntry& e = d.entry;
   e.level = static_cast<std::uint32_t>(std::min(working + d.claims.size(), kLevels - 1));
   e.listed = true;
   r.by_free[e.level].insert({{e.free, e.number}, &d});

@@ -92,6 +92,7 @@ class Shortlist {
   Row& row(spec::DeviceKind kind) { return rows_[static_cast<std::size_t>(kind)]; }
   void refresh();
   void sort_in(Device& d);
+  void list(Device& d, std::size_t working);
   void take_out(Device& d);
   void choose(Device& d);
   void choose_free(const Row& row, std::uint64_t bytes);

@@ -14,6 +14,7 @@
 #include "control/keep_alive.h"
 #include "control/queue.h"
 #include "control/request.h"
+#include "control/routing.h"
 #include "control/scheduler.h"
 #include "control/shortlist.h"
 #include "control/timers.h"
@@ -73,6 +74,7 @@ struct Device {
   Node* owner = nullptr;
   base::NodeName node;
   wire::DeviceInfo info;
+  Duty duty = Duty::open;
   std::uint64_t reserved = 0;         ///< by every instance that is not gone
   std::vector<Instance*> instances;   ///< not gone
   base::TimePoint bus_busy_until{};   ///< with what was promised to those on their way up or down
@@ -126,6 +128,7 @@ struct Instance {
   base::TimePoint expects_until{};  ///< woken ahead of a request that is expected until then; epoch: it was not
   base::TimePoint rest_waits_since{};  ///< waiting for host memory to rest in; epoch: it does not
   std::string reason;
+  Health health;
   ValueEntry by_value;              ///< in Shortlist
   ValueEntry by_host_value;         ///< in Node::resting
 
@@ -149,6 +152,7 @@ struct Model {
   RunningMean service;       ///< from dispatch to the end of the answer
   RunningMean first_answer;  ///< from dispatch to its first byte
   Forecaster forecast;       ///< of its pauses: between its requests, as long as nothing was under way
+  RetryBudget retries;
   base::TimePoint quiet_since = base::never();  ///< never(): something is under way, or nothing ever was
   PauseCosts pause_costs;                       ///< with which `plan` was made; up 0: without any
   PausePlan plan;                               ///< for the pause that is going on
@@ -179,7 +183,7 @@ struct Model {
   std::size_t looked_from = 0;        ///< where its shortlist goes on
   std::array<Node*, 4> homes{};       ///< where its last replicas were, the last one first; null: none
   std::string last_failure;
-  std::uint64_t cold_starts = 0, start_failures = 0, evictions = 0;
+  std::uint64_t cold_starts = 0, start_failures = 0, evictions = 0, ejections = 0;
 
   std::uint64_t loading_bytes = 0;  ///< a start holds beside `bytes`; 0 once one has shown that nothing is copied
 
@@ -266,6 +270,7 @@ struct Scheduler::State {
   bool draining = false;
   std::size_t in_flight = 0;
   PauseHistogram first_pauses;  ///< the first few of every model: what is expected of one of which little is known
+  RoutingTotals totals;
   Timers timers;
 
   // scheduler.cpp: bringing everything to rest after an event
@@ -283,9 +288,16 @@ struct Scheduler::State {
   void ended(base::RequestId id, base::TimePoint now, Actions& out);
   void failed(base::RequestId id, RequestFailure failure, base::TimePoint now, Actions& out);
   void dispatch(Request& r, Instance& i, bool waited, base::TimePoint now, Actions& out);
+  Instance* pick(const Request& r, bool keep_least, base::TimePoint now);
+  void note_first_byte(Request& r, base::TimePoint now) const;
+  void engine_error(base::RequestId id);
   void dispatch_queue(Model& m, base::TimePoint now, Actions& out);
   void offer_idle_room(Device& d, base::TimePoint now);
   void release(Request& r, base::TimePoint now, Actions& out);
+
+  // routing.cpp
+  void judge_answer(Instance& i, bool bad, base::TimePoint now, Actions& out);
+  bool answers_slowly(const Instance& i, base::Duration took) const;
 
   // refusals.cpp
   void refuse(Request& r, Refuse::Why why, std::string message, base::Duration retry_after, Actions& out);
@@ -453,6 +465,10 @@ struct Scheduler::State {
   std::uint64_t loading_bytes(const Device& d, const Model& m) const;
   std::string why_never(const Model& m) const;
   base::Status can_ever_run(const spec::ModelSpec& spec) const;
+
+  // cordon.cpp
+  base::Result<std::uint32_t> set_duty(const base::NodeName& node, const base::DeviceId& device, Duty duty, base::TimePoint now, Actions& out);
+  std::uint32_t evacuate(Device& d, base::TimePoint now, Actions& out);
 
   // models.cpp
   Node& join(const wire::NodeHello& hello);

@@ -39,6 +39,7 @@ std::vector<InstanceView> Scheduler::instances() const {
     v.image = i->image;
     v.in_flight = i->in_flight;
     v.served = i->served;
+    v.ejected_until = i->health.ejected_until;
     v.since = i->begun_at;
     v.idle_since = i->usable() && i->in_flight == 0 ? i->idle_since : base::never();
     v.reason = i->reason;
@@ -67,6 +68,7 @@ std::vector<ModelView> Scheduler::models() const {
     v.cold_starts = m->cold_starts;
     v.start_failures = m->start_failures;
     v.evictions = m->evictions;
+    v.ejections = m->ejections;
     v.backoff_until = m->backoff_until;
     v.last_failure = m->last_failure;
     v.start_cost = m->costs.start.mean();
@@ -89,7 +91,7 @@ std::vector<ModelView> Scheduler::models() const {
 std::vector<DeviceView> Scheduler::devices() const {
   std::vector<DeviceView> views;
   views.reserve(state_->devices.size());
-  for (const auto& d : state_->devices) views.push_back({d->node, d->info, d->reserved});
+  for (const auto& d : state_->devices) views.push_back({d->node, d->info, d->reserved, d->duty});
   return views;
 }
 
@@ -107,6 +109,8 @@ std::vector<ImageView> Scheduler::images() const {
   }
   return views;
 }
+
+const RoutingTotals& Scheduler::routing() const { return state_->totals; }
 
 std::size_t Scheduler::requests_in_flight() const { return state_->in_flight; }
 

@@ -112,6 +112,12 @@ base::Status Controller::drop_image(const base::ImageId& image) {
   return dropped;
 }
 
+base::Result<std::uint32_t> Controller::set_duty(const base::NodeName& node, const base::DeviceId& device, control::Duty duty) {
+  auto leaving = scheduler_.set_duty(node, device, duty, loop_.now(), actions_);
+  carry_out();
+  return leaving;
+}
+
 const ModelEntry* Controller::find(const ModelName& name) const {
   const auto found = models_.find(name);
   return found == models_.end() ? nullptr : found->second.get();
@@ -122,10 +128,10 @@ std::shared_ptr<ModelEntry> Controller::share(std::string_view name) const {
   return found == by_name_.end() ? nullptr : found->second;
 }
 
-void Controller::arrived(Ticket& ticket, const ModelName& model, const base::TenantName& tenant) {
+void Controller::arrived(Ticket& ticket, const ModelName& model, const base::TenantName& tenant, std::uint64_t affinity) {
   for (auto& [node, cache] : caches_) cache->requested(model);
   arriving_ = &ticket;
-  scheduler_.request_arrived({ticket.id(), model, tenant}, loop_.now(), actions_);
+  scheduler_.request_arrived({ticket.id(), model, tenant, affinity}, loop_.now(), actions_);
   carry_out();
   arriving_ = nullptr;
   if (!ticket.resolved()) waiting_.emplace(ticket.id(), &ticket);

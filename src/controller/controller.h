@@ -68,6 +68,7 @@ class Controller {
   /// A start found its file to be another one than it was: images made of that are dropped.
   void file_differs(const base::ModelName& name, const std::string& difference);
   base::Status drop_image(const base::ImageId& image);
+  base::Result<std::uint32_t> set_duty(const base::NodeName& node, const base::DeviceId& device, control::Duty duty);
   [[nodiscard]] const ModelEntry* find(const base::ModelName& name) const;
   [[nodiscard]] const std::map<base::ModelName, std::shared_ptr<ModelEntry>>& models() const { return models_; }
   [[nodiscard]] std::shared_ptr<ModelEntry> share(std::string_view name) const;
@@ -77,8 +78,11 @@ class Controller {
   [[nodiscard]] CacheKeeper* cache() { return caches_.empty() ? nullptr : caches_.begin()->second.get(); }
 
   // --- requests: arrived, (wait on the ticket, answering | failed)*, ended
-  void arrived(Ticket& ticket, const base::ModelName& model, const base::TenantName& tenant);
+  /// `affinity`: control::Arrival's.
+  void arrived(Ticket& ticket, const base::ModelName& model, const base::TenantName& tenant, std::uint64_t affinity = 0);
   void answering(Ticket& ticket);
+  /// The engine answered that it cannot (HTTP 5xx). Before ended.
+  void engine_error(const Ticket& ticket) { scheduler_.request_engine_error(ticket.id()); }
   /// With no byte sent the ticket is open again: wait on it. Once it was answering, this is its end.
   void failed(Ticket& ticket, control::RequestFailure failure);
   /// Also for a ticket still waiting (the client left). Not after a refusal.

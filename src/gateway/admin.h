@@ -33,6 +33,10 @@ net::Task<void> snapshot_model(Server& server, Exchange& exchange);
 net::Task<void> list_images(Server& server, Exchange& exchange);
 net::Task<void> remove_image(Server& server, Exchange& exchange);
 
+net::Task<void> cordon_node(Server& server, Exchange& exchange);    ///< ?device=ID: that one alone
+net::Task<void> uncordon_node(Server& server, Exchange& exchange);
+net::Task<void> drain_node(Server& server, Exchange& exchange);
+
 net::Task<void> list_instances(Server& server, Exchange& exchange);
 net::Task<void> show_request(Server& server, Exchange& exchange);
 net::Task<void> usage(Server& server, Exchange& exchange);

@@ -65,7 +65,7 @@ json::object describe(const control::DeviceView& view) {
   return {{"node", view.node.str()},          {"id", view.info.id.str()},
           {"kind", to_string(view.info.kind)}, {"name", view.info.name},
           {"total_bytes", view.info.total_bytes}, {"budget_bytes", view.info.budget_bytes},
-          {"reserved_bytes", view.reserved_bytes}};
+          {"reserved_bytes", view.reserved_bytes}, {"duty", to_string(view.duty)}};
 }
 
 json::object describe(const control::NodeView& view) {
@@ -134,6 +134,11 @@ net::Task<void> metrics(Server& server, Exchange& exchange) {
     levels.host_cache_bytes = static_cast<double>(view.cached_bytes);
     levels.host_cache_budget_bytes = static_cast<double>(view.budget_bytes);
   }
+  const control::RoutingTotals& routing = scheduler.routing();
+  levels.affinity_followed = static_cast<double>(routing.affinity_followed);
+  levels.affinity_spilled = static_cast<double>(routing.affinity_spilled);
+  levels.ejections = static_cast<double>(routing.ejections);
+  levels.retries_denied = static_cast<double>(routing.retries_denied);
   levels.deployed_models = static_cast<double>(server.services().controller.models().size());
   levels.changed_models = static_cast<double>(server.services().model_files.models_with_changed_files());
   levels.connections = static_cast<double>(server.connections());

@@ -3,6 +3,7 @@
 #include <boost/json/basic_parser_impl.hpp>
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 
 namespace thaw::gateway {
 namespace {
@@ -13,6 +14,35 @@ using json::string_view;
 
 constexpr std::size_t kMaxDepth = 64;
 constexpr std::size_t kMaxModelBytes = 256;  ///< longer than any model's name, so that what is cut off here names none
+
+std::uint64_t add(std::uint64_t hash, std::string_view text) {
+  constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15U;
+  return (hash ^ std::hash<std::string_view>{}(text)) * kGolden + kGolden;
+}
+
+/// The beginning of what the engine reads, as it passes by.
+class PromptStart {
+ public:
+  /// A string inside a prompt: a key's value, or a part of it.
+  void text(std::string_view part) {
+    if (done_ || left_ == 0) return;
+    part = part.substr(0, left_);
+    left_ -= part.size();
+    hash_ = add(hash_, part);
+  }
+  void role(std::string_view role) { users_ = role == "user"; }
+  void message_ends() {
+    done_ = done_ || users_;
+    users_ = false;
+  }
+  [[nodiscard]] std::uint64_t hash() const { return hash_; }
+
+ private:
+  std::uint64_t hash_ = 0;  ///< 0: there was no text
+  std::size_t left_ = kAffinityBytes;
+  bool users_ = false;      ///< the message that is being read
+  bool done_ = false;
+};
 
 /// Listens to the parser and remembers the few values that matter, all at the top level.
 struct Handler {
@@ -27,6 +57,15 @@ struct Handler {
   bool is_object = false;
   bool model_seen = false;
   const char* wrong_type = nullptr;
+  PromptStart prompt;
+  std::string cache_key, user;  ///< bounded
+  std::string inner_key;        ///< below the top level, bounded
+
+  [[nodiscard]] bool in_prompt() const { return depth >= 1 && is_object && (key == "messages" || key == "prompt" || key == "input"); }
+  static void remember(std::string& into, std::string_view part, std::size_t total) {
+    if (total == part.size()) into.clear();
+    into.append(part.substr(0, kMaxModelBytes - std::min(kMaxModelBytes, into.size())));
+  }
 
   [[nodiscard]] bool top() const { return depth == 1 && is_object; }
   [[nodiscard]] bool at(std::string_view name) const { return top() && key == name; }
@@ -45,6 +84,8 @@ struct Handler {
     return true;
   }
   bool on_object_end(std::size_t, error_code&) {
+    constexpr int kMessage = 3;  // the body, "messages", one of them
+    if (depth == kMessage && key == "messages") prompt.message_ends();
     --depth;
     return true;
   }
@@ -58,16 +99,21 @@ struct Handler {
     return true;
   }
   bool on_key_part(string_view part, std::size_t total, error_code&) {
-    if (!top()) return true;
+    if (!top()) return inner(part, total);
     if (total == part.size()) key.clear();
     if (total <= 64) key.append(part.data(), part.size());
     return true;
   }
   bool on_key(string_view part, std::size_t total, error_code&) {
-    if (!top()) return true;
+    if (!top()) return inner(part, total);
     if (total == part.size()) key.clear();
     if (total <= 64) key.append(part.data(), part.size());
     else key.clear();  // longer than any name we know
+    return true;
+  }
+  bool inner(std::string_view part, std::size_t total) {
+    if (total == part.size()) inner_key.clear();
+    if (total <= 64) inner_key.append(part);
     return true;
   }
   bool on_string_part(string_view part, std::size_t total, error_code& ec) { return on_string(part, total, ec); }
@@ -78,6 +124,13 @@ struct Handler {
       model_seen = true;
     } else if (at("stream")) {
       wrong_type = "\"stream\" must be true or false";
+    } else if (at("prompt_cache_key")) {
+      remember(cache_key, part, total);
+    } else if (at("user")) {
+      remember(user, part, total);
+    } else if (in_prompt()) {
+      if (depth > 1 && inner_key == "role") prompt.role(part);
+      else prompt.text(part);
     }
     return true;
   }
@@ -124,7 +177,11 @@ base::Result<BodyFacts> scan_body(std::string_view body) {
   if (handler.wrong_type != nullptr) return base::Error{base::ErrorKind::invalid, handler.wrong_type};
   if (!handler.model_seen || handler.facts.model.empty())
     return base::Error{base::ErrorKind::invalid, "\"model\" is missing; name one of GET /v1/models"};
+  const std::string& named = handler.cache_key.empty() ? handler.user : handler.cache_key;
+  handler.facts.affinity = named.empty() ? handler.prompt.hash() : affinity_of(named);
   return std::move(handler.facts);
 }
+
+std::uint64_t affinity_of(std::string_view session) { return session.empty() ? 0 : add(1, session); }
 
 }  // namespace thaw::gateway

@@ -98,7 +98,7 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
     co_await exchange.respond_error(model_not_found(facts->model));
     co_return;
   }
-  Relay relay(exchange, controller, model, facts->stream, server.config().gateway.stream_hold);
+  Relay relay(exchange, controller, model, *facts, server.config().gateway.stream_hold);
   co_await relay.run();
   account(server, exchange, *model, relay.outcome());
 }

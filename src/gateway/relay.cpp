@@ -19,13 +19,15 @@ constexpr int kClientLeft = 499;                                ///< nginx's sta
 }  // namespace
 
 Relay::Relay(Exchange& exchange, controller::Controller& controller, std::shared_ptr<controller::ModelEntry> model,
-             bool streaming, base::Duration stream_hold)
+             const BodyFacts& facts, base::Duration stream_hold)
     : exchange_(exchange),
       controller_(controller),
       model_(std::move(model)),
       ticket_(exchange.loop(), exchange.id()),
-      streaming_(streaming),
+      streaming_(facts.stream),
+      affinity_(facts.affinity),
       next_hold_(exchange.arrived() + stream_hold) {
+  if (const auto session = exchange_.head().find("x-session-id")) affinity_ = affinity_of(*session);
   exchange_.when_gone([this] {
     ticket_.cancel();
     if (upstream_.socket) upstream_.socket->cancel();
@@ -37,7 +39,7 @@ Relay::~Relay() {
 }
 
 net::Task<void> Relay::run() {
-  controller_.arrived(ticket_, model_->spec.name, exchange_.caller().tenant);
+  controller_.arrived(ticket_, model_->spec.name, exchange_.caller().tenant, affinity_);
   while (true) {
     if (!ticket_.resolved() && !co_await wait_for_replica()) break;
     if (const control::Refuse* refusal = ticket_.refusal()) {
@@ -67,6 +69,8 @@ net::Task<void> Relay::run() {
       break;
     }
   }
+  constexpr int kEngineErrors = 500;
+  if (!ended_ && engine_status_ >= kEngineErrors) controller_.engine_error(ticket_);
   if (!ended_) controller_.ended(ticket_);
   outcome_.status = outcome_.status == 0 ? exchange_.status() : outcome_.status;
   outcome_.tokens = tap_.counts();
@@ -148,6 +152,7 @@ net::Task<Relay::Attempt> Relay::attempt() {
   std::string_view rest;
   if (auto ended = co_await read_head(head, rest)) co_return *ended;
   upstream_keep_alive_ = head.keep_alive;
+  engine_status_ = head.status;
   const auto type = head.find("content-type").value_or("application/json");
   events_ = type.substr(0, 17) == "text/event-stream";
   if (exchange_.head_sent() && !events_) co_return co_await forward_error(head, rest);

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "controller/controller.h"
+#include "gateway/body_scan.h"
 #include "gateway/exchange.h"
 #include "gateway/usage_tap.h"
 #include "net/task.h"
@@ -19,7 +20,7 @@ namespace thaw::gateway {
 /// 200 and SSE comments, which keep its timers quiet, until the answer begins.
 class Relay {
  public:
-  Relay(Exchange& exchange, controller::Controller& controller, std::shared_ptr<controller::ModelEntry> model, bool streaming,
+  Relay(Exchange& exchange, controller::Controller& controller, std::shared_ptr<controller::ModelEntry> model, const BodyFacts& facts,
         base::Duration stream_hold);
   ~Relay();
   Relay(const Relay&) = delete;
@@ -74,6 +75,7 @@ class Relay {
   std::shared_ptr<controller::ModelEntry> model_;
   controller::Ticket ticket_;
   bool streaming_;
+  std::uint64_t affinity_;
   base::TimePoint next_hold_;
   base::TimePoint request_deadline_{};
   controller::Replica::Connection upstream_;
@@ -82,6 +84,7 @@ class Relay {
   bool upstream_keep_alive_ = false;
   bool events_ = false;        ///< the answer is an event stream
   bool held_ = false;          ///< its headers went out before the outcome was known
+  int engine_status_ = 0;      ///< of the replica's answer
   bool answering_ = false;     ///< a byte of the answer went out: no other replica may be tried
   bool ended_ = false;         ///< the scheduler has forgotten the request
   Failure failure_ = Failure::connect;

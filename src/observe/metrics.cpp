@@ -243,6 +243,23 @@ struct Metrics::Impl {
                                        .Register(registry)
                                        .Add({});
 
+  Family<Counter>& affinity = BuildCounter()
+                                  .Name("thaw_affinity_requests_total")
+                                  .Help("Requests with an affinity for one of several replicas, by whether they went there or its load sent them elsewhere.")
+                                  .Register(registry);
+  Counter& affinity_followed = affinity.Add({{"went", "there"}});
+  Counter& affinity_spilled = affinity.Add({{"went", "elsewhere"}});
+  Counter& ejections = BuildCounter()
+                           .Name("thaw_replica_ejections_total")
+                           .Help("Times that a replica got no new requests for a while because it answered worse than the others.")
+                           .Register(registry)
+                           .Add({});
+  Counter& retries_denied = BuildCounter()
+                                .Name("thaw_retries_denied_total")
+                                .Help("Requests that were not tried again because too many of their model's had been.")
+                                .Register(registry)
+                                .Add({});
+
   Gauge& fills = BuildGauge().Name("thaw_weights_fills").Help("Models whose weights are being read into memory now.").Register(registry).Add({});
   Family<Counter>& weights = BuildCounter()
                                  .Name("thaw_weights_bytes_total")
@@ -363,6 +380,10 @@ std::string Metrics::scrape(const Levels& levels) {
   count(impl_->audit_records, levels.audit_records);
   count(impl_->audit_failures, levels.audit_failures);
   count(impl_->audit_export_failures, levels.audit_export_failures);
+  count(impl_->affinity_followed, levels.affinity_followed);
+  count(impl_->affinity_spilled, levels.affinity_spilled);
+  count(impl_->ejections, levels.ejections);
+  count(impl_->retries_denied, levels.retries_denied);
   count(impl_->weights_read, levels.weights_read_bytes);
   count(impl_->weights_resident, levels.weights_resident_bytes);
   count(impl_->weights_left, levels.weights_left_bytes);

@@ -52,6 +52,8 @@ struct Levels {
   double deployed_models = 0, connections = 0, buffered_bytes = 0, usage_rows_dropped = 0, changed_models = 0;
   double audit_records = 0, audit_failures = 0, audit_export_failures = 0;  ///< since the start
   double weight_fills = 0;  ///< under way
+  /// Routing, since the start: requests that went where their affinity says, or elsewhere; replicas left out for a while; retries that were refused.
+  double affinity_followed = 0, affinity_spilled = 0, ejections = 0, retries_denied = 0;
   /// Since the start.
   double weights_read_bytes = 0, weights_resident_bytes = 0, weights_left_bytes = 0;
   double host_cache_bytes = 0, host_cache_budget_bytes = 0;

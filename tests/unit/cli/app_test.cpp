@@ -35,7 +35,7 @@ const std::string kStreamEnd =
 
 TEST_F(App, HelpOfEveryCommandHasAnExample) {
   for (const char* command : {"serve", "deploy", "ls", "ps", "run", "logs", "verify", "stop", "evict", "rm", "freeze", "wake", "snapshot",
-                              "images", "audit", "doctor", "version"}) {
+                              "images", "cordon", "drain", "uncordon", "audit", "doctor", "version"}) {
     const Outcome outcome = run({command, "--help"});
     EXPECT_EQ(outcome.code, kExitOk) << command;
     EXPECT_TRUE(contains(outcome.out, std::string("Example:\n  ")) &&

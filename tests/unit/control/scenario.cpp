@@ -145,6 +145,8 @@ Policy policy_of(const Words& words) {
     else if (key == "backoff_max") policy.backoff_max = duration_of(value);
     else if (key == "turn_min") policy.turn_min = duration_of(value);
     else if (key == "turn_max") policy.turn_max = duration_of(value);
+    else if (key == "outlier_strikes") policy.outlier_strikes = number_of(value);
+    else if (key == "look_everywhere_up_to") policy.look_everywhere_up_to = number_of(value);
     else fail("the policy has no '" + key + "' here");
   }
   return policy;
@@ -249,11 +251,16 @@ class Player {
     else if (verb == "model") s.model_deployed(model_of(w), now_, actions_);
     else if (verb == "remove") s.model_removed(base::ModelName(w.at(1)), now_, actions_);
     else if (verb == "stop") s.model_stopped(base::ModelName(w.at(1)), w.size() > 2 && w[2] == "kill", now_, actions_);
-    else if (verb == "drain") s.drain(now_, actions_);
+    else if (verb == "drain" && w.size() == 1) s.drain(now_, actions_);
+    else if (verb == "drain" || verb == "cordon" || verb == "uncordon") duty(w);
     else if (verb == "tick") s.tick(now_, actions_);
     else if (verb == "request") {
-      s.request_arrived({request(w), base::ModelName(w.at(2)), base::TenantName(w.size() > 3 ? w[3] : "t")}, now_, actions_);
+      const bool has_affinity = w.size() > 3 && w.back().rfind("affinity=", 0) == 0;
+      const std::uint64_t affinity = has_affinity ? std::stoull(w.back().substr(9)) : 0;
+      const bool has_tenant = w.size() > (has_affinity ? 4U : 3U);
+      s.request_arrived({request(w), base::ModelName(w.at(2)), base::TenantName(has_tenant ? w[3] : "t"), affinity}, now_, actions_);
     } else if (verb == "answering") s.request_answering(request(w), now_);
+    else if (verb == "error") s.request_engine_error(request(w));
     else if (verb == "end") s.request_ended(request(w), now_, actions_);
     else if (verb == "fail") s.request_failed(request(w), failure(w.at(2)), now_, actions_);
     else if (verb == "ready") ready(w);
@@ -285,6 +292,15 @@ class Player {
     std::string text;
     for (std::size_t n = from; n < w.size(); ++n) text += (n > from ? " " : "") + w[n];
     return text;
+  }
+
+  /// cordon|drain|uncordon NODE[/DEVICE]
+  void duty(const Words& w) {
+    const std::string where = w.at(1);
+    const auto slash = where.find('/');
+    const std::string device = slash == std::string::npos ? "" : where.substr(slash + 1);
+    const Duty duty = w[0] == "drain" ? Duty::drained : w[0] == "cordon" ? Duty::cordoned : Duty::open;
+    by_hand(scheduler_->set_duty(base::NodeName(where.substr(0, slash)), base::DeviceId(device), duty, now_, actions_));
   }
 
   /// weights ID read=BYTES resident=BYTES took=TIME

@@ -89,6 +89,44 @@ TEST(BodyScan, InvalidJsonNamesThePlace) {
     EXPECT_EQ(error_of(body).substr(0, 21), "invalid JSON at byte ") << body;
 }
 
+std::uint64_t affinity_in(const std::string& rest) {
+  const auto facts = scan_body(R"({"model":"m",)" + rest + "}");
+  return facts.ok() ? facts->affinity : 0;
+}
+
+TEST(Affinity, EveryTurnOfAConversationHasTheSame) {
+  const std::string first = R"({"role":"system","content":"be brief"},{"role":"user","content":"a \"cat\""})";
+  const std::uint64_t one = affinity_in(R"("messages":[)" + first + "]");
+  EXPECT_NE(one, 0U);
+  EXPECT_EQ(one, affinity_in(R"("messages":[)" + first + R"(,{"role":"assistant","content":"yes"},{"content":"and?","role":"user"}])"));
+  EXPECT_NE(one, affinity_in(R"("messages":[{"role":"system","content":"be brief"},{"role":"user","content":"a dog"}])"));
+  EXPECT_NE(one, affinity_in(R"("messages":[{"role":"system","content":"be long"},{"role":"user","content":"a \"cat\""}])"));
+}
+
+TEST(Affinity, PartsOfAMessageCount) {
+  const auto parts = [](const std::string& text) {
+    return affinity_in(R"("messages":[{"role":"user","content":[{"type":"text","text":")" + text + R"("}]}])");
+  };
+  EXPECT_EQ(parts("one"), parts("one"));
+  EXPECT_NE(parts("one"), parts("two"));
+}
+
+TEST(Affinity, WhatTheClientNamesCountsFirst) {
+  const std::string prompt = R"("prompt":"once upon")";
+  EXPECT_NE(affinity_in(prompt), 0U);
+  EXPECT_EQ(affinity_in(prompt + R"(,"prompt_cache_key":"k","user":"u")"), affinity_of("k"));
+  EXPECT_EQ(affinity_in(prompt + R"(,"user":"u")"), affinity_of("u"));
+  EXPECT_EQ(affinity_in(R"("user":7,"prompt":"once upon")"), affinity_in(prompt));
+}
+
+TEST(Affinity, OnlyTheBeginningCountsAndOnlyOfThePrompt) {
+  const std::string begin(kAffinityBytes, 'x');
+  EXPECT_EQ(affinity_in(R"("prompt":")" + begin + R"(one")"), affinity_in(R"("prompt":")" + begin + R"(two")"));
+  EXPECT_EQ(affinity_in(R"("stop":"x","metadata":{"a":"b"})"), 0U);
+  EXPECT_EQ(affinity_in(R"("input":[1,2])"), 0U);
+  EXPECT_EQ(affinity_of(""), 0U);
+}
+
 TEST(BodyScan, SpaceAroundIsFine) { EXPECT_EQ(model_of(" \r\n\t{\"model\" : \"m\" } \r\n"), "m"); }
 
 TEST(BodyScan, DepthIsBounded) {
