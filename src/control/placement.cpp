@@ -25,18 +25,26 @@ std::uint32_t siblings(const Device& d, const Model& m) {
   return static_cast<std::uint32_t>(on_device);
 }
 
+/// Replicas of `m` that would go down with the same machine.
+std::uint32_t siblings(const Node& node, const Model& m) {
+  const auto here = [&](const Device* d) { return d != nullptr && d->owner == &node; };
+  const auto up = std::count_if(m.instances.begin(), m.instances.end(), [&](const Instance* i) { return here(i->device); });
+  return static_cast<std::uint32_t>(up + std::count_if(m.claims.begin(), m.claims.end(), here));
+}
+
 }  // namespace
 
 /// Ranks that cost nobody more than an idle replica are compared by when the requests would be answered, the others by
 /// themselves; but not where it just failed. Among equals the better rank; a wake; the cheapest victims; away from its
-/// own replicas; where the fewest others are at work; and the tightest fit (large holes stay whole). Then the first
-/// device wins.
+/// own replicas, on the device and then on the machine (a failure domain); where the fewest others are at work; and the
+/// tightest fit (large holes stay whole). Then the first device wins.
 bool Scheduler::State::better(const Offer& a, const Offer& b, const Model& m) {
   if (b.device == nullptr) return true;
   const auto key = [&](const Offer& o) {
     const Device& d = *o.device;
     return std::tuple(std::max(o.rank, Rank::evict_idle), o.wake == nullptr && m.failed_on == &d, o.score, o.rank,
-                      o.wake == nullptr, o.cost, siblings(d, m), at_work(d, m), d.info.budget_bytes - d.reserved);
+                      o.wake == nullptr, o.cost, siblings(d, m), siblings(*d.owner, m), at_work(d, m),
+                      d.info.budget_bytes - d.reserved);
   };
   return key(a) < key(b);
 }
