@@ -147,7 +147,7 @@ TEST(Outliers, at_most_half_are_left_out) {
     service.answer(service.last(), base::Millis(10), true);
   }
   unsigned out = 0;
-  for (const InstanceView& i : service.scheduler().instances()) out += i.ejected_until > service.now() ? 1 : 0;
+  for (const InstanceView& i : service.scheduler().instances()) out += i.ejected_until > service.now() ? 1U : 0U;
   EXPECT_EQ(out, 2U);
 }
 
@@ -201,7 +201,7 @@ TEST(RetryBudget, when_every_try_fails_a_tenth_of_the_requests_is_tried_again) {
   for (unsigned n = 0; n < kRequests; ++n) {
     now += base::Duration(base::Millis(1)) / 10;
     budget.earn();
-    tried += budget.take(now, 1) ? 1 : 0;
+    tried += budget.take(now, 1) ? 1U : 0U;
   }
   EXPECT_NEAR(tried, kRequests / 10 + 10 + 10, 20);  // the allowance at first, and once more in the ten seconds
 }
