@@ -188,7 +188,7 @@ describe('images of quantised weights, which llama.cpp copies', { timeout: 300_0
     const [, asItIs, without, kept, which] = /^as it is: .*, ([\d.]+) tokens\/s; --no-repack: .*, ([\d.]+) tokens\/s; (\d+)% of the token rate: the (small|fast) one is taken$/.exec(chosen.choice);
     assert.ok(Math.abs(Number(kept) - (100 * without) / asItIs) < 2, chosen.choice);
     if (kept !== '90') assert.equal(which, Number(kept) > 90 ? 'small' : 'fast', chosen.choice);  // 90 is either, rounded
-    assert.deepEqual(chosen.extra_args, which === 'small' ? ['--no-repack'] : []);
+    assert.deepEqual(chosen.extra_args.map(({ text }) => text), which === 'small' ? ['--no-repack'] : []);
     await ask('copied', 'Hello');
     const copied = await manifestOf('copied');
     assert.doesNotMatch(copied.choice, /--no-repack/, 'who says how it is to be is not asked');
