@@ -131,12 +131,13 @@ void Scheduler::State::deployed(const spec::ModelSpec& spec, base::TimePoint now
   }
   if (fresh) adopt_orphans(m, spec.name);
   if (fresh || peak_window(m.spec.scaling) != peak_window(spec.scaling)) m.peak.resize(peak_window(spec.scaling));
+  const bool loads_otherwise = m.spec.resources.loading_memory_bytes != spec.resources.loading_memory_bytes;
   m.spec = spec;
   if (spec.scaling.min_replicas > 0) keepers.insert(&m);
   else keepers.erase(&m);
   think_of_keeping(m);
   m.bytes = spec.resources.device_memory_bytes.value_or(0);
-  if (fresh || replaced) m.loading_bytes = spec.resources.loading_memory_bytes.value_or(0);
+  if (fresh || replaced || loads_otherwise) m.loading_bytes = spec.resources.loading_memory_bytes.value_or(0);
   m.paused = false;
   succeeded(m);  // whoever deploys has perhaps mended it
   changed_everywhere = room_changed = true;  // its minReplicas decide what others can have

@@ -139,11 +139,14 @@ void ModelFiles::rechecked(const std::shared_ptr<ModelEntry>& before, const base
   }
   const std::uint64_t held = before->spec.resources.device_memory_bytes.value_or(0);
   const std::uint64_t needed = before->memory_estimated ? facts->estimated_device_bytes : held;
-  if (facts->weights_bytes == before->weights_bytes && needed == held) return;
+  const std::uint64_t loaded_with = before->spec.resources.loading_memory_bytes.value_or(0);
+  const std::uint64_t loads_with = before->memory_estimated ? facts->estimated_loading_bytes : loaded_with;
+  if (facts->weights_bytes == before->weights_bytes && needed == held && loads_with == loaded_with) return;
   ModelEntry entry = *before;
   entry.weights_bytes = facts->weights_bytes;
   entry.spec.resources.device_memory_bytes = needed;
-  if (needed != held) {
+  entry.spec.resources.loading_memory_bytes = loads_with;
+  if (needed != held || loads_with != loaded_with) {
     spdlog::info("{}: its new file needs {} a replica instead of {}", name, base::format_bytes(needed), base::format_bytes(held));
     if (const auto fits = in_.controller.can_ever_run(entry.spec); !fits.ok()) spdlog::error("{}: {}", name, fits.error().message);
     store::StoredModel stored{entry.spec.name, spec::to_json(entry.spec), entry.created_unix_ms, entry.updated_unix_ms, true};

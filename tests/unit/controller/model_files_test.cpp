@@ -121,6 +121,7 @@ TEST_F(ModelFilesTest, AChangeUnderAReplicaReplacesItAndIsAdopted) {
 
     facts_.weights_bytes = 20;
     facts_.estimated_device_bytes = kModelBytes * 2;
+    facts_.estimated_loading_bytes = kModelBytes / 2;
     changed(first, stamp(2));
     EXPECT_EQ(orders(), "");  // its request ends first
     EXPECT_EQ(life.files.changed_files(kModel), 1U);
@@ -128,6 +129,7 @@ TEST_F(ModelFilesTest, AChangeUnderAReplicaReplacesItAndIsAdopted) {
     for (const auto& view : controller_->scheduler().instances()) EXPECT_EQ(view.reason, "/models/m.gguf changed: it was written to");
     EXPECT_TRUE(co_await until([this] { return controller_->find(kModel)->weights_bytes == 20; }));
     EXPECT_EQ(controller_->find(kModel)->spec.resources.device_memory_bytes, kModelBytes * 2);
+    EXPECT_EQ(controller_->find(kModel)->spec.resources.loading_memory_bytes, kModelBytes / 2);
     co_await life.store_worker.run([] { return 0; });
     EXPECT_NE(life.store->models()->at(0).spec_json.find(std::to_string(kModelBytes * 2)), std::string::npos);
     EXPECT_TRUE(life.store->models()->at(0).memory_estimated);
