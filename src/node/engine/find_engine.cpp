@@ -1,3 +1,4 @@
+#include <pwd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -34,7 +35,8 @@ std::string cache_directory() {
   if (const std::string own = environment("THAW_CACHE_DIR"); !own.empty()) return own + "/engine";
   if (const std::string xdg = environment("XDG_CACHE_HOME"); !xdg.empty()) return xdg + "/thaw/engine";
   if (const std::string home = environment("HOME"); !home.empty()) return home + "/.cache/thaw/engine";
-  return "/root/.cache/thaw/engine";
+  const passwd* const user = ::getpwuid(::geteuid());  // NOLINT(concurrency-mt-unsafe): nothing else in thaw asks
+  return std::string(user != nullptr ? user->pw_dir : "") + "/.cache/thaw/engine";  // a shell's ~ without HOME
 }
 
 /// "3.22.1-cuda" -> {3, 22, 1}: so that 3.9 sorts before 3.22.
