@@ -281,6 +281,7 @@ Result<int> serve(const ServeOptions& options) {
 
   net::Worker store_worker(*loop, 1);
   net::Worker files_worker(*loop, 2);
+  net::Worker engines_worker(*loop, 1);
   controller::ModelFiles model_files({.loop = *loop,
                                       .controller = *controller,
                                       .store = *store,
@@ -291,7 +292,7 @@ Result<int> serve(const ServeOptions& options) {
   THAW_RETURN_IF_ERROR(model_files.load());
   std::uint32_t process_tag = 0;
   if (getrandom(&process_tag, sizeof process_tag, 0) != sizeof process_tag) return base::errno_error("cannot get random bytes", errno);
-  gateway::Server server({*loop, *controller, *store, usage, *audit_log, metrics, store_worker, files_worker, agent, model_files}, config, std::move(keys), process_tag);
+  gateway::Server server({*loop, *controller, *store, usage, *audit_log, metrics, store_worker, files_worker, engines_worker, agent, model_files}, config, std::move(keys), process_tag);
   THAW_RETURN_IF_ERROR(server.listen());
   const std::string url = url_of(config, server.port());
   if (!config.dev) tell_cli(config, url, new_key);

@@ -168,7 +168,7 @@ net::Task<void> engine_metrics(Server& server, Exchange& exchange) {
     models.emplace(view.instance, view.model);
   }
   node::Agent& node = services.node;
-  const std::string body = co_await services.files_worker.run([&node, &ready, &models] {
+  const std::string body = co_await services.engines_worker.run([&node, &ready, &models] {
     observe::EngineMetrics all;
     for (const node::Agent::EngineMetrics& one : node.engine_metrics(ready, kEnginesAtMost))
       all.add(one.text, models.at(one.instance).str(), one.instance.value());

@@ -32,6 +32,7 @@ struct Services {
   observe::Metrics& metrics;
   net::Worker& store_worker;  ///< one thread: what it is given is done in order
   net::Worker& files_worker;
+  net::Worker& engines_worker;  ///< asks engines, which may hang: requests' bodies wait for the one above
   node::Agent& node;
   controller::ModelFiles& model_files;
 };
