@@ -1,7 +1,6 @@
 #include "cli/credentials.h"
 
 #include <fcntl.h>
-#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,6 +12,7 @@
 #include <boost/json.hpp>
 
 #include "cli/files.h"
+#include "node/user_directory.h"
 
 namespace thaw::cli {
 namespace {
@@ -21,15 +21,10 @@ using base::Error;
 using base::ErrorKind;
 
 constexpr std::size_t kMaxFileBytes = 64 << 10;
-constexpr std::size_t kMaxUserRecordBytes = 16 << 10;
 
 std::string home_directory(const Environment& environment) {
   if (const auto home = environment("HOME"); home && !home->empty()) return *home;
-  passwd record{};
-  passwd* found = nullptr;
-  std::string buffer(kMaxUserRecordBytes, '\0');
-  if (getpwuid_r(getuid(), &record, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) return {};
-  return found->pw_dir;
+  return node::user_directory();
 }
 
 std::string without_trailing_slash(std::string url) {

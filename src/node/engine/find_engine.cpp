@@ -1,5 +1,3 @@
-#include <pwd.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -11,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "node/engine/engine.h"
+#include "node/user_directory.h"
 
 namespace thaw::node {
 namespace {
@@ -35,8 +34,7 @@ std::string cache_directory() {
   if (const std::string own = environment("THAW_CACHE_DIR"); !own.empty()) return own + "/engine";
   if (const std::string xdg = environment("XDG_CACHE_HOME"); !xdg.empty()) return xdg + "/thaw/engine";
   if (const std::string home = environment("HOME"); !home.empty()) return home + "/.cache/thaw/engine";
-  const passwd* const user = ::getpwuid(::geteuid());  // NOLINT(concurrency-mt-unsafe): nothing else in thaw asks
-  return std::string(user != nullptr ? user->pw_dir : "") + "/.cache/thaw/engine";  // a shell's ~ without HOME
+  return user_directory() + "/.cache/thaw/engine";
 }
 
 /// "3.22.1-cuda" -> {3, 22, 1}: so that 3.9 sorts before 3.22.
