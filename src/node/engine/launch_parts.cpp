@@ -135,6 +135,8 @@ bool gives_flag(const std::vector<std::string>& args, std::string_view flag) {
   return std::any_of(args.begin(), args.end(), [&](const std::string& arg) { return flag_of(arg) == flag; });
 }
 
+namespace {
+
 base::Status refuse(const spec::ModelSpec& spec, const std::vector<Refusal>& refusals) {
   const auto contradiction = [&](const char* what, std::string_view name, const char* remedy) {
     return Error{ErrorKind::invalid, fmt::format("cannot deploy model {}: {} {} is thaw's to decide; {}",
@@ -147,6 +149,14 @@ base::Status refuse(const spec::ModelSpec& spec, const std::vector<Refusal>& ref
       if (spec.env.contains(std::string(variable))) return contradiction("variable", variable, refusal.remedy);
   }
   return {};
+}
+
+}  // namespace
+
+base::Status check_user_args(const spec::ModelSpec& spec, const std::vector<Refusal>& refusals, const std::vector<std::string_view>& file_flags) {
+  THAW_RETURN_IF_ERROR(refuse(spec, refusals));
+  EngineLaunch ignored;
+  return add_user_args(ignored, spec, {}, file_flags);
 }
 
 base::Status add_user_args(EngineLaunch& launch, const spec::ModelSpec& spec, const LaunchPaths& paths,

@@ -37,7 +37,9 @@ struct Refusal {
   std::vector<std::string_view> variables;
   const char* remedy;
 };
-base::Status refuse(const spec::ModelSpec& spec, const std::vector<Refusal>& refusals);
+
+/// What the deploy of any of these engines asks: nothing refused, and every file named by an absolute path.
+base::Status check_user_args(const spec::ModelSpec& spec, const std::vector<Refusal>& refusals, const std::vector<std::string_view>& file_flags);
 
 /// The user's arguments, with host paths after one of `file_flags` mounted and replaced. Fails when such a path is not
 /// absolute.

@@ -65,9 +65,7 @@ void add_program(EngineLaunch& launch, const Program& program) {
 }  // namespace
 
 base::Status check_sglang_arguments(const spec::ModelSpec& spec) {
-  THAW_RETURN_IF_ERROR(refuse(spec, refusals()));
-  EngineLaunch ignored;
-  THAW_RETURN_IF_ERROR(add_user_args(ignored, spec, {}, kFileFlags));
+  THAW_RETURN_IF_ERROR(check_user_args(spec, refusals(), kFileFlags));
   if (spec.standby.weights != spec::SleepingWeights::disk) return {};
   return base::Error{
       base::ErrorKind::invalid,

@@ -52,9 +52,7 @@ const std::vector<Refusal>& refusals() {
 }  // namespace
 
 base::Status check_vllm_arguments(const spec::ModelSpec& spec) {
-  THAW_RETURN_IF_ERROR(refuse(spec, refusals()));
-  EngineLaunch ignored;
-  THAW_RETURN_IF_ERROR(add_user_args(ignored, spec, {}, kFileFlags));
+  THAW_RETURN_IF_ERROR(check_user_args(spec, refusals(), kFileFlags));
   const bool asked = gives_flag(spec.args, "--enable-sleep-mode") && gives_flag(spec.args, "--no-enable-sleep-mode");
   if (!asked) return {};
   return base::Error{base::ErrorKind::invalid,
