@@ -29,7 +29,7 @@ void give_way() {
 
 }  // namespace
 
-FileHasher::FileHasher(Busy busy) : busy_(std::move(busy)), thread_([this] { run(); }) {}
+FileHasher::FileHasher(Busy busy, Times times) : busy_(std::move(busy)), times_(times), thread_([this] { run(); }) {}
 
 FileHasher::~FileHasher() {
   {
@@ -83,7 +83,7 @@ bool FileHasher::may_go_on(bool urgent) {
     const bool busy = busy_();
     lock.lock();
     if (busy) last_busy_ = now();
-    if (now() - last_busy_ >= kQuietTime || now() - began_ >= kPatience) break;
+    if (now() - last_busy_ >= times_.quiet || now() - began_ >= times_.patience) break;
     changed_.wait_for(lock, kLookAgain);
   }
   return !closing_;

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "base/time.h"
 #include "node/weights/integrity.h"
@@ -18,13 +19,16 @@ namespace thaw::node {
 class FileHasher {
  public:
   static constexpr std::size_t kMaxWaiting = 10'000;
-  static constexpr base::Duration kQuietTime = base::Seconds(3);  ///< without a start before it goes on
-  static constexpr base::Duration kPatience = base::Seconds(900);  ///< of standing still for one file; then it goes on all the same
+  struct Times {
+    base::Duration quiet = base::Seconds(3);       ///< without a start before it goes on
+    base::Duration patience = base::Seconds(900);  ///< of standing still for one file; then it goes on all the same
+  };
 
   using Busy = std::function<bool()>;  ///< whether a start or its reading is under way; called on the hasher's thread, often
   using Done = std::function<void(base::Result<HashedFile>)>;  ///< on the hasher's thread, or at once on the caller's
 
-  explicit FileHasher(Busy busy);
+  explicit FileHasher(Busy busy) : FileHasher(std::move(busy), Times()) {}
+  FileHasher(Busy busy, Times times);
   /// What was not hashed is answered with `unavailable`.
   ~FileHasher();
   FileHasher(const FileHasher&) = delete;
@@ -45,6 +49,7 @@ class FileHasher {
   bool may_go_on(bool urgent);
 
   const Busy busy_;
+  const Times times_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Job> urgent_;

@@ -20,10 +20,15 @@ class FileHasherTest : public ::testing::Test {
   FileHasherTest() {
     write_file(small(), "abc");
     write_file(big(), std::string(4 * kHashChunkBytes, 'x'));
-    hasher_ = std::make_unique<FileHasher>([this] {
-      ++looks_;
-      return busy_.load();
-    });
+    make_hasher({base::Millis(100), base::Seconds(60)});
+  }
+  void make_hasher(FileHasher::Times times) {
+    hasher_ = std::make_unique<FileHasher>(
+        [this] {
+          ++looks_;
+          return busy_.load();
+        },
+        times);
   }
   [[nodiscard]] std::string small() const { return directory_ / "small"; }
   [[nodiscard]] std::string big() const { return directory_ / "big"; }
@@ -71,6 +76,14 @@ TEST_F(FileHasherTest, StandsStillWhileAnInstanceStarts) {
   wait_for_looks();
   EXPECT_EQ(hashed.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
   busy_ = false;
+  ASSERT_EQ(hashed.wait_for(kPatience), std::future_status::ready);
+  EXPECT_TRUE(hashed.get().ok());
+}
+
+TEST_F(FileHasherTest, GoesOnAfterALongTimeOfStarts) {
+  make_hasher({base::Millis(100), base::Millis(200)});
+  busy_ = true;
+  auto hashed = hash(big(), false);
   ASSERT_EQ(hashed.wait_for(kPatience), std::future_status::ready);
   EXPECT_TRUE(hashed.get().ok());
 }
