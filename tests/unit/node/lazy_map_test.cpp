@@ -2,7 +2,10 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <cctype>
 #include <cerrno>
+#include <fstream>
+#include <string>
 
 #include "unit/node/weights_files.h"
 
@@ -53,6 +56,29 @@ TEST_F(LazyMap, APopulatedMappingOfWeightsReadsNothingUntilItIsTouched) {
     ::munmap(const_cast<char*>(bytes), kBytes);
     ASSERT_TRUE(make_cold(path_));
   }
+}
+
+/// Whether the mapping at `address` is one for which huge pages are asked for ("hg" in its VmFlags).
+bool wants_huge_pages(const void* address) {
+  std::ifstream maps("/proc/self/smaps");
+  bool here = false;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find('-') != std::string::npos && line.find(':') > line.find('-') && std::isxdigit(static_cast<unsigned char>(line[0])) != 0)
+      here = std::stoull(line, nullptr, 16) == reinterpret_cast<std::uintptr_t>(address);
+    if (here && line.starts_with("VmFlags:")) return line.find(" hg") != std::string::npos;
+  }
+  return false;
+}
+
+TEST_F(LazyMap, HugePagesAreAskedForWhereWeightsAreMappedAndNowhereElse) {
+  void* const weights = map_(nullptr, kBytes, PROT_READ, MAP_SHARED | MAP_POPULATE, fd_.get(), 0);
+  void* const other = map_(nullptr, kBytes, PROT_READ, MAP_SHARED, fd_.get(), 0);
+  ASSERT_TRUE(weights != MAP_FAILED && other != MAP_FAILED);
+  EXPECT_FALSE(wants_huge_pages(other));
+  const bool possible = ::madvise(other, kBytes, MADV_HUGEPAGE) == 0;  // else this kernel has none for files
+  EXPECT_EQ(wants_huge_pages(weights), possible);
+  ::munmap(weights, kBytes);
+  ::munmap(other, kBytes);
 }
 
 TEST_F(LazyMap, OtherMappingsAreLeftAsTheyAre) {

@@ -5,7 +5,8 @@
 // node reads the file into the page cache anyway, in the file's order; without the flag an engine waits for a page only when it touches it.
 //
 // So here: mmap() without MAP_POPULATE for read-only shared mappings of files, and no MADV_WILLNEED of mappings, which would have the engine's own
-// thread order the whole file from the disk, in one stream, in front of everybody else's. Both are hints: what is read through the mapping is the same.
+// thread order the whole file from the disk, in one stream, in front of everybody else's. And huge pages are asked for: where the engine is ahead of the
+// node, its page fault then reads 2 MiB, and leaves no small pages in the way. All are hints: what is read through the mapping is the same.
 // Everything else goes to the kernel as it is.
 //
 // No libc (it is loaded into programs of any), no constructor, no state. Errors: errno as from libc's mmap.
