@@ -13,7 +13,7 @@ const { values: options } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     models: { type: 'string' },
-    rate: { type: 'string', default: '0.5' },
+    rate: { type: 'string', default: '0.25' },
     minutes: { type: 'string' },
     seed: { type: 'string', default: '1' },
     budget: { type: 'string' },
