@@ -59,6 +59,7 @@ int parse_and_run(std::vector<std::string> arguments, Context& context) {
   add_deploy_command(commands);
   add_list_commands(commands);
   add_run_command(commands);
+  add_chat_command(commands);
   add_logs_command(commands);
   add_verify_command(commands);
   add_lifecycle_commands(commands);
@@ -67,6 +68,7 @@ int parse_and_run(std::vector<std::string> arguments, Context& context) {
   add_audit_command(commands);
   add_sim_command(commands);
   add_host_commands(commands);
+  add_shell_commands(commands);
 
   if (arguments.empty()) {
     context.err << app.help();

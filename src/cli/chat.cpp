@@ -11,6 +11,8 @@ namespace json = boost::json;
 std::string chat_request(const ChatOptions& options) {
   json::array messages;
   if (!options.system.empty()) messages.push_back(json::object{{"role", "system"}, {"content", options.system}});
+  for (const ChatMessage& message : options.earlier)
+    messages.push_back(json::object{{"role", message.role}, {"content", message.content}});
   messages.push_back(json::object{{"role", "user"}, {"content", options.prompt}});
   json::object request{{"model", options.model},
                        {"messages", std::move(messages)},

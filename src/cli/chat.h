@@ -4,15 +4,22 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 
 namespace thaw::cli {
 
+struct ChatMessage {
+  std::string role;  ///< "user", "assistant"
+  std::string content;
+};
+
 struct ChatOptions {
   std::string model;
   std::string prompt;
-  std::string system;  ///< empty: no system message
+  std::string system;                ///< empty: no system message
+  std::vector<ChatMessage> earlier;  ///< of this conversation, between the system message and the prompt
   std::optional<std::uint32_t> max_tokens;
   std::optional<double> temperature;
 };

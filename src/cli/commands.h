@@ -25,6 +25,9 @@ class Commands {
   CLI::App* add(const std::string& name, const std::string& description, const std::string& json_help,
                 const std::vector<std::string>& examples, Action action);
 
+  /// All of the grammar, for what tells of it: completion, the manual page.
+  [[nodiscard]] const CLI::App& app() const { return app_; }
+
   /// The command that was parsed; empty before parsing.
   [[nodiscard]] const Action& chosen() const { return chosen_; }
 
@@ -38,6 +41,7 @@ void add_serve_command(Commands& commands);       // serve
 void add_deploy_command(Commands& commands);      // deploy
 void add_list_commands(Commands& commands);       // ls, ps
 void add_run_command(Commands& commands);         // run
+void add_chat_command(Commands& commands);        // chat
 void add_logs_command(Commands& commands);        // logs
 void add_verify_command(Commands& commands);      // verify
 void add_lifecycle_commands(Commands& commands);  // stop, evict, rm
@@ -46,5 +50,6 @@ void add_tier_commands(Commands& commands);       // freeze, wake, snapshot, ima
 void add_audit_command(Commands& commands);       // audit
 void add_sim_command(Commands& commands);         // sim
 void add_host_commands(Commands& commands);       // doctor, version
+void add_shell_commands(Commands& commands);      // completion, man, schema
 
 }  // namespace thaw::cli

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <functional>
-#include <ostream>
+#include <iostream>
 #include <string>
 #include <vector>
 
@@ -29,6 +29,7 @@ struct Context {
   std::function<base::Result<node::DiskCalibration>(const std::string&)> calibrate_disk = [](const std::string& path) {
     return node::calibrate_disk(path);
   };
+  std::istream& in = std::cin;  ///< what a person types
   bool json = false;  ///< --json was given: standard output carries JSON and nothing else
 
   /// A client of the server that the environment or the credentials file names.

@@ -1,116 +1,25 @@
 #include <unistd.h>
 
-#include <chrono>
 #include <memory>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 #include <boost/json.hpp>
 
-#include "cli/chat.h"
+#include "cli/answer.h"
 #include "cli/commands.h"
 #include "cli/files.h"
 #include "cli/interrupt.h"
-#include "cli/sse.h"
 #include "cli/timing.h"
 
 namespace thaw::cli {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::size_t kMaxPromptBytes = 16 << 20;
-constexpr double kPatience_ms = 300;  // a warm model has answered by then: no notice flickers up
 
 struct RunFlags {
   ChatOptions chat;
   bool timing = false;
-};
-
-double ms_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
-
-/// "waking stories… 1.2 s" on one line of a terminal, gone when the answer starts.
-class WaitNotice {
- public:
-  WaitNotice(std::ostream& err, bool enabled, std::string model)
-      : err_(err), enabled_(enabled), model_(std::move(model)) {}
-  ~WaitNotice() { clear(); }
-  WaitNotice(const WaitNotice&) = delete;
-  WaitNotice& operator=(const WaitNotice&) = delete;
-
-  void heard_comment() { verb_ = "waking"; }  // only a stream that waits for a replica gets comments
-  void tick() {
-    const double waited_ms = ms_since(start_);
-    if (!enabled_ || waited_ms < kPatience_ms) return;
-    err_ << fmt::format("\r\x1b[K{} {}... {:.1f} s", verb_, model_, waited_ms / 1000) << std::flush;
-    shown_ = true;
-  }
-  void clear() {
-    if (shown_) err_ << "\r\x1b[K" << std::flush;
-    shown_ = false;
-    enabled_ = false;
-  }
-
- private:
-  std::ostream& err_;
-  bool enabled_;
-  bool shown_ = false;
-  std::string model_;
-  const char* verb_ = "waiting for";
-  Clock::time_point start_ = Clock::now();
-};
-
-/// The answer as it grows, printed piece by piece unless --json wants it whole.
-class Answer {
- public:
-  Answer(Context& context, WaitNotice& notice) : context_(context), notice_(notice) {}
-
-  base::Status take(const ChatDelta& delta) {
-    if (!delta.text.empty() || !delta.reasoning.empty()) {
-      notice_.clear();
-      if (!first_ms_) first_ms_ = ms_since(start_);
-    }
-    text_ += delta.text;
-    if (!delta.finish_reason.empty()) finish_reason_ = delta.finish_reason;
-    if (delta.usage) usage_ = *delta.usage;
-    if (delta.done) done_ = true;
-    if (context_.json) return {};
-    const bool terminal = context_.terminal.out_is_terminal;
-    if (terminal && !delta.reasoning.empty())
-      context_.out << styled(without_controls(delta.reasoning), Style::dim, context_.terminal.colours);
-    context_.out << (terminal ? without_controls(delta.text) : delta.text) << std::flush;
-    return {};
-  }
-
-  void end_line() {
-    notice_.clear();
-    if (!context_.json && !text_.empty() && text_.back() != '\n') context_.out << '\n' << std::flush;
-  }
-
-  [[nodiscard]] bool done() const { return done_; }
-  [[nodiscard]] const std::string& text() const { return text_; }
-  [[nodiscard]] const std::string& finish_reason() const { return finish_reason_; }
-  [[nodiscard]] const ChatUsage& usage() const { return usage_; }
-
-  /// What this side saw, for a server that keeps no record of the request for us.
-  [[nodiscard]] RequestRecord seen() const {
-    RequestRecord record;
-    record.ttft_ms = first_ms_;
-    record.total_ms = ms_since(start_);
-    return record;
-  }
-
- private:
-  Context& context_;
-  WaitNotice& notice_;
-  std::string text_;
-  std::string finish_reason_;
-  ChatUsage usage_;
-  bool done_ = false;
-  std::optional<double> first_ms_;
-  Clock::time_point start_ = Clock::now();
 };
 
 void print_as_json(const Answer& answer, const ChatOptions& chat, const std::string& request_id,
@@ -140,31 +49,6 @@ base::Result<ChatOptions> with_prompt(ChatOptions chat) {
   THAW_ASSIGN_OR_RETURN(chat.prompt, read_to_end(STDIN_FILENO, "the prompt from standard input", kMaxPromptBytes));
   if (chat.prompt.empty()) return base::Error{base::ErrorKind::invalid, "the prompt on standard input is empty"};
   return chat;
-}
-
-/// Sends the request and takes the answer in.
-base::Result<StreamOutcome> stream_answer(const Client& client, const ChatOptions& chat, const Interrupt& interrupt,
-                                          WaitNotice& notice, Answer& answer) {
-  base::Status status;
-  SseParser parser(
-      [&](std::string_view data) {
-        if (!status.ok()) return;
-        auto delta = parse_chat_event(data);
-        status = delta.ok() ? answer.take(*delta) : base::Status(delta.error());
-      },
-      [&](std::string_view) { notice.heard_comment(); });
-  StreamHandler handler;
-  handler.interrupt_fd = interrupt.fd();
-  handler.on_tick = [&] { notice.tick(); };
-  handler.on_data = [&](std::string_view bytes) -> base::Status {
-    THAW_RETURN_IF_ERROR(parser.feed(bytes));
-    return status;
-  };
-  THAW_ASSIGN_OR_RETURN(StreamOutcome outcome,
-                        client.stream({"POST", "/v1/chat/completions", chat_request(chat)}, handler));
-  if (outcome.end == StreamEnd::complete && !answer.done())
-    return base::Error{base::ErrorKind::io, "the answer broke off before its end; see `thaw logs " + chat.model + "`"};
-  return outcome;
 }
 
 int run_model(Context& context, const RunFlags& flags) {

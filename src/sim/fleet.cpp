@@ -60,7 +60,7 @@ Table<WayCosts> cost_table() {
 }
 
 Table<Fleet> fleet_table() {
-  Table<Fleet> table = header_fields<Fleet>();
+  Table<Fleet> table = header_fields<Fleet>("Fleet", true);
   table.push_back(text("name", &Fleet::name));
   table.push_back(list("nodes", &Fleet::nodes, node_table()));
   table.push_back(list("models", &Fleet::models, model_table()));

@@ -15,7 +15,6 @@ namespace {
 
 constexpr std::size_t kMaxNumberLength = 64;
 constexpr std::size_t kMaxPathLength = 4095;  // PATH_MAX less its NUL
-constexpr const char* kApiVersion = "thaw/v1";
 
 std::string join(const std::vector<std::string>& words) {
   return fmt::format("{}", fmt::join(words, ", "));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/time.h"
+#include "spec/shapes.h"
 #include "spec/yaml.h"
 
 /// Reading a mapping into a struct by a table: each key stands there once, with the member it sets and the bounds it
@@ -31,10 +32,18 @@ struct Field {
   std::string key;
   std::function<void(const Cursor&, T&)> read;
   bool required = false;
+  std::string shape = shapes::kAnything;  ///< what `read` takes, as JSON Schema
 };
 
 template <typename T>
 using Table = std::vector<Field<T>>;
+
+template <typename T>
+std::string shape_of(const Table<T>& table) {
+  std::vector<shapes::Property> properties;
+  for (const Field<T>& field : table) properties.push_back({field.key, field.shape, field.required});
+  return shapes::object(properties);
+}
 
 /// A key that was found: its row in the table and its value.
 struct Match {
@@ -71,13 +80,13 @@ bool read_choice(const Cursor& at, const std::vector<std::string>& names, std::s
 // Rows of tables. `member` may be a std::optional of the type read.
 template <typename T>
 Field<T> text(const char* key, std::string T::*member) {
-  return {key, [=](const Cursor& at, T& into) { read_text(at, into.*member); }};
+  return {key, [=](const Cursor& at, T& into) { read_text(at, into.*member); }, false, shapes::text()};
 }
 
 /// An absolute path; a relative one is taken from `base_directory`, or refused when that is empty.
 template <typename T>
 Field<T> path(const char* key, std::string T::*member, const std::string& base_directory) {
-  return {key, [=](const Cursor& at, T& into) { read_path(at, base_directory, into.*member); }};
+  return {key, [=](const Cursor& at, T& into) { read_path(at, base_directory, into.*member); }, false, shapes::text()};
 }
 
 template <typename T>
@@ -85,7 +94,8 @@ Field<T> whole(const char* key, std::uint32_t T::*member, std::uint32_t min, std
   return {key, [=](const Cursor& at, T& into) {
             std::uint64_t value = 0;
             if (read_whole(at, min, max, value)) into.*member = static_cast<std::uint32_t>(value);
-          }};
+          },
+          false, shapes::whole(min, max)};
 }
 
 template <typename T, typename Member>
@@ -93,7 +103,8 @@ Field<T> real(const char* key, Member T::*member, double min, double max) {
   return {key, [=](const Cursor& at, T& into) {
             double value = 0;
             if (read_real(at, min, max, value)) into.*member = value;
-          }};
+          },
+          false, shapes::real(min, max)};
 }
 
 template <typename T, typename Member>
@@ -101,33 +112,37 @@ Field<T> bytes(const char* key, Member T::*member, std::uint64_t min, std::uint6
   return {key, [=](const Cursor& at, T& into) {
             std::uint64_t value = 0;
             if (read_bytes(at, min, max, value)) into.*member = value;
-          }};
+          },
+          false, shapes::bytes(min, max)};
 }
 
 template <typename T>
 Field<T> duration(const char* key, base::Duration T::*member, base::Duration min, base::Duration max) {
-  return {key, [=](const Cursor& at, T& into) { read_duration(at, min, max, into.*member); }};
+  return {key, [=](const Cursor& at, T& into) { read_duration(at, min, max, into.*member); }, false, shapes::duration()};
 }
 
 template <typename T, typename Member>
 Field<T> choice(const char* key, Member T::*member, const std::vector<std::pair<std::string, Member>>& choices) {
+  std::vector<std::string> all;
+  for (const auto& [name, value] : choices) all.push_back(name);
   return {key, [=](const Cursor& at, T& into) {
             std::vector<std::string> names;
             for (const auto& [name, value] : choices) names.push_back(name);
             std::size_t index = 0;
             if (read_choice(at, names, index)) into.*member = choices[index].second;
-          }};
+          },
+          false, shapes::choice(all)};
 }
 
 template <typename T, typename Member>
 Field<T> nested(const char* key, Member T::*member, const Table<Member>& table) {
-  return {key, [=](const Cursor& at, T& into) { read_table(at, table, into.*member); }};
+  return {key, [=](const Cursor& at, T& into) { read_table(at, table, into.*member); }, false, shape_of(table)};
 }
 
 /// A mapping whose keys set members of the struct around it.
 template <typename T>
 Field<T> group(const char* key, const Table<T>& table) {
-  return {key, [=](const Cursor& at, T& into) { read_table(at, table, into); }};
+  return {key, [=](const Cursor& at, T& into) { read_table(at, table, into); }, false, shape_of(table)};
 }
 
 template <typename T>
@@ -136,14 +151,16 @@ Field<T> required(Field<T> field) {
   return field;
 }
 
+inline constexpr const char* kApiVersion = "thaw/v1";
+
 /// Checks apiVersion and kind before all else: in a text of another kind every further problem would mislead. False:
 /// refused.
 bool read_header(const Cursor& root, const std::string& kind, bool required);
 
-/// The rows for apiVersion and kind, which read_header has read.
+/// The rows for apiVersion and kind, which read_header has read. `needed`: by whoever writes a whole text.
 template <typename T>
-Table<T> header_fields() {
-  return {{"apiVersion", [](const Cursor&, T&) {}}, {"kind", [](const Cursor&, T&) {}}};
+Table<T> header_fields(const std::string& kind, bool needed) {
+  return {{"apiVersion", [](const Cursor&, T&) {}, needed, shapes::constant(kApiVersion)}, {"kind", [](const Cursor&, T&) {}, needed, shapes::constant(kind)}};
 }
 
 }  // namespace thaw::spec

@@ -5,6 +5,7 @@
 #include "spec/command_template.h"
 #include "spec/fields.h"
 #include "spec/parse.h"
+#include "spec/schema.h"
 
 namespace thaw::spec {
 namespace {
@@ -41,6 +42,10 @@ void read_name(const Cursor& at, ModelSpec& into) {
         printable(name), kMaxNameLength));
 }
 
+std::string name_shape() {
+  return fmt::format(R"({{"type":"string","maxLength":{},"pattern":"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"}})", kMaxNameLength);
+}
+
 /// True while a list that has grown to `count` entries of `total_bytes` is within bounds.
 bool within_bounds(const Cursor& at, std::size_t count, std::size_t total_bytes) {
   if (count <= kMaxListed && total_bytes <= kMaxListedBytes) return true;
@@ -59,6 +64,9 @@ void read_words(const Cursor& at, const char* example, std::vector<std::string>&
     into.push_back(word);
   }
 }
+
+constexpr const char* kScalar = R"({"type":["string","number","boolean"]})";  // YAML's scalars are all text to us
+std::string words_shape() { return shapes::list(kScalar, kMaxListed); }
 
 void read_args(const Cursor& at, ModelSpec& into) { read_words(at, R"(["-c", "512"])", into.args); }
 
@@ -141,13 +149,17 @@ Table<Queue> queue_table() {
           duration("timeout", &Queue::timeout, Millis(1), hours(1))};
 }
 
-void read_scaling(const Cursor& at, ModelSpec& into) {
+const Table<Scaling>& scaling_table() {
   static const Table<Scaling> table{whole("minReplicas", &Scaling::min_replicas, 0, 1'000),
                                     whole("maxReplicas", &Scaling::max_replicas, 1, 1'000),
                                     whole("targetConcurrency", &Scaling::target_concurrency, 1, 1'024),
                                     duration("idleTimeout", &Scaling::idle_timeout, Seconds(0), hours(24 * 365)),
                                     nested("queue", &Scaling::queue, queue_table())};
-  read_table(at, table, into.scaling);
+  return table;
+}
+
+void read_scaling(const Cursor& at, ModelSpec& into) {
+  read_table(at, scaling_table(), into.scaling);
   if (into.scaling.min_replicas > into.scaling.max_replicas)
     at.at("minReplicas")
         .refuse(fmt::format("{} is more than maxReplicas, which is {}", into.scaling.min_replicas,
@@ -163,7 +175,7 @@ Field<T> mode(Mode T::*member) {
 }
 
 Table<ModelSpec> model_table(const std::string& base_directory) {
-  const Table<ModelSpec> metadata{required<ModelSpec>({"name", read_name})};
+  const Table<ModelSpec> metadata{required<ModelSpec>({"name", read_name, false, name_shape()})};
   const Table<Source> source{required(path("path", &Source::path, base_directory))};
   const Table<ModelSpec> spec{
       required(nested("source", &ModelSpec::source, source)),
@@ -173,15 +185,15 @@ Table<ModelSpec> model_table(const std::string& base_directory) {
                                      {to_string(EngineKind::sglang), EngineKind::sglang},
                                      {to_string(EngineKind::command), EngineKind::command}}),
       path("enginePath", &ModelSpec::engine_path, base_directory),
-      {"command", read_command},
-      {"readyPath", read_ready_path},
-      {"args", read_args},
-      {"env", read_env},
+      {"command", read_command, false, words_shape()},
+      {"readyPath", read_ready_path, false, shapes::text()},
+      {"args", read_args, false, words_shape()},
+      {"env", read_env, false, shapes::map(kScalar)},
       choice<ModelSpec, std::optional<SandboxKind>>("sandbox", &ModelSpec::sandbox,
                                                     {{to_string(SandboxKind::runc), SandboxKind::runc},
                                                      {to_string(SandboxKind::runsc), SandboxKind::runsc}}),
       nested("resources", &ModelSpec::resources, resources_table()),
-      {"scaling", read_scaling},
+      {"scaling", read_scaling, false, shape_of(scaling_table())},
       nested("cache", &ModelSpec::cache, cache_table()),
       nested("standby", &ModelSpec::standby,
              Table<Standby>{mode(&Standby::mode), duration("timeout", &Standby::timeout, Seconds(0), hours(24 * 365)),
@@ -193,7 +205,7 @@ Table<ModelSpec> model_table(const std::string& base_directory) {
       duration("startDeadline", &ModelSpec::start_deadline, Millis(100), hours(1)),
       duration("requestTimeout", &ModelSpec::request_timeout, Seconds(1), hours(24)),
       duration("stallTimeout", &ModelSpec::stall_timeout, Millis(100), hours(1))};
-  Table<ModelSpec> table = header_fields<ModelSpec>();
+  Table<ModelSpec> table = header_fields<ModelSpec>("Model", true);
   table.push_back(required(group("metadata", metadata)));
   table.push_back(required(group("spec", spec)));
   return table;
@@ -212,6 +224,8 @@ ModelSpec read_model(std::string_view text, const std::string& base_directory, P
 }
 
 }  // namespace
+
+std::string model_schema() { return shapes::document("A model, as thaw deploys it", shape_of(model_table("/"))); }
 
 const char* to_string(DeviceKind kind) {
   switch (kind) {

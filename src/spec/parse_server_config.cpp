@@ -6,6 +6,7 @@
 
 #include "spec/fields.h"
 #include "spec/model_spec.h"
+#include "spec/schema.h"
 #include "spec/server_config.h"
 
 namespace thaw::spec {
@@ -30,7 +31,7 @@ void read_listen(const Cursor& at, ServerConfig& into) {
   if (const auto status = parse_listen(listen, into); !status) at.refuse(status.error().message);
 }
 
-void read_gateway(const Cursor& at, ServerConfig& into) {
+const Table<ServerConfig::Gateway>& gateway_table() {
   using Gateway = ServerConfig::Gateway;
   static const Table<Gateway> table{
       bytes("maxBodyBytes", &Gateway::max_body_bytes, kKiB, 4 * kGiB),
@@ -40,7 +41,11 @@ void read_gateway(const Cursor& at, ServerConfig& into) {
       duration("idleConnectionTimeout", &Gateway::idle_connection_timeout, Millis(100), hours(1)),
       duration("drainTimeout", &Gateway::drain_timeout, Seconds(0), hours(1)),
       duration("streamHold", &Gateway::stream_hold, Seconds(0), minutes(1))};
-  read_table(at, table, into.gateway);
+  return table;
+}
+
+void read_gateway(const Cursor& at, ServerConfig& into) {
+  read_table(at, gateway_table(), into.gateway);
   if (into.gateway.max_body_bytes > into.gateway.max_buffered_bytes)
     at.at("maxBodyBytes").refuse("is more than maxBufferedBytes, so that no request of that size could be taken");
 }
@@ -55,6 +60,8 @@ void read_size_or_auto(const Cursor& at, ServerConfig::Node& into) {
     into.*Member = size;
 }
 
+std::string size_or_auto_shape() { return shapes::either({shapes::bytes(0, kMaxMemory), shapes::constant("auto")}); }
+
 Table<ServerConfig::Node> node_table() {
   using Node = ServerConfig::Node;
   return {choice<Node, SandboxKind>(
@@ -67,8 +74,8 @@ Table<ServerConfig::Node> node_table() {
           duration("stopGrace", &Node::stop_grace, Seconds(0), minutes(5)),
           bytes("logBytes", &Node::log_bytes, 64 * kKiB, 1024 * kGiB),
           whole("uidBase", &Node::uid_base, kMinUid, kMaxUid),
-          {"hostCache", read_size_or_auto<&Node::host_cache_bytes>},
-          {"hostMemory", read_size_or_auto<&Node::host_memory_bytes>},
+          {"hostCache", read_size_or_auto<&Node::host_cache_bytes>, false, size_or_auto_shape()},
+          {"hostMemory", read_size_or_auto<&Node::host_memory_bytes>, false, size_or_auto_shape()},
           group<Node>("images", {bytes("budget", &Node::image_budget_bytes, 0, kMaxMemory)}),
           group<Node>("compileCaches", {bytes("budget", &Node::compile_cache_budget_bytes, 0, kMaxMemory)})};
 }
@@ -91,16 +98,16 @@ Table<ServerConfig> engines_table() {
   Table<ServerConfig> table;
   for (const EngineKind kind : {EngineKind::llama_cpp, EngineKind::vllm, EngineKind::sglang}) {
     const std::string name = to_string(kind);
-    table.push_back({name, [name](const Cursor& at, ServerConfig& into) { read_path(at, "", into.engine_paths[name]); }});
+    table.push_back({name, [name](const Cursor& at, ServerConfig& into) { read_path(at, "", into.engine_paths[name]); }, false, shapes::text()});
   }
   return table;
 }
 
 Table<ServerConfig> server_table() {
-  Table<ServerConfig> table = header_fields<ServerConfig>();
-  table.push_back({"listen", read_listen});
+  Table<ServerConfig> table = header_fields<ServerConfig>("Server", false);
+  table.push_back({"listen", read_listen, false, shapes::text()});
   table.push_back(path("dataDir", &ServerConfig::data_dir, ""));
-  table.push_back({"gateway", read_gateway});
+  table.push_back({"gateway", read_gateway, false, shape_of(gateway_table())});
   table.push_back(nested("node", &ServerConfig::node, node_table()));
   table.push_back(nested("audit", &ServerConfig::audit, audit_table()));
   table.push_back(group<ServerConfig>(
@@ -141,6 +148,8 @@ const char* to_string(SandboxKind kind) {
   }
   return "runc";
 }
+
+std::string server_schema() { return shapes::document("A thaw server's configuration", shape_of(server_table())); }
 
 base::Result<ServerConfig> parse_server_config(std::string_view text, const std::string& file, ServerConfig defaults) {
   Problems problems;

@@ -21,7 +21,9 @@ struct Outcome {
 /// Runs command lines as main() would, with captured streams and an environment of its own.
 class App : public ::testing::Test {
  protected:
-  Outcome run(const std::vector<std::string>& arguments, const std::string& url = "http://127.0.0.1:1") {
+  Outcome run(const std::vector<std::string>& arguments, const std::string& url = "http://127.0.0.1:1",
+              const std::string& typed = "") {
+    std::istringstream in(typed);
     std::ostringstream out;
     std::ostringstream err;
     const std::map<std::string, std::string> variables{{"THAW_URL", url}, {"THAW_API_KEY", "k"}};
@@ -53,7 +55,8 @@ class App : public ::testing::Test {
                       calibration.bytes_per_s = 3.21e9;
                       calibration.threads_why = "io_uring is forbidden";
                       return calibration;
-                    }};
+                    },
+                    in};
     const int code = run_cli(arguments, context);
     return {code, out.str(), err.str()};
   }
