@@ -58,6 +58,7 @@ int parse_and_run(std::vector<std::string> arguments, Context& context) {
   add_serve_command(commands);
   add_deploy_command(commands);
   add_list_commands(commands);
+  add_top_command(commands);
   add_run_command(commands);
   add_chat_command(commands);
   add_logs_command(commands);

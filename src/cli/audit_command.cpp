@@ -255,11 +255,13 @@ void add_audit_command(Commands& commands) {
       {"thaw audit tail -f", "thaw audit verify --anchor /mnt/worm/heads.jsonl",
        "thaw audit export --since 2026-11-01 > november.jsonl", "thaw audit export --head >> anchors.jsonl"},
       [flags](Context& context) { return run_audit(context, *flags); });
-  command
-      ->add_option("ACT", flags->act,
-                   "tail: show the last records; verify: look for tampering; export: write all records out")
-      ->required()
-      ->check(CLI::IsMember({"tail", "verify", "export"}).description(""));
+  const std::vector<std::string> acts{"tail", "verify", "export"};
+  CLI::Option* const act =
+      command
+          ->add_option("ACT", flags->act,
+                       "tail: show the last records; verify: look for tampering; export: write all records out")
+          ->required();
+  commands.offer(act->check(CLI::IsMember(acts).description("")), acts);
   command->add_option("--data-dir", flags->data_dir, "As for `thaw serve` (default: /var/lib/thaw)")->type_name("DIR");
   command->add_option("--config", flags->config_path, "As for `thaw serve`")
       ->type_name("FILE")

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 
 namespace CLI {
 class App;
+class Option;
 }
 
 namespace thaw::cli {
@@ -25,6 +27,10 @@ class Commands {
   CLI::App* add(const std::string& name, const std::string& description, const std::string& json_help,
                 const std::vector<std::string>& examples, Action action);
 
+  /// Lets completion offer these words for an option's value.
+  void offer(const CLI::Option* option, std::vector<std::string> words) { offered_[option] = std::move(words); }
+  [[nodiscard]] const std::map<const CLI::Option*, std::vector<std::string>>& offered() const { return offered_; }
+
   /// All of the grammar, for what tells of it: completion, the manual page.
   [[nodiscard]] const CLI::App& app() const { return app_; }
 
@@ -35,11 +41,13 @@ class Commands {
   CLI::App& app_;
   Context& context_;
   Action chosen_;
+  std::map<const CLI::Option*, std::vector<std::string>> offered_;
 };
 
 void add_serve_command(Commands& commands);       // serve
 void add_deploy_command(Commands& commands);      // deploy
 void add_list_commands(Commands& commands);       // ls, ps
+void add_top_command(Commands& commands);         // top
 void add_run_command(Commands& commands);         // run
 void add_chat_command(Commands& commands);        // chat
 void add_logs_command(Commands& commands);        // logs

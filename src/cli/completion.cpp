@@ -116,15 +116,21 @@ void keep_begun_with(const std::string& begun, std::vector<Candidate>& all) {
 
 }  // namespace
 
-std::vector<Candidate> complete(const CLI::App& app, const std::vector<std::string>& words,
-                                const std::function<std::vector<std::string>()>& models) {
+std::vector<Candidate> complete(const CLI::App& app, const std::map<const CLI::Option*, std::vector<std::string>>& offered,
+                                const std::vector<std::string>& words, const std::function<std::vector<std::string>()>& models) {
   if (words.empty()) return {};
   const std::string& begun = words.back();
   const Place place = follow(app, words);
   std::vector<Candidate> all;
-  if (place.awaited != nullptr) {
-    if (is_model(place.awaited))
+  const auto add_values = [&](const CLI::Option* option) {
+    const auto listed = offered.find(option);
+    if (listed != offered.end())
+      for (const std::string& word : listed->second) all.push_back({word, ""});
+    else if (is_model(option))
       for (const std::string& name : models()) all.push_back({name, ""});
+  };
+  if (place.awaited != nullptr) {
+    add_values(place.awaited);
   } else if (begun.starts_with("-")) {
     for (const CLI::Option* option : options_of(*place.app))
       for (const std::string& name : option->get_lnames())
@@ -132,10 +138,8 @@ std::vector<Candidate> complete(const CLI::App& app, const std::vector<std::stri
   } else if (place.positionals == 0 && !shown_commands(*place.app).empty()) {
     for (const CLI::App* command : shown_commands(*place.app))
       all.push_back({command->get_name(), first_line(command->get_description())});
-  } else {
-    const auto positionals = positionals_of(*place.app);
-    if (place.positionals < positionals.size() && is_model(positionals[place.positionals]))
-      for (const std::string& name : models()) all.push_back({name, ""});
+  } else if (const auto positionals = positionals_of(*place.app); place.positionals < positionals.size()) {
+    add_values(positionals[place.positionals]);
   }
   keep_begun_with(begun, all);
   return all;

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
 namespace CLI {
 class App;
+class Option;
 }
 
 /// The problem: whoever types a command should be offered what can stand there, by bash, zsh and fish alike, and what
@@ -19,9 +21,10 @@ struct Candidate {
 };
 
 /// What can stand in the place of the last of `words`, which may be empty or begun. `words`: as typed, without "thaw".
-/// `models` is asked only where a model's name may stand. Empty: nothing of ours, the shell offers files.
-std::vector<Candidate> complete(const CLI::App& app, const std::vector<std::string>& words,
-                                const std::function<std::vector<std::string>()>& models);
+/// `offered`: what values options can have, where
+/// that is a list. `models` is asked only where a model's name may stand. Empty: nothing of ours, the shell offers files.
+std::vector<Candidate> complete(const CLI::App& app, const std::map<const CLI::Option*, std::vector<std::string>>& offered,
+                                const std::vector<std::string>& words, const std::function<std::vector<std::string>()>& models);
 
 /// The script that has a shell ask us; empty for a shell that is not known.
 std::string completion_script(const std::string& shell);

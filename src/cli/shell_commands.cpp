@@ -23,8 +23,8 @@ std::vector<std::string> model_names(const Context& context) {
   return names;
 }
 
-int print_candidates(Context& context, const CLI::App& app, const std::vector<std::string>& words) {
-  for (const Candidate& one : complete(app, words, [&context] { return model_names(context); }))
+int print_candidates(Context& context, const Commands& commands, const std::vector<std::string>& words) {
+  for (const Candidate& one : complete(commands.app(), commands.offered(), words, [&context] { return model_names(context); }))
     context.out << one.text << (one.description.empty() ? "" : "\t" + one.description) << '\n';
   return kExitOk;
 }
@@ -45,9 +45,9 @@ void add_shell_commands(Commands& commands) {
       "completion", "Print what makes a shell complete thaw's commands, options and models", "An object with script",
       {"source <(thaw completion bash)", "thaw completion fish > ~/.config/fish/completions/thaw.fish"},
       [shell](Context& context) { return print_as_json_or_text(context, "script", completion_script(*shell)); });
-  completion->add_option("SHELL", *shell, "bash, zsh or fish")
-      ->required()
-      ->check(CLI::IsMember({"bash", "zsh", "fish"}).description(""));
+  const std::vector<std::string> shells{"bash", "zsh", "fish"};
+  CLI::Option* const of = completion->add_option("SHELL", *shell, "bash, zsh or fish")->required();
+  commands.offer(of->check(CLI::IsMember(shells).description("")), shells);
 
   const CLI::App& app = commands.app();
   commands.add("man", "Print the manual page", "An object with page",
@@ -61,14 +61,15 @@ void add_shell_commands(Commands& commands) {
         context.out << (*kind == "server" ? spec::server_schema() : spec::model_schema()) << '\n';
         return kExitOk;
       });
-  schema->add_option("KIND", *kind, "model (default) or server")
-      ->check(CLI::IsMember({"model", "server"}).description(""));
+  const std::vector<std::string> kinds{"model", "server"};
+  CLI::Option* const which = schema->add_option("KIND", *kind, "model (default) or server");
+  commands.offer(which->check(CLI::IsMember(kinds).description("")), kinds);
 
   auto words = std::make_shared<std::vector<std::string>>();
   CLI::App* asked =
       commands.add("__complete", "What can stand in the place of the last word; for the scripts of `thaw completion`",
                    "Not for people", {"thaw __complete -- ru"},
-                   [&app, words](Context& context) { return print_candidates(context, app, *words); });
+                   [&commands, words](Context& context) { return print_candidates(context, commands, *words); });
   asked->group("");
   asked->add_option("WORDS", *words, "What was typed after thaw");
 }

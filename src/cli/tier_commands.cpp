@@ -114,7 +114,8 @@ void add_tier_commands(Commands& commands) {
                                     }
                                     return remove_image(context, flags->id);
                                   });
-  images->add_option("ACT", flags->act, "rm: remove the image ID")->check(CLI::IsMember({"rm"}).description(""));
+  CLI::Option* const act = images->add_option("ACT", flags->act, "rm: remove the image ID");
+  commands.offer(act->check(CLI::IsMember({"rm"}).description("")), {"rm"});
   images->add_option("ID", flags->id, "The image to remove");
 }
 

@@ -35,7 +35,7 @@ TEST_F(App, CompletesOptionsOfTheCommandThatStands) {
   EXPECT_TRUE(has(offered(run({"__complete", "--", "audit", "verify", "--"}).out), "--help"));
 }
 
-TEST_F(App, CompletesNestedCommands) {
+TEST_F(App, CompletesWordsOfAList) {
   const auto words = offered(run({"__complete", "--", "audit", ""}).out);
   EXPECT_TRUE(has(words, "verify"));
   EXPECT_FALSE(has(words, "run"));
@@ -73,7 +73,7 @@ TEST_F(App, ScriptsForThreeShells) {
 TEST_F(App, TheManualPageHasEveryCommandAndNoLineThatRoffTakesForARequest) {
   const Outcome outcome = run({"man"});
   EXPECT_EQ(outcome.code, kExitOk);
-  for (const char* command : {"serve", "deploy", "run", "chat", "audit verify", "completion"})
+  for (const char* command : {"serve", "deploy", "run", "chat", "audit ACT", "completion"})
     EXPECT_TRUE(contains(outcome.out, std::string(".SS thaw ") + command)) << command;
   EXPECT_FALSE(contains(outcome.out, "__complete"));
   std::istringstream lines(outcome.out);
