@@ -14,7 +14,7 @@ namespace {
 using base::Error;
 using base::ErrorKind;
 
-constexpr std::array<std::string_view, 6> kNames{"model", "name", "host", "port", "socket", "concurrency"};
+constexpr std::array<std::string_view, 7> kNames{"model", "name", "host", "port", "socket", "concurrency", "devices"};
 
 /// The text with each {word} replaced by what `replacement` makes of the word; nothing: left as it is.
 template <typename Replacement>
@@ -57,7 +57,7 @@ base::Result<CommandListens> check_command(const std::vector<std::string>& comma
     return Error{
         ErrorKind::invalid,
         fmt::format(
-            "{} is no placeholder; there are {{model}}, {{name}}, {{host}}, {{port}}, {{socket}} and {{concurrency}}",
+            "{} is no placeholder; there are {{model}}, {{name}}, {{host}}, {{port}}, {{socket}}, {{concurrency}} and {{devices}}",
             printable(unknown))};
   if (port == socket)
     return Error{ErrorKind::invalid, port ? "names both {port} and {socket}; a server listens in one way"

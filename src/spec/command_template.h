@@ -15,6 +15,7 @@
 ///     {host} {port}  the address to listen on, or
 ///     {socket}       the Unix socket to listen on: one of the two ways
 ///     {concurrency}  requests that it gets at once (scaling.targetConcurrency)
+///     {devices}      how many devices it has (resources.devices); which ones says CUDA_VISIBLE_DEVICES
 ///
 /// A word in braces is letters a to z only, so JSON in an argument is left alone. Pure.
 namespace thaw::spec {

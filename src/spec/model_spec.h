@@ -18,6 +18,10 @@ enum class EngineKind { llama_cpp, vllm, sglang, command };
 /// Whether something is done: as measured costs say, never, or whenever it can be.
 enum class Mode { automatic, never, always };
 
+/// Who goes first where not all can be served. One level counts as much as some seconds of waiting (docs/scheduling.md): nobody waits for ever.
+enum class Priority { low, normal, high };
+const char* to_string(Priority priority);  ///< as written in a spec: "low", "normal", "high"
+
 const char* to_string(DeviceKind kind);  ///< as written in a spec: "cpu", "cuda"
 const char* to_string(EngineKind kind);  ///< as written in a spec: "llama.cpp", "vllm", "sglang", "command"
 const char* to_string(Mode mode);        ///< as written in a spec: "auto", "never", "always"
@@ -35,15 +39,21 @@ struct Source {
   std::string path;  ///< absolute path on the node: a GGUF file; for other engines than llama.cpp also a directory, as Hugging Face has them
 };
 
+/// Devices that one replica can be spread over: no machine has more.
+constexpr std::uint32_t kMaxDevicesOfReplica = 64;
+
 struct Resources {
   DeviceKind device = DeviceKind::cpu;
-  /// Device memory one replica holds while it is up. On a CPU device this is host memory. Absent: estimated from the
+  /// Device memory one replica holds while it is up, on all its devices together. On a CPU device this is host memory. Absent: estimated from the
   /// weights and the context when the model is deployed (llama.cpp only); the stored spec always has it.
   std::optional<std::uint64_t> device_memory_bytes;
   /// Held beside device_memory_bytes until a start has ended: of a model file whose weights the engine copies. Absent: as device_memory_bytes.
   std::optional<std::uint64_t> loading_memory_bytes;
   std::optional<double> cpus;                       ///< CPU limit of a replica, 0.01 to 4,096; absent: no limit
   std::optional<std::uint64_t> host_memory_bytes;   ///< host memory limit of a replica; absent: derived by the node
+  /// Devices that one replica takes, all of one node and of this kind, all or none: 1 to kMaxDevicesOfReplica. More than 1: not on a CPU, of which a
+  /// node has one. Each holds an equal share of device_memory_bytes and of loading_memory_bytes.
+  std::uint32_t devices = 1;
 };
 
 struct Queue {
@@ -90,6 +100,7 @@ struct ModelSpec {
   std::map<std::string, std::string> env;      ///< added to the engine's (otherwise scrubbed) environment; the same bounds
   std::optional<SandboxKind> sandbox;          ///< runc or runsc; absent: the node's own kind (node.sandbox)
   Resources resources;
+  Priority priority = Priority::normal;        ///< of its requests that say nothing else, and of its replicas
   Scaling scaling;
   WeightsCache cache;
   Standby standby;

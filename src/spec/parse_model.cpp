@@ -134,10 +134,19 @@ Table<Resources> resources_table() {
   return {choice<Resources, DeviceKind>(
               "device", &Resources::device,
               {{to_string(DeviceKind::cpu), DeviceKind::cpu}, {to_string(DeviceKind::cuda), DeviceKind::cuda}}),
+          whole("devices", &Resources::devices, 1, kMaxDevicesOfReplica),
           bytes("deviceMemory", &Resources::device_memory_bytes, 1, kMaxMemory),
           bytes("loadingMemory", &Resources::loading_memory_bytes, 0, kMaxMemory),
           real("cpus", &Resources::cpus, kMinCpus, kMaxCpus),
           bytes("hostMemory", &Resources::host_memory_bytes, 1, kMaxMemory)};
+}
+
+void read_resources(const Cursor& at, ModelSpec& into) {
+  static const Table<Resources> table = resources_table();
+  read_table(at, table, into.resources);
+  if (into.resources.devices > 1 && into.resources.device == DeviceKind::cpu)
+    at.at("devices").refuse(fmt::format("{} is more than a node has: it has one cpu device; set resources.device to cuda, or leave devices out",
+                                        into.resources.devices));
 }
 
 Table<WeightsCache> cache_table() {
@@ -192,7 +201,11 @@ Table<ModelSpec> model_table(const std::string& base_directory) {
       choice<ModelSpec, std::optional<SandboxKind>>("sandbox", &ModelSpec::sandbox,
                                                     {{to_string(SandboxKind::runc), SandboxKind::runc},
                                                      {to_string(SandboxKind::runsc), SandboxKind::runsc}}),
-      nested("resources", &ModelSpec::resources, resources_table()),
+      {"resources", read_resources, false, shape_of(resources_table())},
+      choice<ModelSpec, Priority>("priority", &ModelSpec::priority,
+                                  {{to_string(Priority::low), Priority::low},
+                                   {to_string(Priority::normal), Priority::normal},
+                                   {to_string(Priority::high), Priority::high}}),
       {"scaling", read_scaling, false, shape_of(scaling_table())},
       nested("cache", &ModelSpec::cache, cache_table()),
       nested("standby", &ModelSpec::standby,
@@ -249,6 +262,18 @@ const char* to_string(EngineKind kind) {
       return "command";
   }
   return "llama.cpp";
+}
+
+const char* to_string(Priority priority) {
+  switch (priority) {
+    case Priority::low:
+      return "low";
+    case Priority::normal:
+      return "normal";
+    case Priority::high:
+      return "high";
+  }
+  return "normal";
 }
 
 const char* to_string(SleepingWeights weights) {

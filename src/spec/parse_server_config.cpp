@@ -61,6 +61,19 @@ void read_size_or_auto(const Cursor& at, ServerConfig::Node& into) {
 }
 
 std::string size_or_auto_shape() { return shapes::either({shapes::bytes(0, kMaxMemory), shapes::constant("auto")}); }
+void read_domain(const Cursor& at, ServerConfig::Node& into) {
+  constexpr std::size_t kMaxDomain = 63;  // wire::kMaxDomain
+  std::string domain;
+  if (!read_text(at, domain)) return;
+  const bool right = !domain.empty() && domain.size() <= kMaxDomain && std::all_of(domain.begin(), domain.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  });
+  if (right)
+    into.domain = domain;
+  else
+    at.refuse(fmt::format("\"{}\" is no name of a failure domain; use 1 to {} letters, digits, \".\", \"_\" and \"-\", such as rack1", printable(domain),
+                          kMaxDomain));
+}
 
 Table<ServerConfig::Node> node_table() {
   using Node = ServerConfig::Node;
@@ -76,6 +89,7 @@ Table<ServerConfig::Node> node_table() {
           whole("uidBase", &Node::uid_base, kMinUid, kMaxUid),
           {"hostCache", read_size_or_auto<&Node::host_cache_bytes>, false, size_or_auto_shape()},
           {"hostMemory", read_size_or_auto<&Node::host_memory_bytes>, false, size_or_auto_shape()},
+          {"domain", read_domain, false, shapes::text()},
           group<Node>("images", {bytes("budget", &Node::image_budget_bytes, 0, kMaxMemory)}),
           group<Node>("compileCaches", {bytes("budget", &Node::compile_cache_budget_bytes, 0, kMaxMemory)})};
 }

@@ -21,7 +21,7 @@ namespace thaw::spec {
 ///     gateway: {maxBodyBytes: 32MiB, maxBufferedBytes: 512MiB, maxConnections: 10000, headerTimeout: 10s, idleConnectionTimeout: 75s,
 ///               drainTimeout: 30s, streamHold: 3s}
 ///     node: {sandbox: runc, pool: 1, maxConcurrentStarts: 16, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto,
-///            hostMemory: auto, images: {budget: 16GiB}, compileCaches: {budget: 8GiB}}
+///            hostMemory: auto, domain: rack1, images: {budget: 16GiB}, compileCaches: {budget: 8GiB}}
 ///     audit: {reads: false, segmentBytes: 8MiB, retentionDays: 400, export: /mnt/worm/heads.jsonl, exportInterval: 1m}
 ///     scaling: {idle: timeout}
 ///     devices: {cpu: {memory: 16GiB}, cuda: {reserve: 512MiB}}
@@ -56,6 +56,7 @@ struct ServerConfig {
     /// instances may have of it.
     std::optional<std::uint64_t> host_memory_bytes;
     std::uint64_t compile_cache_budget_bytes = 8ULL << 30;  ///< disk that engines' compile caches may take together; 0: none are kept
+    std::string domain;  ///< what fails together with this machine ("rack1"); replicas are spread over domains. Empty: the machine is its own
     std::uint64_t image_budget_bytes = 16ULL << 30;  ///< disk that images of initialised engines may take together
   } node;
 

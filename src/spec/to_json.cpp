@@ -29,6 +29,7 @@ json::value number(double value) {
 
 json::object resources_json(const Resources& resources) {
   json::object object{{"device", to_string(resources.device)}};
+  if (resources.devices != 1) object["devices"] = resources.devices;
   if (resources.device_memory_bytes) object["deviceMemory"] = *resources.device_memory_bytes;
   if (resources.loading_memory_bytes) object["loadingMemory"] = *resources.loading_memory_bytes;
   if (resources.cpus) object["cpus"] = number(*resources.cpus);
@@ -61,6 +62,7 @@ std::string to_json(const ModelSpec& spec) {
   }
   if (spec.sandbox) body["sandbox"] = to_string(*spec.sandbox);
   body["resources"] = resources_json(spec.resources);
+  body["priority"] = to_string(spec.priority);
   body["scaling"] = scaling_json(spec.scaling);
   body["cache"] = json::object{{"pin", spec.cache.pin}};
   body["standby"] = {{"mode", to_string(spec.standby.mode)},

@@ -45,6 +45,7 @@ struct DriverInfo {
   std::string why_not;    ///< for people, with the remedy, when it can do neither; else empty
   /// runsc: only for models that ask for its sandbox (spec.sandbox), because the node's own kind is another. Else for all that ask for no other.
   bool opt_in = false;
+  bool gangs = false;     ///< also for instances that take several devices, as far as its part above goes
 };
 
 /// A snapshot on a node's disk: a replica of the model, initialised, that has served nothing but the warm-up prompt.
@@ -66,7 +67,9 @@ struct NodeHello {
   std::uint64_t image_budget_bytes = 0;  ///< disk that images may hold together
   std::vector<ImageInfo> images{};       ///< complete and usable as far as can be seen without reading them
   HostCacheInfo host_cache{};
+  std::string domain{};                  ///< what fails together with the node, at most kMaxDomain bytes; empty: the node is its own
 };
+constexpr std::size_t kMaxDomain = 63;
 
 /// How an instance came up, cheapest first.
 enum class Way {
@@ -106,6 +109,10 @@ struct StartInstance {
   /// says why), and an image that is found unusable is dropped (ImageGone). Empty: a start.
   base::ImageId image{};
   base::TenantName tenant{"default"};  ///< whose model it is
+  /// All devices of a replica that takes several, `device` first; empty: `device` alone.
+  std::vector<base::DeviceId> devices{};
+
+  [[nodiscard]] std::vector<base::DeviceId> all_devices() const { return devices.empty() ? std::vector{device} : devices; }
 };
 
 /// Stops at once what is in any state: starting, ready, freezing, in standby, waking, or the replica of a snapshot that
@@ -138,6 +145,7 @@ struct TakeSnapshot {
   base::DeviceId device;
   base::Duration deadline{};    ///< from receipt to the image on disk
   std::uint64_t max_bytes = 0;  ///< disk reserved for it; an image that would be larger is given up
+  std::vector<base::DeviceId> devices{};  ///< as in StartInstance
 };
 
 /// Answered by ImageGone, also when the image is unknown. Instances that were restored from it stay.

@@ -70,6 +70,18 @@ class ObjectReader {
     }
   }
 
+  /// An array of names, each as name() takes them.
+  template <typename Tag>
+  void names(const char* key, std::size_t max_count, std::vector<base::StrongString<Tag>>& into) {
+    const auto* elements = array(key, max_count);
+    if (elements == nullptr) return;
+    for (const boost::json::value& element : *elements) {
+      const auto* text = element.if_string();
+      if (text == nullptr || text->empty() || text->size() > kMaxText) return fail(key, "must be an array of names");
+      into.emplace_back(std::string(text->data(), text->size()));
+    }
+  }
+
   /// Calls read(ObjectReader&) for an object inside.
   template <typename Read>
   void object(const char* key, const Read& read) {

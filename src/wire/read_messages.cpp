@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <set>
 
 #include <fmt/format.h>
 #include <boost/json/object.hpp>
@@ -35,6 +36,7 @@ void read(ObjectReader& from, DriverInfo& driver) {
   from.flag("snapshot", driver.snapshot);
   from.text("why_not", driver.why_not);
   from.flag("opt_in", driver.opt_in);
+  if (from.has("gangs")) from.flag("gangs", driver.gangs);
 }
 
 /// It becomes a directory's name on the node.
@@ -88,6 +90,7 @@ void read(ObjectReader& from, NodeHello& hello) {
     cache.natural("max_bytes", hello.host_cache.max_bytes);
     cache.natural("shared_bytes", hello.host_cache.shared_bytes);
   });
+  if (from.has("domain")) from.text("domain", hello.domain, kMaxDomain);
 }
 
 void read_model(ObjectReader& from, spec::ModelSpec& into) {
@@ -100,10 +103,21 @@ void read_model(ObjectReader& from, spec::ModelSpec& into) {
     from.fail("model", "spec.resources.deviceMemory: missing; a controller always sets it");
 }
 
+/// Of a replica that takes several: all of them, the first of which is `device`.
+void read_devices(ObjectReader& from, const base::DeviceId& device, std::vector<base::DeviceId>& into) {
+  if (!from.has("devices")) return;
+  from.names("devices", spec::kMaxDevicesOfReplica, into);
+  if (!from.ok()) return;
+  const std::set<base::DeviceId> different(into.begin(), into.end());
+  if (into.empty() || into.front() != device) from.fail("devices", "must begin with the one in device");
+  else if (different.size() != into.size()) from.fail("devices", "names one twice");
+}
+
 void read(ObjectReader& from, StartInstance& start) {
   from.id("instance", start.instance);
   from.name("tenant", start.tenant);
   from.name("device", start.device);
+  read_devices(from, start.device, start.devices);
   from.duration_ns("deadline_ns", start.deadline);
   read_image_id(from, "image", start.image, ImageField::may_be_none);
   read_model(from, start.model);
@@ -128,6 +142,7 @@ void read(ObjectReader& from, TakeSnapshot& take) {
   read_image_id(from, "image", take.image);
   from.id("instance", take.instance);
   from.name("device", take.device);
+  read_devices(from, take.device, take.devices);
   from.duration_ns("deadline_ns", take.deadline);
   from.natural("max_bytes", take.max_bytes);
   read_model(from, take.model);

@@ -38,7 +38,8 @@ json::object write(const DriverInfo& driver) {
           {"standby", driver.standby},
           {"snapshot", driver.snapshot},
           {"why_not", sendable(driver.why_not, ObjectReader::kMaxText)},
-          {"opt_in", driver.opt_in}};
+          {"opt_in", driver.opt_in},
+          {"gangs", driver.gangs}};
 }
 
 json::object write(const ImageInfo& image) {
@@ -74,7 +75,8 @@ json::object write(const NodeHello& hello) {
           {"host_budget_bytes", hello.host_budget_bytes},
           {"image_budget_bytes", hello.image_budget_bytes},
           {"images", write_all(hello.images)},
-          {"host_cache", {{"max_bytes", hello.host_cache.max_bytes}, {"shared_bytes", hello.host_cache.shared_bytes}}}};
+          {"host_cache", {{"max_bytes", hello.host_cache.max_bytes}, {"shared_bytes", hello.host_cache.shared_bytes}}},
+          {"domain", hello.domain}};
 }
 
 /// Null when a spec is no text; refused by the reader.
@@ -83,14 +85,23 @@ json::value write_model(const spec::ModelSpec& model) {
   return json::parse(spec::to_json(model), error);
 }
 
+/// Only of a replica that takes several.
+json::object with_devices(json::object message, const std::vector<base::DeviceId>& devices) {
+  if (devices.empty()) return message;
+  json::array& names = message["devices"].emplace_array();
+  for (const base::DeviceId& device : devices) names.emplace_back(device.str());
+  return message;
+}
+
 json::object write(const StartInstance& start) {
-  return {{"type", kStart},
-          {"instance", start.instance.value()},
-          {"tenant", start.tenant.str()},
-          {"device", start.device.str()},
-          {"deadline_ns", count_ns(start.deadline)},
-          {"image", start.image.str()},
-          {"model", write_model(start.model)}};
+  return with_devices({{"type", kStart},
+                       {"instance", start.instance.value()},
+                       {"tenant", start.tenant.str()},
+                       {"device", start.device.str()},
+                       {"deadline_ns", count_ns(start.deadline)},
+                       {"image", start.image.str()},
+                       {"model", write_model(start.model)}},
+                      start.devices);
 }
 
 json::object write(const StopInstance& stop) {
@@ -106,13 +117,14 @@ json::object write(const WakeInstance& wake) {
 }
 
 json::object write(const TakeSnapshot& take) {
-  return {{"type", kSnapshot},
-          {"image", take.image.str()},
-          {"instance", take.instance.value()},
-          {"device", take.device.str()},
-          {"deadline_ns", count_ns(take.deadline)},
-          {"max_bytes", take.max_bytes},
-          {"model", write_model(take.model)}};
+  return with_devices({{"type", kSnapshot},
+                       {"image", take.image.str()},
+                       {"instance", take.instance.value()},
+                       {"device", take.device.str()},
+                       {"deadline_ns", count_ns(take.deadline)},
+                       {"max_bytes", take.max_bytes},
+                       {"model", write_model(take.model)}},
+                      take.devices);
 }
 
 json::object write(const DropImage& drop) {

@@ -15,7 +15,8 @@ ModelSpec unusual_spec() {
       "\"", "\\", "\x7f"};
   spec.env = {{"A", ""}, {"B", "x=y"}, {"_c1", "null"}};
   spec.sandbox = SandboxKind::runsc;
-  spec.resources = {DeviceKind::cuda, (1ULL << 50) - 1, 3, 0.1 + 0.2, 7};
+  spec.resources = {DeviceKind::cuda, (1ULL << 50) - 1, 3, 0.1 + 0.2, 7, 64};
+  spec.priority = Priority::low;
   spec.scaling = {3, 1000, 1024, base::Duration(1), {0, base::Duration(1'000'001)}};
   spec.cache.pin = true;
   spec.standby = {Mode::never, base::Duration(7)};
