@@ -167,7 +167,7 @@ base::TimePoint Scheduler::State::wake_at(Model& m, base::TimePoint now) const {
   if (m.waiting) {
     at = std::min(at, m.chance_at);
     if (!tiny()) at = std::min(at, m.looked_at + policy.look_again_every);
-    if (m.waits_entitled && m.pinned == nullptr && m.waiting_since + policy.turn_max > now) {
+    if (m.waits_entitled && m.pinned.empty() && m.waiting_since + policy.turn_max > now) {
       at = std::min(at, m.waiting_since + policy.turn_max);
     }
   }

@@ -67,11 +67,17 @@ base::Duration Scheduler::State::time_to_return(const Device& d, base::TimePoint
 
 /// From now until those that must make room have left.
 base::Duration Scheduler::State::time_to_make_way(const Offer& o, base::TimePoint now) const {
-  base::Duration longest = time_to_return(*o.device, now);
+  base::Duration longest{};
+  for (const Device* d : o.devices()) longest = std::max(longest, time_to_return(*d, now));
   for (const Instance* i : o.victims)
     longest =
         std::max(longest, freezes_to_make_way(*i, now) ? i->model->costs.freeze.mean() : o.device->owner->stops.mean());
   return longest;
+}
+
+/// Where its bytes would be there last.
+const Device& Scheduler::State::busiest_bus(const Instance& i) {
+  return **std::max_element(i.devices.begin(), i.devices.end(), [](const Device* a, const Device* b) { return a->bus_busy_until < b->bus_busy_until; });
 }
 
 /// Whether going to standby costs others more than it saves, where an image is there to come back from. Its bytes
@@ -79,7 +85,7 @@ base::Duration Scheduler::State::time_to_make_way(const Offer& o, base::TimePoin
 /// models would be warm for all devices of the machine: that is short when ways up wait for the disk.
 bool Scheduler::State::standby_is_dear(const Instance& i, base::TimePoint now) const {
   const Model& m = *i.model;
-  const Device& d = *i.device;
+  const Device& d = busiest_bus(i);
   constexpr double kLittle = 0.1;  // of what a wake saves
   if (d.info.kind == spec::DeviceKind::cpu || m.spec.standby.mode == spec::Mode::always ||
       image_for(m, *d.owner) == nullptr)
@@ -99,13 +105,12 @@ bool Scheduler::State::standby_is_dear(const Instance& i, base::TimePoint now) c
 /// It is on its way: its share of disk and bus is promised to it.
 void Scheduler::State::promise_way_up(const Instance& i, base::TimePoint now) {
   constexpr double kLastFew = 8;
-  Device& d = *i.device;
-  Node& node = *d.owner;
+  Node& node = *i.device->owner;
   const bool wakes = i.phase == Phase::waking;
   const base::Duration alone = wakes ? i.model->costs.wake.quickest() : quickest_up(*i.model, node);
   const base::Duration disk = wakes ? base::Duration::zero() : disk_time(*i.model, node);
   const bool reads = disk > base::Duration::zero();
-  d.bus_busy_until = now + ahead(d.bus_busy_until, now) + alone;
+  for (Device* each : i.devices) each->bus_busy_until = now + ahead(each->bus_busy_until, now) + alone;  // all at the same time
   if (reads) node.disk_busy_until = now + ahead(node.disk_busy_until, now) + disk;
   node.disk_wait_s += ((reads ? base::to_s(node.disk_busy_until - now) : 0) - node.disk_wait_s) / kLastFew;
 }
@@ -124,7 +129,7 @@ void Scheduler::State::make_room_for_weights(const Model& m, Node& node, base::T
 }
 
 void Scheduler::State::promise_way_down(const Instance& i, base::TimePoint now) {
-  i.device->bus_busy_until = now + ahead(i.device->bus_busy_until, now) + i.model->costs.freeze.quickest();
+  for (Device* d : i.devices) d->bus_busy_until = now + ahead(d->bus_busy_until, now) + i.model->costs.freeze.quickest();
 }
 
 /// Its weights have been read there, or were there.

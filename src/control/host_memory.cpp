@@ -21,13 +21,13 @@ std::uint64_t Scheduler::State::expected_device_bytes(const Instance& i) {
 void Scheduler::State::note_held(const Instance& i) {
   Model& m = *i.model;
   m.standby_device_bytes = i.bytes;
-  const std::uint64_t may_follow = i.device->info.kind == spec::DeviceKind::cpu ? 0 : i.bytes;
+  const std::uint64_t may_follow = i.device->info.kind == spec::DeviceKind::cpu ? 0 : i.bytes * i.devices.size();
   m.standby_host_bytes = std::max(m.standby_host_bytes.value_or(0), i.host_bytes + may_follow);
 }
 
 /// What it will hold of the host's memory: the most that one held; else a copy of its device's, where that is not the host's anyway.
 std::uint64_t Scheduler::State::expected_host_bytes(const Instance& i) {
-  const std::uint64_t unknown = i.device->info.kind == spec::DeviceKind::cpu ? 0 : i.full_bytes;
+  const std::uint64_t unknown = i.device->info.kind == spec::DeviceKind::cpu ? 0 : i.full_bytes * i.devices.size();
   return std::max(i.model->standby_host_bytes.value_or(unknown), i.host_bytes);
 }
 

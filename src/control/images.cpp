@@ -21,7 +21,7 @@ void take_out(std::vector<Image*>& list, const Image* image) { list.erase(std::r
 bool Node::can_snapshot(const spec::ModelSpec& model) const {
   return std::any_of(drivers.begin(), drivers.end(), [&](const wire::DriverInfo& d) {
     const auto sandbox = model.sandbox.value_or(d.opt_in ? spec::SandboxKind::runc : spec::SandboxKind::runsc);
-    return d.device == model.resources.device && d.snapshot && (d.driver != wire::DriverKind::runsc || sandbox == spec::SandboxKind::runsc);
+    return d.device == model.resources.device && d.snapshot && (d.gangs || model.resources.devices == 1) && (d.driver != wire::DriverKind::runsc || sandbox == spec::SandboxKind::runsc);
   });
 }
 
@@ -93,7 +93,7 @@ Image* Scheduler::State::image_for(const Model& m, const Node& node) const {
   Image* best = nullptr;
   if (m.spec.snapshot.mode == spec::Mode::never || !node.can_snapshot(m.spec)) return nullptr;
   for (Image* image : m.images) {
-    if (image->node != &node || image->dropping || image->info.device_bytes > m.bytes) continue;
+    if (image->node != &node || image->dropping || image->info.device_bytes > m.all_bytes()) continue;
     if (best == nullptr || image->info.created_unix_s >= best->info.created_unix_s) best = image;
   }
   return best;
@@ -172,7 +172,7 @@ double Scheduler::State::image_worth(const Image& image, base::TimePoint now) co
 /// Disk for a new image of `m`: how much may be reserved now; 0: not enough. Images that are worth less begin to make room meanwhile.
 std::uint64_t Scheduler::State::make_disk_room(Node& node, const Model& m, base::TimePoint now, Actions& out) {
   // What the last one took and a quarter more; before there was one, all that a replica holds.
-  const std::uint64_t want = std::max<std::uint64_t>(m.image_bytes > 0 ? m.image_bytes + m.image_bytes / 4 : m.bytes, 1);
+  const std::uint64_t want = std::max<std::uint64_t>(m.image_bytes > 0 ? m.image_bytes + m.image_bytes / 4 : m.all_bytes(), 1);
   const std::uint64_t free = node.image_budget - std::min(node.image_budget, node.image_reserved);
   if (free >= want) return want;
   const double worth = worth_per_byte(m.rate.per_second(now), m.costs.start.mean() - m.costs.restore.mean(), want);

@@ -29,6 +29,12 @@ std::string describe(const wire::InstanceDown& e) {
   return words;
 }
 
+std::vector<base::DeviceId> ids(const std::vector<Device*>& devices) {
+  std::vector<base::DeviceId> named;
+  for (const Device* d : devices) named.push_back(d->info.id);
+  return named;
+}
+
 void take_out(std::vector<Instance*>& list, const Instance* i) { list.erase(std::find(list.begin(), list.end(), i)); }
 
 }  // namespace
@@ -46,21 +52,27 @@ const char* to_string(InstanceState state) {
   return "unknown";
 }
 
-Instance& Scheduler::State::create(Model& m, Device& d, Phase phase, std::uint64_t bytes, base::TimePoint now) {
+/// On all of the devices `on` at once; `bytes` on each.
+Instance& Scheduler::State::create(Model& m, std::vector<Device*> on, Phase phase, std::uint64_t bytes, Tenant& whose, base::TimePoint now) {
+  Device& d = *on.front();
   const base::InstanceId id{next_instance++};
   auto owned = std::make_unique<Instance>();
   Instance& i = *owned;
   i.id = id;
   i.model = &m;
   i.device = &d;
+  i.devices = std::move(on);
   i.phase = phase;
   i.full_bytes = m.bytes;
-  i.begun_at = i.phase_since = now;
+  i.begun_at = i.phase_since = i.billed_at = now;
   i.idle_since = base::never();
   instances.emplace(id, std::move(owned));
-  hold(i, bytes, 0);
-  assert(d.reserved <= d.info.budget_bytes);
-  d.instances.push_back(&i);
+  hold(i, bytes, 0, now);
+  give_to(i, &whose, now);
+  for (Device* each : i.devices) {
+    assert(each->reserved <= each->info.budget_bytes);
+    each->instances.push_back(&i);
+  }
   if (m.homes[0] != d.owner) {
     std::move_backward(m.homes.begin(), m.homes.end() - 1, m.homes.end());
     m.homes[0] = d.owner;
@@ -74,12 +86,13 @@ Instance& Scheduler::State::create(Model& m, Device& d, Phase phase, std::uint64
 bool Scheduler::State::enter(Instance& i, Trigger by, base::TimePoint now) {
   const Transition* const t = find_transition(i.phase, by);
   if (t == nullptr) return false;
+  bill(i, now);
   leave_usable(i);
   Node& node = *i.device->owner;
   if (t->from == Phase::stopping) node.host_leaving -= i.host_bytes;
   if (t->to == Phase::stopping) node.host_leaving += i.host_bytes;
   if (t->from == Phase::standby) node.resting.drop(i);
-  shortlist.changed(*i.device);
+  for (Device* d : i.devices) shortlist.changed(*d);
   --i.model->in_phase[static_cast<std::size_t>(t->from)];
   ++i.model->in_phase[static_cast<std::size_t>(t->to)];
   i.phase = t->to;
@@ -88,26 +101,33 @@ bool Scheduler::State::enter(Instance& i, Trigger by, base::TimePoint now) {
   return true;
 }
 
-/// What it holds from now on, on its device and of its node's host memory.
-void Scheduler::State::hold(Instance& i, std::uint64_t device_bytes, std::uint64_t host_bytes) {
-  Device& d = *i.device;
+/// What it holds from now on, on each of its devices and of its node's host memory.
+void Scheduler::State::hold(Instance& i, std::uint64_t device_bytes, std::uint64_t host_bytes, base::TimePoint now) {
+  bill(i, now);
+  const double held = held_devices(i);
+  Node& node = *i.device->owner;
   host_bytes = std::min(host_bytes, kMaxHeld_bytes);
-  assert(d.reserved >= i.bytes && d.owner->host_reserved >= i.host_bytes);
-  d.reserved += device_bytes - i.bytes;
-  d.owner->host_reserved += host_bytes - i.host_bytes;
-  if (i.phase == Phase::stopping) d.owner->host_leaving += host_bytes - i.host_bytes;
-  shortlist.changed(d);
+  assert(node.host_reserved >= i.host_bytes);
+  for (Device* d : i.devices) {
+    assert(d->reserved >= i.bytes);
+    d->reserved += device_bytes - i.bytes;
+    shortlist.changed(*d);
+  }
+  node.host_reserved += host_bytes - i.host_bytes;
+  if (i.phase == Phase::stopping) node.host_leaving += host_bytes - i.host_bytes;
   i.bytes = device_bytes;
   i.host_bytes = host_bytes;
+  if (i.tenant != nullptr) hold_for(*i.tenant, held_devices(i) - held, now);
 }
 
 void Scheduler::State::start(Device& d, const Device::Claim& claim, base::TimePoint now, Actions& out) {
   Model& m = *claim.model;
-  Instance& i = create(m, d, Phase::starting, claim.bytes, now);
+  Instance& i = create(m, claim.gang, Phase::starting, claim.bytes, *claim.tenant, now);
   i.phase_deadline = m.spec.start_deadline;
   i.expects_until = claim.expects_until;
   ++m.ascents;
-  wire::StartInstance command{i.id, m.spec, d.info.id, m.spec.start_deadline, {}};
+  wire::StartInstance command{i.id, m.spec, i.device->info.id, m.spec.start_deadline, {}, m.owner->policy.tenant};
+  if (m.gang()) command.devices = ids(i.devices);
   std::string why = claim.reason;
   if (const Image* const image = image_for(m, *d.owner)) {
     const WayAnswer way = way_up(m);
@@ -125,7 +145,7 @@ void Scheduler::State::start(Device& d, const Device::Claim& claim, base::TimePo
 }
 
 void Scheduler::State::join_usable(Instance& i) {
-  shortlist.changed(*i.device);
+  for (Device* d : i.devices) shortlist.changed(*d);
   std::vector<Instance*>& usable = i.model->usable;
   usable.insert(std::upper_bound(usable.begin(), usable.end(), &i,
                                  [](const Instance* a, const Instance* b) { return a->id < b->id; }),
@@ -135,7 +155,7 @@ void Scheduler::State::join_usable(Instance& i) {
 void Scheduler::State::leave_usable(Instance& i) {
   if (!i.usable()) return;
   take_out(i.model->usable, &i);
-  shortlist.changed(*i.device);
+  for (Device* d : i.devices) shortlist.changed(*d);
 }
 
 /// No new requests; stopped once those in flight have ended, so at once when there are none. What is in any other state is stopped.
@@ -145,7 +165,7 @@ void Scheduler::State::drain_instance(Instance& i, Instance::Drain why, std::str
   i.drain = why;
   i.reason = std::move(reason);
   touch(*i.model);
-  changed_on(*i.device);
+  changed_on(i);
   if (i.in_flight == 0) stop(i, now, out);
 }
 
@@ -155,7 +175,7 @@ void Scheduler::State::stop(Instance& i, base::TimePoint now, Actions& out, Trig
   if (i.phase == Phase::imaging) snapshot_ended(i, i.reason, now);
   cancel_wake(i, now, out);
   enter(i, by, now);
-  changed_on(*i.device);
+  changed_on(i);
   touch(*i.model);
   out.emplace_back(std::in_place_type<Stop>, i.device->node, i.id, i.reason);
 }
@@ -184,16 +204,16 @@ void Scheduler::State::ready(const wire::InstanceReady& e, base::TimePoint now, 
   i->ready_at = i->turn_from = i->idle_since = now;
   i->rest_at = i->expects_until;
   i->rest_waits_since = i->expects_until = {};
-  hold(*i, i->full_bytes, e.held_host_bytes);
+  hold(*i, i->full_bytes, e.held_host_bytes, now);
   i->ready_host_bytes = i->host_bytes;
   m.summoned = false;
   m.fell_back.clear();
   join_usable(*i);
   touch(m);
-  changed_on(*i->device);
+  changed_on(*i);
   // With one more, others of its model may leave.
   if (m.min_replicas() > 0) {
-    for (Instance* other : m.usable) changed_on(*other->device);
+    for (Instance* other : m.usable) changed_on(*other);
   }
   relieve_host(*i->device->owner, now, out);
   work(now, out);
@@ -212,7 +232,7 @@ void Scheduler::State::down(const wire::InstanceDown& e, base::TimePoint now, Ac
   cancel_wake(*i, now, out);
   enter(*i, Trigger::down, now);
   i->reason = words;
-  changed_on(*i->device);
+  changed_on(*i);
   touch(m);
   if (was == Phase::freezing || was == Phase::standby || was == Phase::waking) {
     if (failed) rest_failed(*i, was);
@@ -226,7 +246,7 @@ void Scheduler::State::down(const wire::InstanceDown& e, base::TimePoint now, Ac
       else start_failed(m, *i, now, out);
     }
   }
-  look_at_claims(*i->device);
+  for (const Device* d : i->devices) look_at_claims(*d);
   work(now, out);
 }
 
@@ -246,20 +266,22 @@ void Scheduler::State::outdated(base::InstanceId id, const std::string& reason, 
 void Scheduler::State::gone(Instance& i, base::TimePoint now, Actions& out) {
   if (i.phase == Phase::gone) return;
   Model& m = *i.model;
-  Device& d = *i.device;
+  const std::vector<Device*> was_on = i.devices;
   if (i.phase == Phase::imaging) snapshot_ended(i, "it ended before the image was made", now);
-  if (i.phase == Phase::stopping) d.owner->stops.note(now - i.phase_since);
+  if (i.phase == Phase::stopping) i.device->owner->stops.note(now - i.phase_since);
   cancel_wake(i, now, out);
   enter(i, Trigger::vanished, now);
-  hold(i, 0, 0);
+  hold(i, 0, 0, now);
+  give_to(i, nullptr, now);
   shortlist.left(i);
   i.device = nullptr;
-  take_out(d.instances, &i);
+  i.devices.clear();
+  for (Device* d : was_on) take_out(d->instances, &i);
   take_out(m.instances, &i);
   touch(m);
-  changed_on(d);
+  for (Device* d : was_on) changed_on(*d);
   if (i.in_flight == 0) instances.erase(i.id);
-  fund(d, now, out);
+  for (Device* d : was_on) fund(*d, now, out);
 }
 
 }  // namespace thaw::control

@@ -1,5 +1,6 @@
 // Models and nodes come, change and go.
 #include <algorithm>
+#include <iterator>
 
 #include "control/state.h"
 
@@ -11,11 +12,14 @@ namespace {
 bool engine_differs(const spec::ModelSpec& a, const spec::ModelSpec& b) {
   return a.source.path != b.source.path || a.engine != b.engine || a.engine_path != b.engine_path || a.args != b.args ||
          a.command != b.command || a.ready_path != b.ready_path ||
-         a.env != b.env || a.resources.device != b.resources.device ||
+         a.env != b.env || a.resources.device != b.resources.device || a.resources.devices != b.resources.devices ||
          a.resources.device_memory_bytes != b.resources.device_memory_bytes || a.resources.cpus != b.resources.cpus ||
          a.resources.host_memory_bytes != b.resources.host_memory_bytes ||
          a.scaling.target_concurrency != b.scaling.target_concurrency;
 }
+
+/// Of one of its devices.
+std::uint64_t share(std::uint64_t bytes, std::uint32_t devices) { return bytes / devices + (bytes % devices > 0 ? 1 : 0); }
 
 }  // namespace
 
@@ -23,12 +27,15 @@ void Scheduler::State::joined(const wire::NodeHello& hello, base::TimePoint now,
   // A node that says hello again has lost everything it ran.
   Node& node = join(hello);
   std::vector<Instance*> lost;
-  for (Device* d : node.devices) lost.insert(lost.end(), d->instances.begin(), d->instances.end());
+  for (Device* d : node.devices) {
+    std::copy_if(d->instances.begin(), d->instances.end(), std::back_inserter(lost), [&](const Instance* i) { return i->leads(*d); });
+  }
   for (Device* d : node.devices) {
     while (!d->claims.empty()) {
       Model& m = *d->claims.back().model;
       for (const Device::Claim& c : d->claims) {
         if (c.wake != nullptr) c.wake->wake_claimed = false;
+        if (c.model == &m) hold_for(*c.tenant, -claimed_devices(*d, c), now);
       }
       std::erase(m.claims, d);
       std::erase_if(d->claims, [&](const Device::Claim& c) { return c.model == &m; });
@@ -60,9 +67,18 @@ Node& Scheduler::State::join(const wire::NodeHello& hello) {
   return *known;
 }
 
+/// By number, which is the same for nodes that named the same one; one of its own for a node that named none.
+std::uint32_t Scheduler::State::domain_of(const std::string& named, const Node& node) {
+  std::uint32_t& number = domains[named.empty() ? "node " + node.name.str() : "domain " + named];
+  if (number == 0) number = next_domain++;
+  return number;
+}
+
 /// What the node's instances share, as it says now; the images that it has are all there are.
 void Scheduler::State::renew(const wire::NodeHello& hello, Node& node) {
   node.drivers = hello.drivers;
+  node.domain = domain_of(hello.domain, node);
+  node.domain_name = hello.domain;
   node.host_budget = hello.host_budget_bytes;
   node.image_budget = hello.image_budget_bytes;
   node.cache_budget = std::max(hello.host_cache.max_bytes, hello.host_cache.shared_bytes);
@@ -106,7 +122,7 @@ void Scheduler::State::equip(Node& node, const wire::NodeHello& hello) {
   }
 }
 
-void Scheduler::State::deployed(const spec::ModelSpec& spec, base::TimePoint now, Actions& out) {
+void Scheduler::State::deployed(const spec::ModelSpec& spec, const base::TenantName& owner, base::TimePoint now, Actions& out) {
   std::unique_ptr<Model>& place = models[spec.name];
   const bool fresh = place == nullptr;
   if (fresh) {
@@ -133,11 +149,12 @@ void Scheduler::State::deployed(const spec::ModelSpec& spec, base::TimePoint now
   if (fresh || peak_window(m.spec.scaling) != peak_window(spec.scaling)) m.peak.resize(peak_window(spec.scaling));
   const bool loads_otherwise = m.spec.resources.loading_memory_bytes != spec.resources.loading_memory_bytes;
   m.spec = spec;
+  m.owner = &tenant(owner);
   if (spec.scaling.min_replicas > 0) keepers.insert(&m);
   else keepers.erase(&m);
   think_of_keeping(m);
-  m.bytes = spec.resources.device_memory_bytes.value_or(0);
-  if (fresh || replaced || loads_otherwise) m.loading_bytes = spec.resources.loading_memory_bytes.value_or(0);
+  m.bytes = share(spec.resources.device_memory_bytes.value_or(0), spec.resources.devices);
+  if (fresh || replaced || loads_otherwise) m.loading_bytes = share(spec.resources.loading_memory_bytes.value_or(0), spec.resources.devices);
   m.paused = false;
   succeeded(m);  // whoever deploys has perhaps mended it
   changed_everywhere = room_changed = true;  // its minReplicas decide what others can have

@@ -30,7 +30,7 @@ void Scheduler::State::end_overdue(Model& m, base::TimePoint now, Actions& out) 
     } else if (was != Phase::imaging) {
       rest_failed(*i, was);
     }
-    look_at_claims(*i->device);
+    for (const Device* d : i->devices) look_at_claims(*d);
   }
 }
 

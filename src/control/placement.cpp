@@ -25,25 +25,29 @@ std::uint32_t siblings(const Device& d, const Model& m) {
   return static_cast<std::uint32_t>(on_device);
 }
 
-/// Replicas of `m` that would go down with the same machine.
-std::uint32_t siblings(const Node& node, const Model& m) {
-  const auto here = [&](const Device* d) { return d != nullptr && d->owner == &node; };
+/// Replicas of `m` that would go down with the same machine, or with the same part of the fleet.
+template <typename Here>
+std::uint32_t siblings(const Model& m, const Here& is_here) {
+  const auto here = [&](const Device* d) { return d != nullptr && is_here(*d->owner); };
   const auto up = std::count_if(m.instances.begin(), m.instances.end(), [&](const Instance* i) { return here(i->device); });
-  return static_cast<std::uint32_t>(up + std::count_if(m.claims.begin(), m.claims.end(), here));
+  return static_cast<std::uint32_t>(up + std::count_if(m.claims.begin(), m.claims.end(), here) / m.devices());
 }
 
 }  // namespace
 
 /// Ranks that cost nobody more than an idle replica are compared by when the requests would be answered, the others by
 /// themselves; but not where it just failed. Among equals the better rank; a wake; the cheapest victims; away from its
-/// own replicas, on the device and then on the machine (a failure domain); where the fewest others are at work; and the
+/// own replicas: in another failure domain, then on another machine, then on another device; where the fewest others are at work; and the
 /// tightest fit (large holes stay whole). Then the first device wins.
 bool Scheduler::State::better(const Offer& a, const Offer& b, const Model& m) {
   if (b.device == nullptr) return true;
   const auto key = [&](const Offer& o) {
     const Device& d = *o.device;
-    return std::tuple(std::max(o.rank, Rank::evict_idle), o.wake == nullptr && m.failed_on == &d, o.score, o.rank,
-                      o.wake == nullptr, o.cost, siblings(d, m), siblings(*d.owner, m), at_work(d, m),
+    const auto on = o.devices();
+    const bool failed_there = o.wake == nullptr && std::find(on.begin(), on.end(), m.failed_on) != on.end();
+    return std::tuple(std::max(o.rank, Rank::evict_idle), failed_there, o.score, o.rank,
+                      o.wake == nullptr, o.cost, siblings(m, [&](const Node& node) { return node.domain == d.owner->domain; }),
+                      siblings(m, [&](const Node& node) { return &node == d.owner; }), siblings(d, m), at_work(d, m),
                       d.info.budget_bytes - d.reserved);
   };
   return key(a) < key(b);
@@ -82,18 +86,24 @@ bool Scheduler::State::freezes_to_make_way(const Instance& i, base::TimePoint no
   return node.host_reserved - i.host_bytes + expected_host_bytes(i) <= node.host_budget;
 }
 
-/// Who may make room on `d` for `m` now or later; of replicas in service never so many that a model falls below its minReplicas. Those in
+/// Bytes that one that makes way frees on each of its devices.
+std::uint64_t Scheduler::State::gives_up(const Instance& i, base::TimePoint now) const {
+  return freezes_to_make_way(i, now) ? i.bytes - expected_device_bytes(i) : i.bytes;
+}
+
+/// Who may make room on `d` for `m` now or later, beside those that are `leaving` for it already; of replicas in service never so many that a model falls below its minReplicas. Those in
 /// standby and those that are made images of serve nobody and may go at any time.
-std::vector<Candidate> Scheduler::State::candidates(const Device& d, const Model& m, const Instance* to_wake, base::TimePoint now) const {
+std::vector<Candidate> Scheduler::State::candidates(const Device& d, const Model& m, const Instance* to_wake, base::TimePoint now,
+                                                    const std::vector<Instance*>& leaving) const {
   std::vector<Candidate> all, allowed;
   for (Instance* i : d.instances) {
+    if (!leaving.empty() && std::find(leaving.begin(), leaving.end(), i) != leaving.end()) continue;
     if (i->usable() && i->model != &m) {
       const base::TimePoint at = evictable_at(*i, m);
-      const std::uint64_t frees = freezes_to_make_way(*i, now) ? i->bytes - expected_device_bytes(*i) : i->bytes;
-      if (at != base::never()) all.push_back({i, frees, worth(*i->model, now), i->idle_since, at});
+      if (at != base::never()) all.push_back({i, gives_up(*i, now), worth(*i->model, now) * standing(*i, now), i->idle_since, at});
     } else if (i->phase == Phase::standby && i != to_wake && !i->wake_claimed && i->bytes > 0) {
       const base::TimePoint at = m.waits_entitled || i->model == &m ? base::TimePoint{} : i->idle_since + policy.spare_after;
-      allowed.push_back({i, i->bytes, resting_worth(*i, now), i->idle_since, at});
+      allowed.push_back({i, i->bytes, resting_worth(*i, now) * standing(*i, now), i->idle_since, at});
     } else if (i->phase == Phase::imaging) {
       allowed.push_back({i, i->bytes, 0, base::TimePoint{}, base::TimePoint{}});
     }
@@ -102,7 +112,8 @@ std::vector<Candidate> Scheduler::State::candidates(const Device& d, const Model
   for (const Candidate& c : all) {
     const Model* const owner = c.instance->model;
     const auto taken = std::count_if(allowed.begin(), allowed.end(),
-                                     [&](const Candidate& o) { return o.instance->usable() && o.instance->model == owner; });
+                                     [&](const Candidate& o) { return o.instance->usable() && o.instance->model == owner; }) +
+                       std::count_if(leaving.begin(), leaving.end(), [&](const Instance* i) { return i->usable() && i->model == owner; });
     if (static_cast<std::uint32_t>(taken) + owner->min_replicas() < owner->ready()) allowed.push_back(c);
   }
   return allowed;
@@ -119,7 +130,8 @@ std::uint64_t Scheduler::State::loading_bytes(const Device& d, const Model& m) c
 /// What it takes to have another replica of `m` on `d`: all bytes of a new one, or what `to_wake` gave up. Preferred in this order: free bytes;
 /// bytes that come back anyway; those of who serves nobody at present; those of a replica that ends its last requests already; a busy
 /// replica's whose turn is over.
-Offer Scheduler::State::offer(Device& d, const Model& m, Instance* to_wake, base::TimePoint now) const {
+/// `leaving`: make room already, for another device of the same gang.
+Offer Scheduler::State::offer(Device& d, const Model& m, Instance* to_wake, base::TimePoint now, const std::vector<Instance*>& leaving) const {
   Offer o;
   o.device = &d;
   o.wake = to_wake;
@@ -128,6 +140,9 @@ Offer Scheduler::State::offer(Device& d, const Model& m, Instance* to_wake, base
   if (d.info.kind != m.spec.resources.device || o.need > budget) return o;
   if (d.duty == Duty::drained || (d.duty == Duty::cordoned && to_wake == nullptr)) return o;
   std::uint64_t wanted = d.reserved + d.claimed() + pinned_by_others(d, m) + o.need;
+  for (const Instance* i : leaving) {
+    if (std::find(i->devices.begin(), i->devices.end(), &d) != i->devices.end()) wanted -= gives_up(*i, now);
+  }
   const auto ranked = [&](Rank rank) { o.rank = rank; return o; };
   if (wanted <= budget) return ranked(Rank::free);
 
@@ -138,7 +153,7 @@ Offer Scheduler::State::offer(Device& d, const Model& m, Instance* to_wake, base
   }
   if (wanted <= budget) return ranked(Rank::returning);
 
-  const std::vector<Candidate> all = candidates(d, m, to_wake, now);
+  const std::vector<Candidate> all = candidates(d, m, to_wake, now, leaving);
   const auto choose = [&](std::uint64_t need, bool idle_only) {
     std::vector<Candidate> eligible;
     std::copy_if(all.begin(), all.end(), std::back_inserter(eligible), [&](const Candidate& c) {
@@ -164,8 +179,11 @@ void Scheduler::State::judge(Offer& o, const Model& m, base::TimePoint now) cons
   constexpr base::Duration kNoDifference =
       base::Millis(50);  // what is closer together than that is decided by other things
   constexpr double kSoon_s = 5;
-  base::Duration answer = time_to_answer(*o.device, m, o.wake, now);
-  if (o.rank == Rank::returning) answer += time_to_return(*o.device, now);
+  base::Duration answer{};
+  for (const Device* d : o.devices()) {
+    const base::Duration returns = o.rank == Rank::returning ? time_to_return(*d, now) : base::Duration::zero();
+    answer = std::max(answer, time_to_answer(*d, m, o.wake, now) + returns);
+  }
   if (o.rank == Rank::evict_idle) answer += time_to_make_way(o, now);
   o.score = answer / kNoDifference + static_cast<std::int64_t>(o.cost * kSoon_s / base::to_s(kNoDifference));
 }
@@ -178,7 +196,8 @@ bool Scheduler::State::can_wake(const Model& m) {
 
 /// Where to look for room for `m`. Valid until it is asked again.
 const std::vector<Device*>& Scheduler::State::places_for(Model& m) {
-  return looks_at_all() ? everywhere : shortlist.for_model(m, m.bytes);
+  if (looks_at_all()) return everywhere;
+  return m.gang() ? shortlist.for_gang(m, m.bytes, m.devices()) : shortlist.for_model(m, m.bytes);
 }
 
 /// Waking one of its own before anything else, if that asks nobody for more than idle bytes; after failed starts, until the back-off ends,
@@ -194,11 +213,20 @@ Offer Scheduler::State::best_offer(Model& m, const std::vector<Device*>& places,
   };
   if (can_wake(m)) {
     for (Instance* i : m.instances) {
-      if (i->phase == Phase::standby && !i->wake_claimed) take(offer(*i->device, m, i, now));
+      if (i->phase == Phase::standby && !i->wake_claimed) take(m.gang() ? gang_offer(i->devices, m, i, now) : offer(*i->device, m, i, now));
     }
   }
   if (now < m.backoff_until) return best;
-  for (Device* d : places) take(offer(*d, m, nullptr, now));
+  if (!m.gang()) {
+    for (Device* d : places) take(offer(*d, m, nullptr, now));
+    return best;
+  }
+  std::vector<const Node*> seen;
+  for (const Device* d : places) {
+    if (std::find(seen.rbegin(), seen.rend(), d->owner) != seen.rend()) continue;
+    seen.push_back(d->owner);
+    take(gang_offer(d->owner->devices, m, nullptr, now));
+  }
   return best;
 }
 
@@ -207,10 +235,10 @@ void Scheduler::State::try_place(Model& m, base::TimePoint now, Actions& out) {
   m.looked_at = now;
   while (missing(m, now) > 0) {
     if (!entitled(m)) m.waits_entitled = false, unpin(m);
-    const Offer best = best_offer(m, places_for(m), now);
+    Offer best = best_offer(m, places_for(m), now);
     if (best.rank != Rank::none) {
-      accept(best, m, now, out);
-      continue;
+      if (accept_for_payer(best, m, now, out)) continue;
+      break;
     }
     refuse_hopeless(m, now, out);
     pin(m, now);
@@ -240,9 +268,8 @@ void Scheduler::State::look_at_changed(Model& m, const std::vector<Device*>& whe
   const base::TimePoint chance_elsewhere = m.chance_at;
   while (missing(m, now) > 0) {
     if (!entitled(m)) m.waits_entitled = false, unpin(m);
-    const Offer best = best_offer(m, places, now);
-    if (best.rank == Offer::Rank::none) break;
-    accept(best, m, now, out);
+    Offer best = best_offer(m, places, now);
+    if (best.rank == Offer::Rank::none || !accept_for_payer(best, m, now, out)) break;
     touch(m);
   }
   m.chance_at = std::min(m.chance_at, chance_elsewhere);
@@ -265,10 +292,10 @@ void Scheduler::State::settle(base::TimePoint now, Actions& out) {
   for (const bool first_ones : {true, false}) {
     if (!all && !room && lookers == 0) break;
     const std::uint64_t end = next_waiter;
-    for (auto at = waiters.begin(); at != waiters.end() && at->first < end;) {
-      const std::uint64_t number = at->first;
+    for (auto at = waiters.begin(); at != waiters.end();) {
+      const WaitOrder place = at->first;
       Model& m = *at->second;
-      if (m.waits_entitled == first_ones) {
+      if (m.waits_entitled == first_ones && place.number < end) {
         if (all || m.looks_everywhere) {
           lookers -= m.looks_everywhere ? 1 : 0;
           m.looks_everywhere = false;
@@ -278,10 +305,23 @@ void Scheduler::State::settle(base::TimePoint now, Actions& out) {
           look_at_changed(m, where, now, out);
         }
       }
-      at = waiters.upper_bound(number);
+      at = waiters.upper_bound(place);
     }
   }
   if (!freed.empty()) revive_evicted(now);
+}
+
+/// False: all whose requests wait hold as many devices as they may; nothing is kept for it meanwhile.
+bool Scheduler::State::accept_for_payer(Offer& o, Model& m, base::TimePoint now, Actions& out) {
+  o.tenant = payer(m, o);
+  m.waits_for_quota = o.tenant == nullptr;
+  if (o.tenant != nullptr) {
+    accept(o, m, now, out);
+    return true;
+  }
+  unpin(m);
+  make_quota_room(m, o, now, out);
+  return false;
 }
 
 void Scheduler::State::accept(const Offer& o, Model& m, base::TimePoint now, Actions& out) {
@@ -290,9 +330,13 @@ void Scheduler::State::accept(const Offer& o, Model& m, base::TimePoint now, Act
                              : m.summoned     ? "asked for by hand"
                              : o.expects_until > base::TimePoint{} ? "a request is expected"
                                                                    : "minReplicas";
-  d.claims.push_back({&m, o.need, reason, o.wake, o.expects_until});
-  m.claims.push_back(&d);
-  shortlist.changed(d);
+  const std::uint64_t number = next_claim++;
+  for (Device* each : o.devices()) {
+    each->claims.push_back({&m, o.need, reason, o.wake, o.expects_until, number, o.gang, o.tenant != nullptr ? o.tenant : m.owner});
+    hold_for(*each->claims.back().tenant, claimed_devices(*each, each->claims.back()), now);
+    m.claims.push_back(each);
+    shortlist.changed(*each);
+  }
   if (o.wake != nullptr) o.wake->wake_claimed = true;
   for (Instance* i : o.victims) {
     if (i->phase != Phase::imaging) {
@@ -316,12 +360,17 @@ void Scheduler::State::make_way(Instance& i, const std::string& reason, base::Ti
   }
 }
 
-Device::Claim Scheduler::State::take_claim(Device& d, std::size_t n) {
-  const Device::Claim claim = d.claims[n];
-  d.claims.erase(d.claims.begin() + static_cast<std::ptrdiff_t>(n));
-  shortlist.changed(d);
+/// From all its devices.
+Device::Claim Scheduler::State::take_claim(Device& d, std::size_t n, base::TimePoint now) {
+  Device::Claim claim = d.claims[n];
+  if (claim.gang.empty()) claim.gang.push_back(&d);
   std::vector<Device*>& of_model = claim.model->claims;
-  of_model.erase(std::find(of_model.begin(), of_model.end(), &d));
+  for (Device* each : claim.gang) {
+    hold_for(*claim.tenant, -claimed_devices(*each, claim), now);
+    std::erase_if(each->claims, [&](const Device::Claim& c) { return c.number == claim.number; });
+    shortlist.changed(*each);
+    of_model.erase(std::find(of_model.begin(), of_model.end(), each));
+  }
   return claim;
 }
 
@@ -330,11 +379,11 @@ void Scheduler::State::fund(Device& d, base::TimePoint now, Actions& out) {
   std::uint64_t promised = d.reserved;
   for (std::size_t n = 0; n < d.claims.size();) {
     promised += d.claims[n].bytes;
-    if (promised > d.info.budget_bytes) {
+    if (promised > d.info.budget_bytes || !funded_elsewhere(d, d.claims[n])) {
       ++n;
       continue;
     }
-    const Device::Claim claim = take_claim(d, n);
+    const Device::Claim claim = take_claim(d, n, now);
     if (claim.wake != nullptr) wake(d, claim, now, out);
     else start(d, claim, now, out);
     touch(*claim.model);
@@ -357,8 +406,8 @@ void Scheduler::State::cancel_claim(Model& m, Device& d, base::TimePoint now, Ac
     claim->wake->wake_claimed = false;
     touch(m);  // its time in standby counts again
   }
-  take_claim(d, static_cast<std::size_t>(std::distance(d.claims.begin(), std::next(claim).base())));
-  fund(d, now, out);
+  const Device::Claim taken = take_claim(d, static_cast<std::size_t>(std::distance(d.claims.begin(), std::next(claim).base())), now);
+  for (Device* each : taken.gang) fund(*each, now, out);
 }
 
 /// Whoever was to be woken ends: its model needs another replica.
@@ -368,9 +417,9 @@ void Scheduler::State::cancel_wake(Instance& i, base::TimePoint now, Actions& ou
   const auto claim = std::find_if(d.claims.begin(), d.claims.end(), [&](const Device::Claim& c) { return c.wake == &i; });
   assert(claim != d.claims.end());
   i.wake_claimed = false;
-  take_claim(d, static_cast<std::size_t>(std::distance(d.claims.begin(), claim)));
+  const Device::Claim taken = take_claim(d, static_cast<std::size_t>(std::distance(d.claims.begin(), claim)), now);
   touch(*i.model);
-  fund(d, now, out);
+  for (Device* each : taken.gang) fund(*each, now, out);
 }
 
 /// Not all the bytes that they count on will come, perhaps.
@@ -393,7 +442,10 @@ void Scheduler::State::revive_evicted(base::TimePoint now) {
     d->freed = false;
     for (Instance* i : d->instances) {
       if (i->phase != Phase::ready || i->drain != Instance::Drain::evicted) continue;
-      if (lasting_on(*d, now) + i->bytes <= d->info.budget_bytes) revive(*i, now);
+      const bool spared = std::all_of(i->devices.begin(), i->devices.end(), [&](const Device* its) {
+        return lasting_on(*its, now) + i->bytes <= its->info.budget_bytes;
+      });
+      if (spared) revive(*i, now);
     }
   }
 }
@@ -406,7 +458,8 @@ void Scheduler::State::drop_claims(Model& m, base::TimePoint now, Actions& out) 
 void Scheduler::State::drop_stuck_claims(Model& m, base::TimePoint now, Actions& out) {
   const std::vector<Device*> claimed_on = m.claims;
   for (Device* d : claimed_on) {
-    if (lasting_on(*d, now) > d->info.budget_bytes) cancel_claim(m, *d, now, out);
+    const bool still = std::find(m.claims.begin(), m.claims.end(), d) != m.claims.end();
+    if (still && lasting_on(*d, now) > d->info.budget_bytes) cancel_claim(m, *d, now, out);
   }
 }
 

@@ -15,6 +15,7 @@ const char* to_string(Refuse::Why why) {
     case Refuse::Why::replica_failed: return "replica_failed";
     case Refuse::Why::model_removed: return "model_removed";
     case Refuse::Why::draining: return "draining";
+    case Refuse::Why::tenant_quota: return "tenant_quota";
   }
   return "unknown";
 }
@@ -43,6 +44,9 @@ void Scheduler::State::refuse_overdue(Model& m, base::TimePoint now, Actions& ou
     if (m.failures > 0 && m.ready() == 0) {
       why = Refuse::Why::start_failed;
       message += "; it does not start: " + m.last_failure;
+    } else if (m.waits_for_quota && m.ready() == 0 && r->account->policy.max_devices) {
+      why = Refuse::Why::tenant_quota;
+      message += "; tenant " + r->account->policy.tenant.str() + " holds all the devices that it may hold at once";
     } else if (m.waiting || (m.ready() == 0 && m.rising() + m.in(Phase::freezing) == 0)) {
       message += "; other models are busy on its device";
     } else if (m.ready() == 0) {

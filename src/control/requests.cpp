@@ -1,4 +1,5 @@
 // A request's way: arrival, dispatch, answer, end, failure. The first and the last two are the hot path.
+#include <algorithm>
 #include <cassert>
 
 #include "control/state.h"
@@ -26,6 +27,11 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
     return;
   }
   Model& m = *found->second;
+  Tenant& whose = tenant(a.tenant);
+  if (exhausted(whose, now)) {
+    out.emplace_back(exhausted_refusal(a.request, whose, now));
+    return;
+  }
   m.rate.note(now);
   m.burst.note(now);
   pause_ended(m, now);
@@ -37,6 +43,7 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
   r.id = a.request;
   r.model = &m;
   r.queued_at = now;
+  r.account = &whose;
   r.affinity = a.affinity;
   m.retries.earn();
   if (m.queue.empty()) {
@@ -47,6 +54,7 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
     }
   }
   r.tenant = a.tenant;
+  r.priority = a.priority ? std::min(*a.priority, std::max(whose.policy.max_priority, m.spec.priority)) : m.spec.priority;
   r.deadline = now + m.spec.scaling.queue.timeout;
   const bool backing_off = m.replicas() == 0 && m.backoff_until > r.deadline;
   if (backing_off) {
@@ -60,7 +68,8 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
            retry_after(m, now), out);
     return;
   }
-  m.queue.push(r);
+  m.queue.push(r, whose.policy.weight);
+  if (m.waits_for_quota) look_everywhere(m);  // this one's tenant may hold more
   m.peak.note(now, m.in_flight + m.waiting_requests());
   touch(m);
   work(now, out);
@@ -77,10 +86,15 @@ Instance* Scheduler::State::pick(const Request& r, bool keep_least, base::TimePo
 
 void Scheduler::State::dispatch(Request& r, Instance& i, bool waited, base::TimePoint now, Actions& out) {
   assert(i.usable() && i.in_flight < i.model->spec.scaling.target_concurrency);
+  bill(i, now);
+  used_by(i, *r.account, now);
   r.instance = &i;
+  r.billed_from = i.given;
   r.dispatched_at = now;
   ++r.attempts;
-  if (i.in_flight++ == 0) shortlist.changed(*i.device);
+  if (i.in_flight++ == 0) {
+    for (Device* d : i.devices) shortlist.changed(*d);
+  }
   ++i.model->in_flight;
   ++in_flight;
   i.used = true;
@@ -137,6 +151,7 @@ void Scheduler::State::release(Request& r, base::TimePoint now, Actions& out) {
   Model& m = *r.model;
   assert(i.in_flight > 0 && m.in_flight > 0 && in_flight > 0);
   m.peak.note(now, m.in_flight);  // also what began long ago was needed until now
+  bill(r, now);
   r.instance = nullptr;
   --i.in_flight;
   --m.in_flight;
@@ -149,7 +164,7 @@ void Scheduler::State::release(Request& r, base::TimePoint now, Actions& out) {
   }
   if (i.in_flight > 0) return;
   i.idle_since = now;
-  if (i.device != nullptr) shortlist.changed(*i.device);
+  for (Device* d : i.devices) shortlist.changed(*d);
   if (i.phase == Phase::gone) {
     instances.erase(i.id);
   } else if (i.phase == Phase::ready && i.drain == Instance::Drain::evicted) {
@@ -158,7 +173,9 @@ void Scheduler::State::release(Request& r, base::TimePoint now, Actions& out) {
     stop(i, now, out);
   } else if (i.phase == Phase::ready) {
     timers.arm_at_latest(m.timer, now + m.keeps);
-    if (!waiters.empty()) offer_idle_room(*i.device, now);
+    if (!waiters.empty()) {
+      for (Device* d : i.devices) offer_idle_room(*d, now);
+    }
     if (m.keeps <= base::Duration::zero()) touch(m);
   }
 }

@@ -31,6 +31,10 @@ void Scheduler::State::changed_on(Device& d) {
   changed.push_back(&d);
 }
 
+void Scheduler::State::changed_on(const Instance& i) {
+  for (Device* d : i.devices) changed_on(*d);
+}
+
 /// Until nothing is left to decide. Every round starts, stops, keeps or refuses something, of which there is a bounded
 /// number, or changes nothing; the bound is there so that a mistake in that cannot hang the daemon.
 void Scheduler::State::work(base::TimePoint now, Actions& out) {
@@ -77,6 +81,7 @@ void Scheduler::State::reconcile(Model& m, base::TimePoint now, Actions& out) {
     join_waiters(m, now);
     look_everywhere(m);
   } else {
+    if (m.waits_with < m.priority()) move_up(m, now);
     refuse_hopeless(m, now, out);
     const bool may_find_more = std::min(m.chance_at, m.looked_at + policy.look_again_every) <= now;
     if (m.waiting && !tiny() && m.looked_at < now && may_find_more) look_everywhere(m);
@@ -109,7 +114,13 @@ void Scheduler::node_joined(const wire::NodeHello& hello, base::TimePoint now, A
 
 base::Status Scheduler::can_ever_run(const spec::ModelSpec& spec) const { return state_->can_ever_run(spec); }
 
-void Scheduler::model_deployed(const spec::ModelSpec& spec, base::TimePoint now, Actions& out) { state_->deployed(spec, now, out); }
+void Scheduler::model_deployed(const spec::ModelSpec& spec, base::TimePoint now, Actions& out, const base::TenantName& owner) {
+  state_->deployed(spec, owner, now, out);
+}
+
+base::Status Scheduler::set_tenant(const TenantPolicy& policy, base::TimePoint now, Actions& out) { return state_->set_tenant(policy, now, out); }
+
+void Scheduler::forget_tenant(const base::TenantName& tenant, base::TimePoint now, Actions& out) { state_->forget_tenant(tenant, now, out); }
 
 void Scheduler::model_removed(const base::ModelName& model, base::TimePoint now, Actions& out) { state_->removed(model, now, out); }
 
@@ -204,6 +215,10 @@ base::TimePoint Scheduler::next_tick() const { return state_->timers.next(); }
 void Scheduler::tick(base::TimePoint now, Actions& out) {
   while (Timer* timer = state_->timers.pop_due(now)) {
     Model* const m = timer->model;
+    if (timer == &state_->accounts_timer) {
+      state_->look_at_accounts(now, out);
+      continue;
+    }
     if (m != nullptr) state_->touch(*m);
     if (m == nullptr) state_->room_changed = true;
     else if (m->waiting) state_->look_everywhere(*m);

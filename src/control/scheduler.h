@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "control/rest_policy.h"
+#include "control/tenants.h"
 #include "spec/model_spec.h"
 #include "wire/messages.h"
 
@@ -25,7 +26,7 @@ struct Stop { base::NodeName node; base::InstanceId instance; std::string reason
 struct Dispatch { base::RequestId request; base::InstanceId instance; bool cold = false; base::Duration queued{}; };
 /// Answer the request with an error; the scheduler has forgotten it.
 struct Refuse {
-  enum class Why { queue_full, queue_timeout, no_capacity, start_failed, replica_failed, model_removed, draining };
+  enum class Why { queue_full, queue_timeout, no_capacity, start_failed, replica_failed, model_removed, draining, tenant_quota };
   base::RequestId request;
   Why why = Why::queue_full;
   std::string message;               ///< for the client, with the remedy
@@ -51,6 +52,8 @@ struct Arrival {
   /// Equal for requests of which a replica that served one may serve the next the faster, because they begin alike: they go to the same replica as
   /// far as its load allows. 0: none.
   std::uint64_t affinity = 0;
+  /// Absent: its model's. Lowered to what its tenant may ask for.
+  std::optional<spec::Priority> priority{};
 };
 
 enum class RequestFailure {
@@ -108,9 +111,10 @@ struct InstanceView {
   base::InstanceId instance;
   base::ModelName model;
   base::NodeName node;
-  base::DeviceId device;
+  base::DeviceId device;               ///< the first of its devices
+  std::vector<base::DeviceId> devices;  ///< all of them
   InstanceState state = InstanceState::starting;
-  std::uint64_t device_bytes = 0;  ///< reserved now
+  std::uint64_t device_bytes = 0;  ///< reserved now, on all its devices together
   std::uint64_t host_bytes = 0;    ///< reserved of the node's host memory, beside its device's
   wire::Way way = wire::Way::start;  ///< by which it last came up, or is coming up
   base::ImageId image;             ///< it is being restored from, or that is being made of it; else empty
@@ -152,6 +156,7 @@ struct NodeView {
   std::uint64_t host_reserved_bytes = 0, host_budget_bytes = 0;
   std::uint64_t image_reserved_bytes = 0, image_budget_bytes = 0;  ///< reserved: images and those being made
   std::vector<wire::DriverInfo> drivers;
+  std::string domain;   ///< as it named it; empty: it is its own
 };
 
 struct ImageView {
@@ -186,8 +191,8 @@ class Scheduler {
   [[nodiscard]] base::Status can_ever_run(const spec::ModelSpec& spec) const;
 
   /// Adds a model or replaces its spec. Replaced with a change that matters to a running engine, its instances are
-  /// drained and replaced on demand. Starts minReplicas.
-  void model_deployed(const spec::ModelSpec& spec, base::TimePoint now, Actions& out);
+  /// drained and replaced on demand. Starts minReplicas. `owner`: the tenant whose the model is; what is kept for nobody's request is on its account.
+  void model_deployed(const spec::ModelSpec& spec, base::TimePoint now, Actions& out, const base::TenantName& owner = base::TenantName("default"));
   /// Refuses what waits (model_removed), lets in-flight requests end, stops its instances.
   void model_removed(const base::ModelName& model, base::TimePoint now, Actions& out);
   /// `thaw stop`: stops every replica once its in-flight requests ended (at once with `kill`); the next request starts one again. minReplicas are started again
@@ -206,6 +211,16 @@ class Scheduler {
   /// not_found: no such node or device. Holds until it is changed, whatever the node says, but not beyond the scheduler's life.
   base::Result<std::uint32_t> set_duty(const base::NodeName& node, const base::DeviceId& device, Duty duty, base::TimePoint now, Actions& out);
   [[nodiscard]] bool has_model(const base::ModelName& model) const;
+
+  /// What a tenant may have from now on. invalid: a number is out of its range (tenants.h), and nothing is changed.
+  base::Status set_tenant(const TenantPolicy& policy, base::TimePoint now, Actions& out);
+  /// It has the defaults from now on. What it has used so far today is kept.
+  void forget_tenant(const base::TenantName& tenant, base::TimePoint now, Actions& out);
+  /// Every tenant that was said or that used a device, by name; up to `now`.
+  [[nodiscard]] std::vector<TenantView> tenants(base::TimePoint now) const;
+  /// Seconds of a whole device that a request has had of its replica up to `now`: of each second of the replica's, an equal part for everybody whom it
+  /// serves in it. What the way up took is its tenant's, and no request's. 0 while it waits. Ask before request_ended.
+  [[nodiscard]] double device_seconds(base::RequestId request, base::TimePoint now) const;
 
   /// Dispatches, queues or refuses. The model must exist (has_model). Every arrival is answered by exactly one Dispatch or Refuse at a
   /// time, until request_ended; after request_failed it may get another.

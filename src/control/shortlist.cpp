@@ -22,7 +22,7 @@ bool gives_way(const Instance& i) {
 }  // namespace
 
 double lasting_worth(const Model& m) {
-  return m.rate.level() + log2_of(base::to_s(m.start_cost())) - std::log2(static_cast<double>(std::max(m.ready(), 1U)));
+  return m.rate.level() + log2_of(base::to_s(m.start_cost())) + level_of(m.spec.priority) * std::log2(kLevelWorth) - std::log2(static_cast<double>(std::max(m.ready(), 1U)));
 }
 
 // --- by value
@@ -68,6 +68,7 @@ void Shortlist::add(Device& d) {
 
 void Shortlist::remove(Device& d) {
   take_out(d);
+  gangs_.changed(*d.owner);
   if (d.entry.stale) std::erase(stale_, &d);
   Row& r = row(d.info.kind);
   r.devices[d.entry.slot] = r.devices.back();
@@ -138,6 +139,7 @@ void Shortlist::list(Device& d, std::size_t working) {
   ShortlistEntry& e = d.entry;
   e.level = static_cast<std::uint32_t>(std::min(working + d.claims.size(), kLevels - 1));
   e.listed = true;
+  gangs_.changed(*d.owner);
   r.by_free[e.level].insert({{e.free, e.number}, &d});
   r.by_coming.insert({{e.coming, e.number}, &d});
   r.by_room.insert({{e.room, e.number}, &d});
@@ -181,11 +183,15 @@ void Shortlist::choose_idle(Row& r, std::uint64_t bytes) {
   r.idle.front(4 * kIdle, front_);
   for (Instance* i : front_) {
     if (chosen_.size() >= from + kIdle) return;
-    Device& d = *i->device;
     const double worth = i->usable() ? lasting_worth(*i->model) : kWorthless;
     constexpr double kSame = 0.01;  // of an octave
-    if (worth > i->by_value.value + kSame) r.idle.put(*i, worth);
-    else if (d.entry.room >= bytes) choose(d);
+    if (worth > i->by_value.value + kSame) {
+      r.idle.put(*i, worth);
+      continue;
+    }
+    for (Device* d : i->devices) {
+      if (d->entry.room >= bytes) choose(*d);
+    }
   }
 }
 
@@ -223,10 +229,43 @@ const std::vector<Device*>& Shortlist::for_model(Model& m, std::uint64_t bytes) 
   left = kRoomy;
   for (auto at = r.by_room.rbegin(); at != r.by_room.rend() && left > 0; ++at, --left) choose(*at->second);
   choose_home(m);
-  if (m.pinned != nullptr) choose(*m.pinned);
+  for (Device* d : m.pinned) choose(*d);
   const std::size_t count = r.devices.size();
   for (std::size_t n = 0; n < std::min(kAround, count); ++n) choose(*r.devices[(m.looked_from + n) % count]);
   if (count > 0) m.looked_from = (m.looked_from + kAround) % count;
+  std::sort(chosen_.begin(), chosen_.end(), [](const Device* a, const Device* b) { return a->entry.number < b->entry.number; });
+  return answer();
+}
+
+const std::vector<Device*>& Shortlist::for_gang(Model& m, std::uint64_t bytes, std::uint32_t devices) {
+  refresh();
+  chosen_.clear();
+  Row& r = row(m.spec.resources.device);
+  const GangIndex::Query query{m.spec.resources.device, devices, bytes};
+  std::vector<Node*> nodes;
+  gangs_.with_free(query, kNodes, nodes);
+  r.idle.front(4 * kIdle, front_);
+  const std::size_t before = nodes.size();
+  for (Instance* i : front_) {
+    if (nodes.size() >= before + kNodes) break;
+    Node* const node = i->device->owner;
+    const double worth = i->usable() ? lasting_worth(*i->model) : kWorthless;
+    constexpr double kSame = 0.01;  // of an octave
+    if (worth > i->by_value.value + kSame) r.idle.put(*i, worth);
+    else if (gangs_.room(query, *node) >= bytes && std::find(nodes.begin(), nodes.end(), node) == nodes.end()) nodes.push_back(node);
+  }
+  gangs_.with_most_room(query, kNodes, nodes);
+  for (Node* home : m.homes) {
+    if (home != nullptr) nodes.push_back(home);
+  }
+  for (std::size_t n = 0; n < std::min(m.images.size(), kHome); ++n) nodes.push_back(m.images[(m.looked_from + n) % m.images.size()]->node);
+  if (!m.pinned.empty()) nodes.push_back(m.pinned.front()->owner);
+  gangs_.around(m.looked_from, kNodesAround, nodes);
+  m.looked_from += kNodesAround;
+  for (const Node* node : nodes) {
+    const auto first = std::find_if(node->devices.begin(), node->devices.end(), [&](const Device* d) { return d->info.kind == m.spec.resources.device; });
+    if (first != node->devices.end()) choose(**first);
+  }
   std::sort(chosen_.begin(), chosen_.end(), [](const Device* a, const Device* b) { return a->entry.number < b->entry.number; });
   return answer();
 }

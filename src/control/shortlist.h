@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "control/gang_index.h"
 #include "spec/model_spec.h"
 
 /// Where to look for room without looking everywhere. An exact answer needs every device; in a fleet of thousands a few dozen that were chosen well
@@ -60,6 +61,7 @@ class Shortlist {
  public:
   /// So many devices of each sort are looked at.
   static constexpr std::size_t kFree = 16, kComing = 8, kIdle = 16, kRoomy = 8, kAround = 8, kHome = 8;
+  static constexpr std::size_t kNodes = 8, kNodesAround = 4;  ///< ... and so many nodes, for a gang
 
   Shortlist();
   void add(Device& d);
@@ -74,6 +76,9 @@ class Shortlist {
   /// Where `m` may find `bytes`, in the order in which devices came: those with as much free, or with as much that comes back anyway; those whose
   /// idle replicas are worth least, and those that have the most of them; those where m was or has images; and some others, each time the next ones.
   const std::vector<Device*>& for_model(Model& m, std::uint64_t bytes);
+  /// Nodes where `m` may find `bytes` on each of `devices` devices, by a device of each: those that have as much free, the tightest first; those that hold the
+  /// idle replicas worth least, those with most room, those where m was or has images, and some others, each time the next ones.
+  const std::vector<Device*>& for_gang(Model& m, std::uint64_t bytes, std::uint32_t devices);
   /// What could be had on it at most before a request ends.
   std::uint64_t room(Device& d);
 
@@ -101,6 +106,7 @@ class Shortlist {
   const std::vector<Device*>& answer();
 
   std::array<Row, 2> rows_;
+  GangIndex gangs_;
   std::vector<Device*> stale_;
   std::vector<Device*> chosen_;    ///< the last answer
   std::vector<Instance*> front_;   ///< reused

@@ -11,11 +11,12 @@ namespace thaw::control {
 namespace {
 
 /// " (runsc: not installed; criu: ...)", as far as the node says why.
-std::string why_no_driver(const Node& node, spec::DeviceKind kind) {
+std::string why_no_driver(const Node& node, spec::DeviceKind kind, bool gang) {
   std::string words;
   for (const wire::DriverInfo& d : node.drivers) {
     if (d.device != kind || (d.why_not.empty() && !d.snapshot)) continue;
-    const std::string why = d.snapshot ? "only of models that run in its sandbox; set spec.sandbox to runsc" : d.why_not;
+    const std::string why = d.snapshot && gang && !d.gangs ? "not of a model that takes several devices"
+                            : d.snapshot                   ? "only of models that run in its sandbox; set spec.sandbox to runsc" : d.why_not;
     words += std::string(words.empty() ? " (" : "; ") + wire::to_string(d.driver) + ": " + why;
   }
   return words.empty() ? words : words + ")";
@@ -63,31 +64,35 @@ base::Result<base::ImageId> Scheduler::State::try_snapshot(Model& m, bool by_han
   if (!by_hand && in_flight > 0 && m.snapshot_tries < policy.snapshot_tries / 2) return error(ErrorKind::exhausted, "requests are being served");
   std::string why = std::string("no node has a ") + spec::to_string(m.spec.resources.device) + " device";
   auto kind = ErrorKind::unavailable;
+  Offer place;
   for (Device* d : snapshot_places(m)) {
     Node& node = *d->owner;
     if (d->info.kind != m.spec.resources.device) continue;
     kind = ErrorKind::conflict;
     if (!node.can_snapshot(m.spec)) {
-      why = "no driver for images works on " + node.name.str() + why_no_driver(node, d->info.kind);
+      why = "no driver for images works on " + node.name.str() + why_no_driver(node, d->info.kind, m.gang());
     } else if (const Image* const there = image_on(m, node)) {
       why = there->info.image.str() + " is there already; `thaw images rm " + there->info.image.str() + "` first";
     } else if (node.imaging > 0) {
       why = "another image is being made on " + node.name.str() + "; try again when it is done";
-    } else if (!waiters.empty() || offer(*d, m, nullptr, now).rank != Offer::Rank::free) {
+    } else if (place = m.gang() ? gang_offer(node.devices, m, nullptr, now) : offer(*d, m, nullptr, now);
+               !waiters.empty() || place.rank != Offer::Rank::free) {
       kind = ErrorKind::exhausted;
-      why = "no device has " + base::format_bytes(m.bytes) + " to spare for a replica to make it of; stop something";
+      why = (m.gang() ? "no node has " + std::to_string(m.devices()) + " devices with " : "no device has ") + base::format_bytes(m.bytes) + " to spare for a replica to make it of; stop something";
     } else if (const std::uint64_t disk = make_disk_room(node, m, now, out); disk == 0) {
       kind = ErrorKind::exhausted;
       why = "the budget for images on " + node.name.str() + " is used up; `thaw images` shows by what";
     } else {
-      return begin_snapshot(m, *d, disk, by_hand, now, out);
+      return begin_snapshot(m, place, disk, by_hand, now, out);
     }
   }
   return error(kind, why);
 }
 
-base::ImageId Scheduler::State::begin_snapshot(Model& m, Device& d, std::uint64_t disk_bytes, bool by_hand, base::TimePoint now, Actions& out) {
-  Instance& i = create(m, d, Phase::imaging, m.bytes + loading_bytes(d, m), now);
+base::ImageId Scheduler::State::begin_snapshot(Model& m, const Offer& place, std::uint64_t disk_bytes, bool by_hand, base::TimePoint now, Actions& out) {
+  Device& d = *place.device;
+  const auto on = place.devices();
+  Instance& i = create(m, {on.begin(), on.end()}, Phase::imaging, place.need, *m.owner, now);
   i.image = base::ImageId(m.name() + "-" + std::to_string(i.id.value()));
   i.disk_bytes = disk_bytes;
   i.phase_deadline = m.spec.start_deadline + policy.snapshot_deadline;
@@ -96,6 +101,9 @@ base::ImageId Scheduler::State::begin_snapshot(Model& m, Device& d, std::uint64_
   ++d.owner->imaging;
   touch(m);
   wire::TakeSnapshot command{i.image, i.id, m.spec, d.info.id, i.phase_deadline, disk_bytes};
+  if (m.gang()) {
+    for (const Device* each : i.devices) command.devices.push_back(each->info.id);
+  }
   out.emplace_back(std::in_place_type<Snapshot>, d.node, std::move(command), i.reason);
   return i.image;
 }
@@ -126,7 +134,7 @@ void Scheduler::State::taken(const wire::SnapshotTaken& e, base::TimePoint now, 
     enter(*i, Trigger::image_done, now);
     i->reason = "the image is made";
     i->model->last_snapshot_failure.clear();
-    changed_on(*i->device);
+    changed_on(*i);
   }
   wire::ImageInfo info = e.image;
   info.model = i->model->spec.name;
@@ -144,7 +152,7 @@ void Scheduler::State::not_taken(const wire::SnapshotFailed& e, base::TimePoint 
   snapshot_ended(*i, e.reason.empty() ? "it failed" : e.reason, now);
   enter(*i, Trigger::image_done, now);
   i->reason = "no image: " + e.reason;
-  changed_on(*i->device);
+  changed_on(*i);
   work(now, out);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <map>
 #include <memory>
 #include <optional>
@@ -12,11 +13,13 @@
 
 #include "control/demand.h"
 #include "control/keep_alive.h"
+#include "control/priority.h"
 #include "control/queue.h"
 #include "control/request.h"
 #include "control/routing.h"
 #include "control/scheduler.h"
 #include "control/shortlist.h"
+#include "control/tenants.h"
 #include "control/timers.h"
 #include "control/transitions.h"
 #include "control/victims.h"
@@ -27,6 +30,14 @@
 namespace thaw::control {
 
 struct Node;
+struct Tenant;
+
+/// Whose turn it is to find room: who began to wait first, where priority and a small share of the devices count as time (turns.cpp).
+struct WaitOrder {
+  base::TimePoint since{};
+  std::uint64_t number = 0;   ///< among those who wait, in the order in which they began
+  friend auto operator<=>(const WaitOrder&, const WaitOrder&) = default;
+};
 
 /// Arrivals of the last few seconds say how many more come before another replica is up.
 constexpr base::Duration kPanicHalfLife = base::Seconds(2);
@@ -47,6 +58,8 @@ struct Node {
 
   std::uint64_t number = 0;           ///< nodes in the order in which they came
   base::NodeName name;
+  std::uint32_t domain = 0;           ///< what it fails together with (State::domain_of)
+  std::string domain_name;            ///< as it named it; empty: it did not
   std::vector<Device*> devices;       ///< in their order
   std::vector<wire::DriverInfo> drivers;
   std::uint64_t host_budget = 0;
@@ -84,6 +97,9 @@ struct Device {
     const char* reason;
     Instance* wake;                   ///< whom to wake with them; null: a new instance
     base::TimePoint expects_until;    ///< as in Offer
+    std::uint64_t number;             ///< the same on all devices of a gang, in the order in which claims were made
+    std::vector<Device*> gang;        ///< all its devices, of which each has the claim; empty: this one alone
+    Tenant* tenant;                   ///< for whom
   };
   /// Ways up that were decided on and wait for others' bytes to return, in order: nobody may take those bytes in between.
   std::vector<Claim> claims;
@@ -102,8 +118,9 @@ struct Instance {
 
   base::InstanceId id;
   Model* model = nullptr;
-  Device* device = nullptr;         ///< null once gone
-  std::uint64_t bytes = 0;          ///< reserved on its device now
+  Device* device = nullptr;         ///< the first of its devices; null once gone
+  std::vector<Device*> devices;     ///< that it takes, all of one node; more than one: a gang. Empty once gone
+  std::uint64_t bytes = 0;          ///< reserved on each of its devices now
   std::uint64_t full_bytes = 0;     ///< ... while it is not in standby
   std::uint64_t host_bytes = 0;     ///< reserved of its node's host memory
   std::uint64_t ready_host_bytes = 0;  ///< ... while it is ready
@@ -129,21 +146,26 @@ struct Instance {
   base::TimePoint rest_waits_since{};  ///< waiting for host memory to rest in; epoch: it does not
   std::string reason;
   Health health;
+  Tenant* tenant = nullptr;         ///< whose it counts as: who last sent it a request, or for whom it was begun; null once gone
+  base::TimePoint billed_at{};      ///< its time up to then is on somebody's account
+  double given = 0;                 ///< device-seconds that each request that is under way from its ready on would have had
   ValueEntry by_value;              ///< in Shortlist
   ValueEntry by_host_value;         ///< in Node::resting
 
   [[nodiscard]] bool usable() const { return phase == Phase::ready && drain == Drain::none; }
   [[nodiscard]] bool rising() const { return phase == Phase::starting || phase == Phase::waking; }
+  [[nodiscard]] bool leads(const Device& d) const { return device == &d; }  ///< for walks over devices that count it once
 };
 
 struct Model {
   spec::ModelSpec spec;
-  std::uint64_t bytes = 0;            ///< of one replica
+  Tenant* owner = nullptr;            ///< for whom it is kept
+  std::uint64_t bytes = 0;            ///< of one replica, on each of its devices
   std::uint64_t weights_bytes = 0;    ///< of its files, as seen by the last start; 0: unknown
   std::vector<Instance*> instances;   ///< not gone
   std::vector<Instance*> usable;      ///< ready and not draining, by id
   std::array<std::uint32_t, kPhases> in_phase{};
-  std::vector<Device*> claims;        ///< one entry a claim
+  std::vector<Device*> claims;        ///< one entry a claim and device of it
   std::uint32_t in_flight = 0;
   FairQueue queue;
   PeakWindow peak;
@@ -169,8 +191,10 @@ struct Model {
   bool waits_entitled = false;
   base::TimePoint waiting_since{};
   base::TimePoint chance_at = base::never();  ///< when time alone may give it room
-  Device* pinned = nullptr;                   ///< where nobody younger may take room any more
-  std::uint64_t waits_as = 0;                 ///< its number among those who wait
+  std::vector<Device*> pinned;                ///< where nobody younger may take room any more: as many as it takes; empty: nowhere
+  WaitOrder waits_as;                         ///< its place among those who wait
+  spec::Priority waits_with = spec::Priority::normal;  ///< the priority that this place has
+  bool waits_for_quota = false;               ///< all whose requests wait hold as many devices as they may
   bool looks_everywhere = false;              ///< not only at what changed
   base::TimePoint looked_at{};                ///< when it last did
   std::optional<base::TimePoint> evicted_at;
@@ -208,7 +232,10 @@ struct Model {
   std::string last_snapshot_failure;
 
   [[nodiscard]] std::uint32_t min_replicas() const { return paused || removed ? 0 : spec.scaling.min_replicas; }
-  [[nodiscard]] std::uint32_t claimed() const { return static_cast<std::uint32_t>(claims.size()); }
+  [[nodiscard]] std::uint32_t devices() const { return spec.resources.devices; }  ///< that a replica takes
+  [[nodiscard]] bool gang() const { return devices() > 1; }
+  [[nodiscard]] std::uint64_t all_bytes() const { return bytes * devices(); }     ///< of one replica, on all its devices
+  [[nodiscard]] std::uint32_t claimed() const { return static_cast<std::uint32_t>(claims.size()) / devices(); }
   [[nodiscard]] std::uint32_t ready() const { return static_cast<std::uint32_t>(usable.size()); }
   [[nodiscard]] std::uint32_t in(Phase phase) const { return in_phase[static_cast<std::size_t>(phase)]; }
   [[nodiscard]] std::uint32_t rising() const { return in(Phase::starting) + in(Phase::waking); }
@@ -219,22 +246,43 @@ struct Model {
     return way.mean();
   }
   [[nodiscard]] std::uint32_t replicas() const { return ready() + coming(); }
+  [[nodiscard]] spec::Priority priority() const { return queue.highest(spec.priority); }  ///< of what it wants a replica for
   [[nodiscard]] std::uint32_t waiting_requests() const { return static_cast<std::uint32_t>(queue.size()); }
   [[nodiscard]] const std::string& name() const { return spec.name.str(); }
+};
+
+/// An account of what a tenant holds and has had (accounts.cpp).
+struct Tenant {
+  TenantPolicy policy;
+  std::map<base::InstanceId, Instance*> instances;  ///< that count as its
+  double devices = 0;                 ///< that those hold, in whole ones, and that are promised to it
+  double lately = 0;                  ///< the same on average, older times counting half as much every kLately
+  base::TimePoint lately_at{};
+  DeviceSeconds used;
+  double today = 0;                   ///< device-seconds since its day began
+  base::TimePoint day_ends = base::never();
+  bool exhausted = false;
+  bool active = false;                ///< in State::active
 };
 
 /// A way to get a model's replica onto a device, best first.
 struct Offer {
   enum class Rank { free, returning, evict_idle, draining, evict_busy, none };
   Rank rank = Rank::none;
-  Device* device = nullptr;
+  Device* device = nullptr;                   ///< the first one, of a gang
+  std::vector<Device*> gang;                  ///< all devices of a gang, in their order; empty: `device` alone
   Instance* wake = nullptr;                   ///< to be woken; null: a new instance
-  std::uint64_t need = 0;                     ///< bytes beyond what `wake` holds
+  std::uint64_t need = 0;                     ///< bytes beyond what `wake` holds, on each device
   std::vector<Instance*> victims;
   double cost = 0;                            ///< what the victims are worth
   std::int64_t score = 0;                     ///< when it answers, and what its victims are worth; the less the better
   base::TimePoint expects_until{};  ///< for a request that is expected until then; epoch: for those that are there
+  Tenant* tenant = nullptr;         ///< for whom
   base::TimePoint chance_at = base::never();  ///< rank none: when time alone makes an offer
+
+  [[nodiscard]] Rows<Device*> devices() const {
+    return gang.empty() ? Rows<Device*>{&device, 1} : Rows<Device*>{gang.data(), gang.size()};
+  }
 };
 
 struct Scheduler::State {
@@ -243,6 +291,7 @@ struct Scheduler::State {
   Policy policy;
   std::uint64_t next_instance = 1;
   std::uint64_t next_timer = 1;
+  std::uint64_t next_claim = 1;
   std::unordered_map<base::ModelName, std::unique_ptr<Model>> models;
   std::vector<std::unique_ptr<Model>> retired;  ///< removed, with instances or requests left
   std::unordered_map<base::InstanceId, std::unique_ptr<Instance>> instances;  ///< also gone ones whose requests have not ended
@@ -256,7 +305,7 @@ struct Scheduler::State {
   std::unordered_map<base::ModelName, std::vector<Image*>> orphans;  ///< images of models that are not deployed, as they came
   std::unordered_set<Model*> failing;  ///< models that have a device to avoid
   std::unordered_set<Model*> keepers;  ///< models with minReplicas
-  std::map<std::uint64_t, Model*> waiters;  ///< in the order in which they began to wait
+  std::map<WaitOrder, Model*> waiters;  ///< in the order of their turns
   std::multiset<std::uint64_t> waiting_for;  ///< the bytes of each of them
   std::uint64_t next_waiter = 1;
   std::uint32_t lookers = 0;    ///< of those who wait, with looks_everywhere
@@ -266,6 +315,18 @@ struct Scheduler::State {
   bool changed_everywhere = false;  ///< what decides about room changed on every device
   std::vector<Device*> freed;   ///< devices to be looked at by revive_evicted()
   base::TimePoint settled_at{};
+  std::unordered_map<base::TenantName, std::unique_ptr<Tenant>> tenants;  ///< that were said, or had a replica
+  std::vector<Tenant*> active;  ///< that hold something, or lately did
+  std::size_t active_kept = 0;  ///< when it was last tidied
+  struct ActiveTotals {
+    base::TimePoint at = base::never();
+    double held = 0, weights = 0;
+    std::size_t count = 0, of = 0;  ///< that hold more than a little; of so many
+  };
+  mutable ActiveTotals active_totals;  ///< of `active`, a moment ago at most
+  Timer accounts_timer;         ///< somebody's device-seconds are counted against what it may have; no model's
+  std::unordered_map<std::string, std::uint32_t> domains;  ///< failure domains that nodes named
+  std::uint32_t next_domain = 1;
   Timer settle_timer;           ///< an idle replica is still to be offered to those who wait; no model's
   bool draining = false;
   std::size_t in_flight = 0;
@@ -281,6 +342,7 @@ struct Scheduler::State {
   Instance* find(base::InstanceId id);
   std::vector<Model*> models_in_order();
   void changed_on(Device& d);
+  void changed_on(const Instance& i);
 
   // requests.cpp
   void arrive(const Arrival& a, base::TimePoint now, Actions& out);
@@ -306,9 +368,9 @@ struct Scheduler::State {
   base::Duration retry_after(const Model& m, base::TimePoint now) const;
 
   // instances.cpp
-  Instance& create(Model& m, Device& d, Phase phase, std::uint64_t bytes, base::TimePoint now);
+  Instance& create(Model& m, std::vector<Device*> on, Phase phase, std::uint64_t bytes, Tenant& whose, base::TimePoint now);
   bool enter(Instance& i, Trigger by, base::TimePoint now);
-  void hold(Instance& i, std::uint64_t device_bytes, std::uint64_t host_bytes);
+  void hold(Instance& i, std::uint64_t device_bytes, std::uint64_t host_bytes, base::TimePoint now);
   void start(Device& d, const Device::Claim& claim, base::TimePoint now, Actions& out);
   void drain_instance(Instance& i, Instance::Drain why, std::string reason, base::TimePoint now, Actions& out);
   void stop(Instance& i, base::TimePoint now, Actions& out, Trigger by = Trigger::stop);
@@ -378,7 +440,7 @@ struct Scheduler::State {
   const std::vector<Device*>& snapshot_places(const Model& m);
   void think_of_snapshot(Model& m, base::TimePoint now, Actions& out);
   base::Result<base::ImageId> try_snapshot(Model& m, bool by_hand, base::TimePoint now, Actions& out);
-  base::ImageId begin_snapshot(Model& m, Device& d, std::uint64_t disk_bytes, bool by_hand, base::TimePoint now, Actions& out);
+  base::ImageId begin_snapshot(Model& m, const Offer& place, std::uint64_t disk_bytes, bool by_hand, base::TimePoint now, Actions& out);
   void snapshot_later(Model& m, base::TimePoint now) const;
   void snapshot_ended(Instance& i, const std::string& failure, base::TimePoint now);
   void taken(const wire::SnapshotTaken& e, base::TimePoint now, Actions& out);
@@ -411,7 +473,7 @@ struct Scheduler::State {
   void settle(base::TimePoint now, Actions& out);
   void try_place(Model& m, base::TimePoint now, Actions& out);
   void refuse_hopeless(Model& m, base::TimePoint now, Actions& out);
-  Offer offer(Device& d, const Model& m, Instance* to_wake, base::TimePoint now) const;
+  Offer offer(Device& d, const Model& m, Instance* to_wake, base::TimePoint now, const std::vector<Instance*>& leaving = {}) const;
   const std::vector<Device*>& places_for(Model& m);
   bool looks_at_all() const { return devices.size() <= policy.look_everywhere_up_to; }
   bool tiny() const { return looks_at_all() && devices.size() <= kTiny; }
@@ -419,18 +481,27 @@ struct Scheduler::State {
   void look_at_changed(Model& m, const std::vector<Device*>& where, base::TimePoint now, Actions& out);
   void note_freed(Device& d);
   void accept(const Offer& o, Model& m, base::TimePoint now, Actions& out);
+  bool accept_for_payer(Offer& o, Model& m, base::TimePoint now, Actions& out);
   void fund(Device& d, base::TimePoint now, Actions& out);
   std::uint64_t lasting_on(const Device& d, base::TimePoint now) const;
   void cancel_wake(Instance& i, base::TimePoint now, Actions& out);
   void revive_evicted(base::TimePoint now);
   void cancel_claim(Model& m, Device& d, base::TimePoint now, Actions& out);
-  Device::Claim take_claim(Device& d, std::size_t n);
+  Device::Claim take_claim(Device& d, std::size_t n, base::TimePoint now);
   void look_at_claims(const Device& d);
   void drop_claims(Model& m, base::TimePoint now, Actions& out);
   void drop_stuck_claims(Model& m, base::TimePoint now, Actions& out);
-  std::vector<Candidate> candidates(const Device& d, const Model& m, const Instance* to_wake, base::TimePoint now) const;
+  std::vector<Candidate> candidates(const Device& d, const Model& m, const Instance* to_wake, base::TimePoint now,
+                                    const std::vector<Instance*>& leaving) const;
+  std::uint64_t gives_up(const Instance& i, base::TimePoint now) const;
   void make_way(Instance& victim, const std::string& reason, base::TimePoint now, Actions& out);
   bool freezes_to_make_way(const Instance& i, base::TimePoint now) const;
+
+  // gangs.cpp
+  Offer gang_offer(const std::vector<Device*>& among, const Model& m, Instance* to_wake, base::TimePoint now) const;
+  void spare_superfluous(Offer& gang, const Model& m, base::TimePoint now) const;
+  void pin_gang(Model& m, base::TimePoint now);
+  static bool funded_elsewhere(const Device& d, const Device::Claim& claim);
 
   // estimate.cpp
   base::Duration quickest_up(const Model& m, const Node& node) const;
@@ -440,6 +511,7 @@ struct Scheduler::State {
   base::Duration time_to_make_way(const Offer& o, base::TimePoint now) const;
   void make_room_for_weights(const Model& m, Node& node, base::TimePoint now, Actions& out);
   bool standby_is_dear(const Instance& i, base::TimePoint now) const;
+  static const Device& busiest_bus(const Instance& i);
   void promise_way_up(const Instance& i, base::TimePoint now);
   static void promise_way_down(const Instance& i, base::TimePoint now);
   static void weights_rest(const Model& m, Node& node);
@@ -448,20 +520,50 @@ struct Scheduler::State {
   static bool better(const Offer& a, const Offer& b, const Model& m);
   void judge(Offer& o, const Model& m, base::TimePoint now) const;
 
+  // accounts.cpp: what tenants hold and have had
+  Tenant& tenant(const base::TenantName& name);
+  base::Status set_tenant(const TenantPolicy& said, base::TimePoint now, Actions& out);
+  void forget_tenant(const base::TenantName& name, base::TimePoint now, Actions& out);
+  static double held_devices(const Instance& i);
+  static double claimed_devices(const Device& d, const Device::Claim& claim);
+  void hold_for(Tenant& t, double more, base::TimePoint now);
+  void bill(Instance& i, base::TimePoint now);
+  void bill(Request& r, base::TimePoint now);
+  void charge(Tenant& t, double DeviceSeconds::*what, double device_seconds, base::TimePoint now);
+  void begin_day(Tenant& t, base::TimePoint now) const;
+  void give_to(Instance& i, Tenant* t, base::TimePoint now);
+  void used_by(Instance& i, Tenant& t, base::TimePoint now);
+  void look_at_accounts(base::TimePoint now, Actions& out);
+  bool exhausted(Tenant& t, base::TimePoint now) const;
+  static Refuse exhausted_refusal(base::RequestId request, const Tenant& t, base::TimePoint now);
+  // shares.cpp: what follows from it
+  double overuse(const Tenant& t, base::TimePoint now) const;
+  double standing(const Instance& i, base::TimePoint now) const;
+  double lately(const Tenant& t, base::TimePoint now) const;
+  bool within_quota(const Tenant& t, double more) const;
+  Tenant* payer(const Model& m, const Offer& o) const;
+  void make_quota_room(const Model& m, const Offer& o, base::TimePoint now, Actions& out);
+  void keep_to_quota(Tenant& t, double more, const Model* for_whom, base::TimePoint now, Actions& out);
+
   // turns.cpp
+  WaitOrder place_of(const Model& m, base::TimePoint now);
+  void move_up(Model& m, base::TimePoint now);
   void join_waiters(Model& m, base::TimePoint now);
   void leave_waiters(Model& m);
   void look_everywhere(Model& m);
   bool entitled(const Model& m) const;
   base::Duration turn(const Model& m) const;
+  base::Duration turn_against(const Instance& i, const Model& challenger) const;
   base::TimePoint evictable_at(const Instance& i, const Model& challenger) const;
   std::uint64_t pinned_by_others(const Device& d, const Model& m) const;
   void pin(Model& m, base::TimePoint now);
   void unpin(Model& m);
+  void pin_to(Model& m, std::vector<Device*> where);
 
   // capacity.cpp
   std::uint64_t kept_for_others(const Device& d, const Model* except) const;
   bool can_ever_fit(const Device& d, const Model& m) const;
+  bool can_ever_fit(const Node& node, const Model& m) const;
   std::uint64_t loading_bytes(const Device& d, const Model& m) const;
   std::string why_never(const Model& m) const;
   base::Status can_ever_run(const spec::ModelSpec& spec) const;
@@ -472,11 +574,12 @@ struct Scheduler::State {
 
   // models.cpp
   Node& join(const wire::NodeHello& hello);
+  std::uint32_t domain_of(const std::string& named, const Node& node);
   void renew(const wire::NodeHello& hello, Node& node);
   void equip(Node& node, const wire::NodeHello& hello);
   void adopt_orphans(Model& m, const base::ModelName& name);
   void joined(const wire::NodeHello& hello, base::TimePoint now, Actions& out);
-  void deployed(const spec::ModelSpec& spec, base::TimePoint now, Actions& out);
+  void deployed(const spec::ModelSpec& spec, const base::TenantName& owner, base::TimePoint now, Actions& out);
   void removed(const base::ModelName& name, base::TimePoint now, Actions& out);
   void stopped(const base::ModelName& name, bool kill, base::TimePoint now, Actions& out);
   void drain(base::TimePoint now, Actions& out);

@@ -85,14 +85,14 @@ Scheduler::State::Rest Scheduler::State::rest(Instance& i, const char* reason, b
 
 void Scheduler::State::freeze(Instance& i, std::string why, base::TimePoint now, Actions& out) {
   assert(i.phase == Phase::ready && i.in_flight == 0);
-  hold(i, i.bytes, expected_host_bytes(i));
+  hold(i, i.bytes, expected_host_bytes(i), now);
   enter(i, Trigger::freeze, now);
   promise_way_down(i, now);
   i.drain = Instance::Drain::none;
   i.phase_deadline = policy.freeze_deadline;
   i.reason = why;
   touch(*i.model);
-  changed_on(*i.device);
+  changed_on(i);
   out.emplace_back(std::in_place_type<Freeze>, i.device->node, wire::FreezeInstance{i.id, policy.freeze_deadline}, std::move(why));
 }
 
@@ -100,8 +100,9 @@ void Scheduler::State::wake(Device& d, const Device::Claim& claim, base::TimePoi
   Instance& i = *claim.wake;
   assert(i.phase == Phase::standby && i.wake_claimed && i.bytes + claim.bytes == i.full_bytes);
   i.wake_claimed = false;
-  hold(i, i.full_bytes, i.host_bytes);
-  assert(d.reserved <= d.info.budget_bytes);
+  hold(i, i.full_bytes, i.host_bytes, now);
+  give_to(i, claim.tenant, now);
+  assert(std::all_of(i.devices.begin(), i.devices.end(), [](const Device* each) { return each->reserved <= each->info.budget_bytes; }));
   enter(i, Trigger::wake, now);
   i.way = wire::Way::wake;
   promise_way_up(i, now);
@@ -125,14 +126,15 @@ void Scheduler::State::frozen(const wire::InstanceStandby& e, base::TimePoint no
   m.costs.freeze.note(now - i->phase_since);
   ++m.freezes;
   enter(*i, Trigger::frozen, now);
-  hold(*i, std::min(e.held_device_bytes, i->full_bytes), e.held_host_bytes);
+  const std::uint64_t count = i->devices.size();
+  hold(*i, std::min(e.held_device_bytes / count + (e.held_device_bytes % count > 0 ? 1 : 0), i->full_bytes), e.held_host_bytes, now);
   note_held(*i);
   weights_rest(m, *i->device->owner);
   sort_into_resting(*i);
   touch(m);
-  look_at_claims(*i->device);
+  for (const Device* each : i->devices) look_at_claims(*each);
   relieve_host(*i->device->owner, now, out);
-  fund(*i->device, now, out);
+  for (Device* each : std::vector<Device*>(i->devices)) fund(*each, now, out);
   work(now, out);
 }
 
@@ -146,15 +148,15 @@ void Scheduler::State::freeze_failed(const wire::FreezeFailed& e, base::TimePoin
     enter(*i, Trigger::still_ready, now);
     i->can_freeze = false;  // idle, it is stopped instead
     i->reason.clear();
-    hold(*i, i->bytes, i->ready_host_bytes);
+    hold(*i, i->bytes, i->ready_host_bytes, now);
     join_usable(*i);
     touch(m);
-    changed_on(*i->device);
+    changed_on(*i);
   } else {
     i->reason = m.last_failure;
     stop(*i, now, out, Trigger::down);
   }
-  look_at_claims(*i->device);
+  for (const Device* each : i->devices) look_at_claims(*each);
   work(now, out);
 }
 

@@ -10,6 +10,10 @@
 // The one that has waited longest is served first. Others may use room that it cannot use, but only until it has waited
 // turn_max: from then on one device is kept for it (pinned) and nobody younger gets in there.
 //
+// The line is in the order of waiting, where priority and shares count as time: 10 s a level, 10 s for each doubling of what a tenant had of the devices for
+// its weight (up to 20 s either way). So nobody is overtaken by anybody who began to wait more than 2 * 10 s + 2 * 20 s = 60 s later. Turns are shorter against a
+// higher priority and longer against a lower one, within turn_min and turn_max.
+//
 // Bound: the first of the line waits at most
 //     2 * turn_max + start deadline (of a start that was under way when it was pinned) + request timeout (of the last
 //     requests of those that leave) + their stop + its own start,
@@ -27,22 +31,53 @@ base::Duration Scheduler::State::turn(const Model& m) const {
   return std::clamp(base::Duration(scaled), policy.turn_min, policy.turn_max);
 }
 
-/// When a usable replica may make room for `challenger`; never() if not as things are.
+/// The same, shorter by kLevelWorth for every level of priority that the challenger has more, and longer for every one that it has less.
+base::Duration Scheduler::State::turn_against(const Instance& i, const Model& challenger) const {
+  const double weight = worth_of(i.model->spec.priority) / worth_of(challenger.priority());
+  const auto scaled = static_cast<std::int64_t>(static_cast<double>(turn(*i.model).count()) * weight);
+  return std::clamp(base::Duration(scaled), policy.turn_min, policy.turn_max);
+}
+
+/// When a usable replica may make room for `challenger`; never() if not as things are. Idle ones of a lower priority may at once.
 base::TimePoint Scheduler::State::evictable_at(const Instance& i, const Model& challenger) const {
   const Model& m = *i.model;
   const bool idle = i.in_flight == 0;
-  if (!challenger.waits_entitled) return idle ? i.idle_since + policy.spare_after : base::never();
-  const base::Duration hold = turn(m);
+  const bool lower = m.spec.priority < challenger.priority();
+  if (!challenger.waits_entitled) return idle ? i.idle_since + (lower ? base::Duration::zero() : policy.spare_after) : base::never();
+  const base::Duration hold = turn_against(i, challenger);
   if (!idle) return std::max(i.turn_from, challenger.waiting_since) + hold;
+  if (lower) return i.idle_since;
   const bool alternating = challenger.evicted_at && challenger.waiting_since < *challenger.evicted_at + hold * policy.alternating_turns;
   return alternating ? std::min(i.turn_from + hold, i.idle_since + m.start_cost()) : i.idle_since;
 }
 
+/// Who began to wait first has the next turn. A level of priority counts as kLevelWaits more of it; a tenant that had twice its share of the devices lately
+/// counts as having come kShareWaits later, one that had half of it as much earlier, and so on up to twice that.
+WaitOrder Scheduler::State::place_of(const Model& m, base::TimePoint now) {
+  constexpr double kShareWaits_s = 10;
+  const Request* const r = m.queue.first_retried() != nullptr ? m.queue.first_retried() : m.queue.first_fair();
+  const Tenant& whose = r != nullptr ? *r->account : *m.owner;
+  const double later_s = kShareWaits_s * overuse(whose, now) - level_of(m.priority()) * base::to_s(kLevelWaits);
+  return {m.waiting_since + base::Duration(static_cast<std::int64_t>(later_s * 1e9)), next_waiter++};
+}
+
+/// Somebody came whose priority is higher than that of those who waited.
+void Scheduler::State::move_up(Model& m, base::TimePoint now) {
+  unpin(m);
+  waiters.erase(m.waits_as);
+  m.waits_as = place_of(m, now);
+  m.waits_with = m.priority();
+  waiters.emplace(m.waits_as, &m);
+  look_everywhere(m);
+}
+
 void Scheduler::State::join_waiters(Model& m, base::TimePoint now) {
   m.waiting = true;
-  m.waits_as = next_waiter++;
+  m.waits_for_quota = false;
   m.waits_entitled = entitled(m);
   m.waiting_since = now;
+  m.waits_as = place_of(m, now);
+  m.waits_with = m.priority();
   m.chance_at = base::never();
   waiters.emplace(m.waits_as, &m);
   waiting_for.insert(m.bytes);
@@ -50,7 +85,7 @@ void Scheduler::State::join_waiters(Model& m, base::TimePoint now) {
 
 void Scheduler::State::leave_waiters(Model& m) {
   if (!m.waiting) return;
-  if (m.pinned != nullptr) changed_on(*m.pinned);
+  for (Device* d : m.pinned) changed_on(*d);
   unpin(m);
   m.waiting = false;
   lookers -= m.looks_everywhere ? 1 : 0;
@@ -68,10 +103,11 @@ void Scheduler::State::look_everywhere(Model& m) {
 }
 
 void Scheduler::State::unpin(Model& m) {
-  if (m.pinned == nullptr) return;
-  std::erase(m.pinned->pinned, &m);
-  shortlist.changed(*m.pinned);
-  m.pinned = nullptr;
+  for (Device* d : m.pinned) {
+    std::erase(d->pinned, &m);
+    shortlist.changed(*d);
+  }
+  m.pinned.clear();
 }
 
 /// Bytes of `d` kept for those who were pinned to it before `m` came.
@@ -85,8 +121,9 @@ std::uint64_t Scheduler::State::pinned_by_others(const Device& d, const Model& m
 }
 
 void Scheduler::State::pin(Model& m, base::TimePoint now) {
-  if (m.pinned != nullptr && !can_ever_fit(*m.pinned, m)) unpin(m);
-  if (!m.waiting || !m.waits_entitled || m.pinned != nullptr || now < m.waiting_since + policy.turn_max) return;
+  if (std::any_of(m.pinned.begin(), m.pinned.end(), [&](const Device* d) { return !can_ever_fit(*d, m); })) unpin(m);
+  if (!m.waiting || !m.waits_entitled || !m.pinned.empty() || now < m.waiting_since + policy.turn_max) return;
+  if (m.gang()) return pin_gang(m, now);
   base::TimePoint soonest = base::never();
   Device* best = nullptr;
   for (Device* d : places_for(m)) {  // where time alone makes room first
@@ -96,11 +133,16 @@ void Scheduler::State::pin(Model& m, base::TimePoint now) {
     best = d;
     soonest = at;
   }
-  if (best == nullptr) return;
-  m.pinned = best;
-  std::vector<Model*>& there = best->pinned;
-  there.insert(std::upper_bound(there.begin(), there.end(), &m, [](const Model* a, const Model* b) { return a->waits_as < b->waits_as; }), &m);
-  shortlist.changed(*best);
+  if (best != nullptr) pin_to(m, {best});
+}
+
+void Scheduler::State::pin_to(Model& m, std::vector<Device*> where) {
+  m.pinned = std::move(where);
+  for (Device* d : m.pinned) {
+    std::vector<Model*>& there = d->pinned;
+    there.insert(std::upper_bound(there.begin(), there.end(), &m, [](const Model* a, const Model* b) { return a->waits_as < b->waits_as; }), &m);
+    shortlist.changed(*d);
+  }
 }
 
 }  // namespace thaw::control

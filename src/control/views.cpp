@@ -1,5 +1,6 @@
 // Copies of the books for people and metrics, in a fixed order.
 #include <algorithm>
+#include <map>
 
 #include "control/state.h"
 
@@ -32,8 +33,9 @@ std::vector<InstanceView> Scheduler::instances() const {
     v.model = i->model->spec.name;
     v.node = i->device->node;
     v.device = i->device->info.id;
+    for (const Device* d : i->devices) v.devices.push_back(d->info.id);
     v.state = shown(*i);
-    v.device_bytes = i->bytes;
+    v.device_bytes = i->bytes * i->devices.size();
     v.host_bytes = i->host_bytes;
     v.way = i->way;
     v.image = i->image;
@@ -98,7 +100,7 @@ std::vector<DeviceView> Scheduler::devices() const {
 std::vector<NodeView> Scheduler::nodes() const {
   std::vector<NodeView> views;
   for (const auto& n : state_->nodes)
-    views.push_back({n->name, n->host_reserved, n->host_budget, n->image_reserved, n->image_budget, n->drivers});
+    views.push_back({n->name, n->host_reserved, n->host_budget, n->image_reserved, n->image_budget, n->drivers, n->domain_name});
   return views;
 }
 
@@ -108,6 +110,42 @@ std::vector<ImageView> Scheduler::images() const {
     for (const auto& [id, image] : n->images) views.push_back({n->name, image->info, image->restores, image->dropping});
   }
   return views;
+}
+
+/// Whatever is not billed yet, billed as if it ended now.
+std::vector<TenantView> Scheduler::tenants(base::TimePoint now) const {
+  std::map<base::TenantName, TenantView> views;
+  for (const auto& [name, t] : state_->tenants) {
+    const bool day_over = t->day_ends <= now;
+    views[name] = {t->policy, t->devices, t->used, day_over ? 0 : t->today, t->day_ends, t->exhausted && !day_over};
+  }
+  const auto add = [&](const Tenant& t, double DeviceSeconds::*what, double device_seconds) {
+    TenantView& v = views[t.policy.tenant];
+    v.used.*what += device_seconds;
+    if (v.day_ends != base::never()) v.used_today_device_seconds += device_seconds;
+  };
+  for (const auto& [id, i] : state_->instances) {
+    if (i->in_flight > 0 || i->tenant == nullptr) continue;
+    const bool rests = i->phase == Phase::ready || i->phase == Phase::standby;
+    const double since = State::held_devices(*i) * base::to_s(std::max(now - i->billed_at, base::Duration::zero()));
+    add(*i->tenant, rests ? &DeviceSeconds::idle : &DeviceSeconds::moving, since);
+  }
+  for (const auto& [id, r] : state_->requests) {
+    if (r.instance != nullptr) add(*r.account, &DeviceSeconds::busy, device_seconds(id, now) - r.device_seconds);
+  }
+  std::vector<TenantView> sorted;
+  for (auto& [name, view] : views) sorted.push_back(std::move(view));
+  return sorted;
+}
+
+double Scheduler::device_seconds(base::RequestId request, base::TimePoint now) const {
+  const auto found = state_->requests.find(request);
+  if (found == state_->requests.end()) return 0;
+  const Request& r = found->second;
+  if (r.instance == nullptr) return r.device_seconds;
+  const Instance& i = *r.instance;
+  const double since = State::held_devices(i) * base::to_s(std::max(now - i.billed_at, base::Duration::zero()));
+  return r.device_seconds + i.given - r.billed_from + since / std::max(i.in_flight, 1U);
 }
 
 const RoutingTotals& Scheduler::routing() const { return state_->totals; }

@@ -9,15 +9,23 @@ namespace {
 template <typename Id>
 std::string text(Id id) { return std::to_string(id.value()); }
 
+/// "cuda0", or "cuda0+cuda1" of a gang.
+template <typename Command>
+std::string devices(const Command& command) {
+  std::string named = command.device.str();
+  for (std::size_t n = 1; n < command.devices.size(); ++n) named += "+" + command.devices[n].str();
+  return named;
+}
+
 struct Words {
   std::string operator()(const Start& a) const {
     return (a.command.image.empty() ? "start " : "restore ") + text(a.command.instance) + " " + a.command.model.name.str() + " " + a.node.str() + "/" +
-           a.command.device.str() + (a.command.image.empty() ? "" : " from " + a.command.image.str());
+           devices(a.command) + (a.command.image.empty() ? "" : " from " + a.command.image.str());
   }
   std::string operator()(const Freeze& a) const { return "freeze " + text(a.command.instance) + " " + a.why; }
   std::string operator()(const Wake& a) const { return "wake " + text(a.command.instance) + " " + a.why; }
   std::string operator()(const Snapshot& a) const {
-    return "snapshot " + text(a.command.instance) + " " + a.command.image.str() + " " + a.node.str() + "/" + a.command.device.str();
+    return "snapshot " + text(a.command.instance) + " " + a.command.image.str() + " " + a.node.str() + "/" + devices(a.command);
   }
   std::string operator()(const Drop& a) const { return "drop " + a.command.image.str() + " " + a.why; }
   std::string operator()(const Stop& a) const { return "stop " + text(a.instance) + " " + a.reason; }

@@ -72,6 +72,18 @@ TEST(Explore, everything_with_a_shortlist) {
   std::printf("%zu states\n", states);
 }
 
+TEST(Explore, everything_with_a_gang) {
+  std::size_t states = 0;
+  ASSERT_NO_THROW(states = explore({spec::DeviceKind::cuda, 2, false, false, false, true}, 5 + extra_depth()));
+  std::printf("%zu states\n", states);
+}
+
+TEST(Explore, everything_with_a_gang_and_a_shortlist) {
+  std::size_t states = 0;
+  ASSERT_NO_THROW(states = explore({spec::DeviceKind::cuda, 1, true, false, true, true}, 4 + extra_depth()));
+  std::printf("%zu states\n", states);
+}
+
 TEST(Explore, everything_with_operators_and_lies) {
   std::size_t states = 0;
   ASSERT_NO_THROW(states = explore({spec::DeviceKind::cuda, 1, true, true, false}, 5 + extra_depth()));

@@ -49,6 +49,29 @@ TEST(Properties, hold_with_a_shortlist) {
   }
 }
 
+/// Models that take several devices, all or none, beside small ones: on few devices, and with a shortlist.
+TEST(Properties, hold_with_gangs) {
+  unsigned gangs = 0, served = 0, woken = 0, images = 0;
+  for (std::uint64_t seed = 1; seed <= histories() / 2; ++seed) {
+    Policy policy;
+    if (seed % 3 == 0) policy.look_everywhere_up_to = 0;
+    World world(seed, policy, {true});
+    ASSERT_NO_THROW(world.live(60)) << "seed " << seed;
+    gangs += world.gangs_begun();
+    served += world.served();
+    woken += world.woken();
+    images += world.images_made();
+  }
+  EXPECT_GT(gangs, 1'000U);
+  EXPECT_GT(served, 8'000U);
+  EXPECT_GT(woken, 100U);
+  EXPECT_GT(images, 50U);
+  for (std::uint64_t seed = 10'001; seed <= 10'003; ++seed) {
+    World world(seed, {}, {true});
+    ASSERT_NO_THROW(world.live(2000)) << "seed " << seed;
+  }
+}
+
 TEST(Properties, hold_in_long_histories) {
   for (std::uint64_t seed = 10'001; seed <= 10'010; ++seed) {
     World world(seed);

@@ -1,6 +1,7 @@
 #include "unit/control/scenario.h"
 
 #include <cctype>
+#include <cmath>
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -89,10 +90,11 @@ wire::NodeHello node_of(const Words& words) {
     if (id == "host") hello.host_budget_bytes = bytes_of(bytes);
     else if (id == "disk") hello.image_budget_bytes = bytes_of(bytes);
     else if (id == "image") hello.images.push_back(image_of(bytes));
+    else if (id == "domain") hello.domain = bytes;
     if (id == "driver") {
       for (const auto kind : {spec::DeviceKind::cpu, spec::DeviceKind::cuda}) hello.drivers.push_back(driver_of(bytes, kind));
     }
-    if (id == "host" || id == "disk" || id == "image" || id == "driver") continue;
+    if (id == "host" || id == "disk" || id == "image" || id == "driver" || id == "domain") continue;
     wire::DeviceInfo info;
     info.id = base::DeviceId(id);
     info.kind = kind_of(id);
@@ -109,6 +111,13 @@ spec::Mode mode_of(const std::string& text) {
   fail("no mode '" + text + "'; auto, never or always");
 }
 
+spec::Priority priority_of(const std::string& text) {
+  for (const auto priority : {spec::Priority::low, spec::Priority::normal, spec::Priority::high}) {
+    if (text == spec::to_string(priority)) return priority;
+  }
+  fail("no priority '" + text + "'; low, normal or high");
+}
+
 /// MODEL memory=BYTES [KEY=VALUE]...
 spec::ModelSpec model_of(const Words& words) {
   spec::ModelSpec spec;
@@ -120,6 +129,8 @@ spec::ModelSpec model_of(const Words& words) {
     if (key == "memory") spec.resources.device_memory_bytes = bytes_of(value);
     else if (key == "loading") spec.resources.loading_memory_bytes = bytes_of(value);
     else if (key == "device") spec.resources.device = kind_of(value);
+    else if (key == "devices") spec.resources.devices = number_of(value);
+    else if (key == "priority") spec.priority = priority_of(value);
     else if (key == "min") spec.scaling.min_replicas = number_of(value);
     else if (key == "max") spec.scaling.max_replicas = number_of(value);
     else if (key == "target") spec.scaling.target_concurrency = number_of(value);
@@ -254,12 +265,10 @@ class Player {
     else if (verb == "drain" && w.size() == 1) s.drain(now_, actions_);
     else if (verb == "drain" || verb == "cordon" || verb == "uncordon") duty(w);
     else if (verb == "tick") s.tick(now_, actions_);
-    else if (verb == "request") {
-      const bool has_affinity = w.size() > 3 && w.back().rfind("affinity=", 0) == 0;
-      const std::uint64_t affinity = has_affinity ? std::stoull(w.back().substr(9)) : 0;
-      const bool has_tenant = w.size() > (has_affinity ? 4U : 3U);
-      s.request_arrived({request(w), base::ModelName(w.at(2)), base::TenantName(has_tenant ? w[3] : "t"), affinity}, now_, actions_);
-    } else if (verb == "answering") s.request_answering(request(w), now_);
+    else if (verb == "request") s.request_arrived(arrival(w), now_, actions_);
+    else if (verb == "tenant") by_hand(s.set_tenant(tenant_of(w), now_, actions_));
+    else if (verb == "forget") s.forget_tenant(base::TenantName(w.at(1)), now_, actions_);
+    else if (verb == "answering") s.request_answering(request(w), now_);
     else if (verb == "error") s.request_engine_error(request(w));
     else if (verb == "end") s.request_ended(request(w), now_, actions_);
     else if (verb == "fail") s.request_failed(request(w), failure(w.at(2)), now_, actions_);
@@ -292,6 +301,38 @@ class Player {
     std::string text;
     for (std::size_t n = from; n < w.size(); ++n) text += (n > from ? " " : "") + w[n];
     return text;
+  }
+
+  /// request ID NAME [TENANT] [affinity=NUMBER] [priority=PRIORITY]
+  static Arrival arrival(const Words& w) {
+    Arrival a{request(w), base::ModelName(w.at(2)), base::TenantName("t")};
+    for (std::size_t n = 3; n < w.size(); ++n) {
+      if (n == 3 && w[n].find('=') == std::string::npos) {
+        a.tenant = base::TenantName(w[n]);
+        continue;
+      }
+      const auto [key, value] = key_value(w[n]);
+      if (key == "affinity") a.affinity = std::stoull(value);
+      else if (key == "priority") a.priority = priority_of(value);
+      else fail("a request has no '" + key + "'");
+    }
+    return a;
+  }
+
+  /// tenant NAME [weight=NUMBER] [devices=NUMBER] [seconds=NUMBER] [used=NUMBER] [max_priority=PRIORITY]
+  static TenantPolicy tenant_of(const Words& w) {
+    TenantPolicy policy;
+    policy.tenant = base::TenantName(w.at(1));
+    for (std::size_t n = 2; n < w.size(); ++n) {
+      const auto [key, value] = key_value(w[n]);
+      if (key == "weight") policy.weight = std::stod(value);
+      else if (key == "devices") policy.max_devices = std::stod(value);
+      else if (key == "seconds") policy.max_device_seconds_per_day = std::stod(value);
+      else if (key == "used") policy.used_today_device_seconds = std::stod(value);
+      else if (key == "max_priority") policy.max_priority = priority_of(value);
+      else fail("a tenant has no '" + key + "'");
+    }
+    return policy;
   }
 
   /// cordon|drain|uncordon NODE[/DEVICE]
@@ -399,8 +440,10 @@ class Player {
       check_node(w.at(2), what == "host", bytes_of(w.at(3)));
     } else if (what == "model") {
       check_model(w);
+    } else if (what == "tenant") {
+      check_tenant(w);
     } else {
-      fail("no check '" + what + "'; asleep, reserved, host, disk or model");
+      fail("no check '" + what + "'; asleep, reserved, host, disk, model or tenant");
     }
   }
 
@@ -421,6 +464,25 @@ class Player {
       return;
     }
     fail("no node " + node);
+  }
+
+  void check_tenant(const Words& w) {
+    constexpr double kRounding = 1e-6;
+    for (const TenantView& v : scheduler_->tenants(now_)) {
+      if (v.policy.tenant.str() != w.at(2)) continue;
+      for (std::size_t n = 3; n < w.size(); ++n) {
+        const auto [key, value] = key_value(w[n]);
+        const double is = key == "devices"  ? v.devices
+                          : key == "busy"   ? v.used.busy
+                          : key == "idle"   ? v.used.idle
+                          : key == "moving" ? v.used.moving
+                          : key == "today"  ? v.used_today_device_seconds
+                                            : (fail("a tenant has no '" + key + "'"), 0);
+        if (std::abs(is - std::stod(value)) > kRounding) fail(w[2] + " has " + key + "=" + std::to_string(is) + history());
+      }
+      return;
+    }
+    fail("no tenant " + w.at(2));
   }
 
   void check_model(const Words& w) {

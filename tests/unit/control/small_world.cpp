@@ -65,8 +65,9 @@ SmallWorld::SmallWorld(const Setting& setting) : setting_(setting), scheduler_(p
   wire::NodeHello hello;
   hello.node = base::NodeName("n");
   hello.devices = {{base::DeviceId("d"), setting.kind, "", "", kDevice_bytes, kDevice_bytes}};
-  hello.drivers = {{wire::DriverKind::cuda, setting.kind, true, false, ""}, {wire::DriverKind::criu, setting.kind, false, true, ""}};
-  hello.host_budget_bytes = kReplica_bytes;
+  if (setting.gang) hello.devices.push_back({base::DeviceId("e"), setting.kind, "", "", kDevice_bytes, kDevice_bytes});
+  hello.drivers = {{wire::DriverKind::cuda, setting.kind, true, false, ""}, {wire::DriverKind::criu, setting.kind, false, true, "", false, setting.gang}};
+  hello.host_budget_bytes = kReplica_bytes * (setting.gang ? 2 : 1);
   hello.image_budget_bytes = kReplica_bytes;
   call("node", [&] { scheduler_.node_joined(hello, now_, out_); });
   deploy("a", spec::Mode::always, spec::Mode::always);
@@ -77,7 +78,8 @@ void SmallWorld::deploy(const std::string& name, spec::Mode standby, spec::Mode 
   spec::ModelSpec spec;
   spec.name = base::ModelName(name);
   spec.resources.device = setting_.kind;
-  spec.resources.device_memory_bytes = kReplica_bytes;
+  spec.resources.devices = setting_.gang && name == "a" ? 2 : 1;
+  spec.resources.device_memory_bytes = kReplica_bytes * spec.resources.devices;
   spec.scaling.target_concurrency = 1;
   spec.scaling.idle_timeout = base::Seconds(1);
   spec.scaling.queue.timeout = base::Seconds(60);
@@ -183,11 +185,12 @@ void SmallWorld::node_says(const Choice& c, base::InstanceId id) {
     case What::standby_in_full: {
       wire::InstanceStandby event;
       event.instance = id;
-      if (c.what == What::standby_in_full) event.held_device_bytes = kReplica_bytes;
-      else if (setting_.kind == spec::DeviceKind::cuda) event.held_host_bytes = kReplica_bytes;
+      const std::uint64_t devices = i.devices.size();
+      if (c.what == What::standby_in_full) event.held_device_bytes = kReplica_bytes * devices;
+      else if (setting_.kind == spec::DeviceKind::cuda) event.held_host_bytes = kReplica_bytes * devices;
       else event.held_device_bytes = kReplica_bytes / 6;
       i.at = At::standby;
-      i.bytes = event.held_device_bytes;
+      i.bytes = event.held_device_bytes / devices;
       return call(name, [&] { scheduler_.instance_standby(event, now_, out_); });
     }
     case What::still_ready:
@@ -197,7 +200,7 @@ void SmallWorld::node_says(const Choice& c, base::InstanceId id) {
     case What::freeze_broke: return call(name, [&] { scheduler_.freeze_failed({id, "broke", false}, now_, out_); });
     case What::taken: {
       images_[i.image] = kReplica_bytes / 4;
-      const wire::ImageInfo info{i.image, i.model, wire::DriverKind::criu, kReplica_bytes / 4, kReplica_bytes, 1};
+      const wire::ImageInfo info{i.image, i.model, wire::DriverKind::criu, kReplica_bytes / 4, kReplica_bytes * i.devices.size(), 1};
       i.at = At::ending;
       i.disk_bytes = 0;
       return call(name, [&] { scheduler_.snapshot_taken({id, info, {}}, now_, out_); });
@@ -272,6 +275,7 @@ std::string SmallWorld::key() const {
   for (const InstanceView& v : scheduler_.instances()) {
     const auto found = instances_.find(v.instance);
     key += v.model.str() + to_string(v.state);
+    for (const base::DeviceId& on : v.devices) key += on.str();
     put(v.device_bytes), put(v.host_bytes), put(v.in_flight), put(v.served > 0), put(int(v.way)), put(v.image.empty());
     put(found == instances_.end() ? -1 : int(found->second.at));
     when(v.since), when(v.idle_since);
@@ -307,10 +311,19 @@ void SmallWorld::carry_out() {
   }
 }
 
+namespace {
+
+template <typename Command>
+std::vector<base::DeviceId> devices_of(const Command& command) {
+  return command.devices.empty() ? std::vector{command.device} : command.devices;
+}
+
+}  // namespace
+
 void SmallWorld::on(const Start& a) {
   if (instances_.count(a.command.instance) > 0) broken("an instance id was used twice");
   if (!a.command.image.empty() && images_.count(a.command.image) == 0) broken("restore from an image that is not there");
-  instances_[a.command.instance] = {a.command.model.name, At::starting, kReplica_bytes, 0, a.command.image, false, {}};
+  instances_[a.command.instance] = {a.command.model.name, At::starting, kReplica_bytes, 0, devices_of(a.command), a.command.image, false, {}};
 }
 
 void SmallWorld::on(const Stop& a) {
@@ -354,7 +367,7 @@ void SmallWorld::on(const Wake& a) {
 void SmallWorld::on(const Snapshot& a) {
   const wire::TakeSnapshot& c = a.command;
   if (instances_.count(c.instance) > 0) broken("an instance id was used twice");
-  instances_[c.instance] = {c.model.name, At::imaging, kReplica_bytes, c.max_bytes, c.image, false, {}};
+  instances_[c.instance] = {c.model.name, At::imaging, kReplica_bytes, c.max_bytes, devices_of(c), c.image, false, {}};
 }
 
 void SmallWorld::on(const Drop& a) {
@@ -365,8 +378,13 @@ void SmallWorld::on(const Drop& a) {
 }
 
 void SmallWorld::check() const {
-  std::uint64_t device = 0, host = 0, disk = 0;
-  for (const auto& [id, i] : instances_) device += i.bytes, disk += i.disk_bytes;
+  std::map<base::DeviceId, std::uint64_t> device;
+  std::uint64_t host = 0, disk = 0;
+  for (const auto& [id, i] : instances_) {
+    if (setting_.gang && i.devices.size() != (i.model.str() == "a" ? 2U : 1U)) broken("not on as many devices as it takes");
+    for (const base::DeviceId& held : i.devices) device[held] += i.bytes;
+    disk += i.disk_bytes;
+  }
   for (const auto& [id, bytes] : images_) disk += bytes;
   for (const InstanceView& v : scheduler_.instances()) {
     host += v.host_bytes;
@@ -374,10 +392,11 @@ void SmallWorld::check() const {
     if (v.state == InstanceState::freezing && v.in_flight > 0) broken("a busy replica is frozen");
   }
   if (scheduler_.instances().size() != instances_.size()) broken("an instance is forgotten");
-  const DeviceView d = scheduler_.devices().at(0);
   const NodeView n = scheduler_.nodes().at(0);
-  if (d.reserved_bytes != device) broken("device bytes reserved are not those held");
-  if (d.reserved_bytes > d.info.budget_bytes) broken("the device is booked twice");
+  for (const DeviceView& d : scheduler_.devices()) {
+    if (d.reserved_bytes != device[d.info.id]) broken("device bytes reserved are not those held");
+    if (d.reserved_bytes > d.info.budget_bytes) broken("the device is booked twice");
+  }
   if (n.host_reserved_bytes != host || host > n.host_budget_bytes) broken("host memory is booked twice, or leaks");
   if (n.image_reserved_bytes != disk || disk > n.image_budget_bytes) broken("disk is booked twice, or leaks");
   std::uint64_t waiting = 0, running = 0;

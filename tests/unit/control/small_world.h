@@ -9,7 +9,8 @@
 
 namespace thaw::control::test {
 
-/// A fleet so small that everything that can happen to it can be tried: one node, one device with room for one replica, two models. Time stands
+/// A fleet so small that everything that can happen to it can be tried: one node, one device with room for one replica, two models (with `gang`: two
+/// devices, and one of the models takes both). Time stands
 /// still but for ticks. Throws a std::runtime_error, with the history, as soon as the scheduler breaks a promise.
 ///
 /// To be copied it is played again: a path of choices leads to the same state every time.
@@ -30,6 +31,7 @@ class SmallWorld {
     bool operators = false;     ///< people freeze, wake, stop and take snapshots
     bool lies = false;          ///< the node says what is not so
     bool shortlist = false;     ///< the scheduler decides as in a fleet of thousands
+    bool gang = false;          ///< a second device, and model a takes both
   };
 
   explicit SmallWorld(const Setting& setting);
@@ -47,8 +49,9 @@ class SmallWorld {
   struct Instance {
     base::ModelName model;
     At at = At::starting;
-    std::uint64_t bytes = 0;
+    std::uint64_t bytes = 0;  ///< on each of its devices
     std::uint64_t disk_bytes = 0;
+    std::vector<base::DeviceId> devices;
     base::ImageId image;
     bool heard_ready = false;
     std::vector<base::RequestId> in_flight;

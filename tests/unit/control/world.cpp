@@ -19,7 +19,7 @@ base::Duration Dice::between(base::Duration low, base::Duration high) {
   return low + base::Duration(static_cast<std::int64_t>(below(static_cast<std::uint64_t>((high - low).count()) + 1)));
 }
 
-World::World(std::uint64_t seed, const Policy& policy) : dice_(seed), scheduler_(policy) {
+World::World(std::uint64_t seed, const Policy& policy, const Mix& mix) : mix_(mix), dice_(seed), scheduler_(policy) {
   const unsigned nodes = 1 + static_cast<unsigned>(dice_.below(2));
   for (unsigned n = 0; n < nodes; ++n) hello(n);
   const unsigned models = 2 + static_cast<unsigned>(dice_.below(5));
@@ -113,7 +113,9 @@ void World::check() const {
   check_tiers();
   std::map<std::string, std::uint64_t> held;
   std::size_t running = 0;
-  for (const auto& [id, i] : instances_) held[i.device] += i.bytes;
+  for (const auto& [id, i] : instances_) {
+    for (const std::string& device : i.devices) held[device] += i.bytes;
+  }
   for (const DeviceView& d : scheduler_.devices()) {
     const std::string key = d.node.str() + "/" + d.info.id.str();
     if (d.reserved_bytes != held[key]) broken(key + ": reserved is not the sum of its instances");

@@ -29,7 +29,12 @@ class Dice {
 /// std::runtime_error as soon as the scheduler breaks a promise. The same seed gives the same history.
 class World {
  public:
-  explicit World(std::uint64_t seed, const Policy& policy = {});
+  /// What happens beside the ordinary.
+  struct Mix {
+    bool gangs = false;   ///< models that take several devices, on machines that have more
+  };
+  explicit World(std::uint64_t seed, const Policy& policy = {}) : World(seed, policy, Mix()) {}
+  World(std::uint64_t seed, const Policy& policy, const Mix& mix);
 
   /// Lives through one history: `arrivals` requests among faults and operators, then quiet until everything is at rest.
   void live(unsigned arrivals);
@@ -40,6 +45,7 @@ class World {
   [[nodiscard]] unsigned woken() const { return woken_; }
   [[nodiscard]] unsigned restored() const { return restored_; }
   [[nodiscard]] unsigned images_made() const { return images_made_; }
+  [[nodiscard]] unsigned gangs_begun() const { return gangs_begun_; }
 
  private:
   struct Request {
@@ -53,8 +59,9 @@ class World {
   };
   struct Instance {
     base::ModelName model;
-    std::string device;
-    std::uint64_t bytes = 0;
+    std::string device;                ///< the first one
+    std::vector<std::string> devices;  ///< all of them
+    std::uint64_t bytes = 0;           ///< on each of them
     std::uint32_t target = 1;
     std::uint64_t full_bytes = 0, host_bytes = 0, disk_bytes = 0;
     enum class State { up, freezing, standby, waking, imaging } state = State::up;  ///< `up` also while it starts
@@ -86,6 +93,7 @@ class World {
   void on(const Drop& action);
   void die(base::InstanceId id, wire::DownReason reason, bool tell);
   void leave(base::InstanceId id);
+  void put_on(Instance& i, const base::NodeName& node, const base::DeviceId& first, const std::vector<base::DeviceId>& all, const spec::ModelSpec& spec);
   // world_tiers.cpp: standby and images
   void answer(base::InstanceId id, base::Duration delay, std::function<void(Instance&)> act);
   void lie(base::InstanceId id);
@@ -108,6 +116,7 @@ class World {
   void deploy(const std::string& name);
   void hello(unsigned node);
 
+  Mix mix_;
   Dice dice_;
   Scheduler scheduler_;
   base::TimePoint now_{};
@@ -127,7 +136,7 @@ class World {
   bool quiet_ = false;
   bool killing_ = false;
   bool tick_may_be_due_ = false;
-  unsigned served_ = 0, refused_ = 0, woken_ = 0, restored_ = 0, images_made_ = 0;
+  unsigned served_ = 0, refused_ = 0, woken_ = 0, restored_ = 0, images_made_ = 0, gangs_begun_ = 0;
   std::uint64_t fingerprint_ = 0;
   std::deque<std::string> history_;  ///< the last events and actions, for the report of a broken promise
 };

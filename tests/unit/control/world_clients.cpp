@@ -139,6 +139,12 @@ void World::deploy(const std::string& name) {
     spec.resources.device_memory_bytes = 10 + dice_.below(91);
     spec.resources.device = dice_.chance(80) ? spec::DeviceKind::cpu : spec::DeviceKind::cuda;
     spec.args = {std::to_string(dice_.below(3))};
+    spec.resources.devices = 1;
+    if (mix_.gangs && dice_.chance(60)) {
+      spec.resources.device = spec::DeviceKind::cuda;
+      spec.resources.devices = 1 + static_cast<std::uint32_t>(dice_.below(4));
+      *spec.resources.device_memory_bytes += dice_.below(100);
+    }
     spec.scaling.target_concurrency = 1 + static_cast<std::uint32_t>(dice_.below(4));
   }
   spec.start_deadline = base::Seconds(10);
@@ -158,7 +164,7 @@ void World::deploy(const std::string& name) {
 void World::hello(unsigned node) {
   wire::NodeHello hello;
   hello.node = base::NodeName("n" + std::to_string(node));
-  const unsigned count = 1 + static_cast<unsigned>(dice_.below(2));
+  const unsigned count = (mix_.gangs ? 3 : 1) + static_cast<unsigned>(dice_.below(mix_.gangs ? 3 : 2));
   for (unsigned d = 0; d < count; ++d) {
     wire::DeviceInfo info;
     info.id = base::DeviceId("d" + std::to_string(d));

@@ -3,20 +3,34 @@
 
 namespace thaw::control::test {
 
+/// All of one machine, of the right kind, as many as the model takes, none twice.
+void World::put_on(Instance& i, const base::NodeName& node, const base::DeviceId& first, const std::vector<base::DeviceId>& all,
+                   const spec::ModelSpec& spec) {
+  const std::vector<base::DeviceId> named = all.empty() ? std::vector{first} : all;
+  const std::set<base::DeviceId> different(named.begin(), named.end());
+  if (named.size() != spec.resources.devices || different.size() != named.size() || named.front() != first) broken("not on as many devices as it takes");
+  for (const base::DeviceId& id : named) {
+    const std::string device = node.str() + "/" + id.str();
+    if (devices_.count(device) == 0) broken("begun on an unknown device");
+    if (devices_[device].kind != spec.resources.device) broken("begun on the wrong kind of device");
+    i.devices.push_back(device);
+  }
+  i.device = i.devices.front();
+  const std::uint64_t bytes = *spec.resources.device_memory_bytes, devices = named.size();
+  i.bytes = i.full_bytes = (bytes + devices - 1) / devices;
+  if (devices > 1) ++gangs_begun_;
+}
+
 void World::on(const Start& action) {
   const base::InstanceId id = action.command.instance;
-  const std::string device = action.node.str() + "/" + action.command.device.str();
   const spec::ModelSpec& spec = action.command.model;
   if (instances_.count(id) > 0) broken("an instance id was used twice");
-  if (devices_.count(device) == 0) broken("start on an unknown device");
-  if (devices_[device].kind != spec.resources.device) broken("start on the wrong kind of device");
   const auto model = models_.find(spec.name);
   if (model == models_.end()) broken("start of a removed model");
   if (model->second.args != spec.args) broken("start of an old spec");
   Instance& i = instances_[id];
   i.model = spec.name;
-  i.device = device;
-  i.bytes = i.full_bytes = *spec.resources.device_memory_bytes;
+  put_on(i, action.node, action.command.device, action.command.devices, spec);
   i.target = spec.scaling.target_concurrency;
 
   if (!action.command.image.empty()) {

@@ -60,10 +60,11 @@ void World::on(const Freeze& action) {
 void World::say_standby(base::InstanceId id, Instance& i) {
   wire::InstanceStandby event;
   event.instance = id;
-  event.held_device_bytes = dice_.chance(5) ? i.full_bytes * 2 : dice_.below(i.full_bytes + 1);
-  event.held_host_bytes = dice_.chance(5) ? 1'000 : dice_.below(i.full_bytes + 1);
+  const std::uint64_t devices = i.devices.size(), all_bytes = i.full_bytes * devices;
+  event.held_device_bytes = dice_.chance(5) ? all_bytes * 2 : dice_.below(all_bytes + 1);
+  event.held_host_bytes = dice_.chance(5) ? 1'000 : dice_.below(all_bytes + 1);
   i.state = Instance::State::standby;
-  i.bytes = std::min(event.held_device_bytes, i.full_bytes);
+  i.bytes = std::min((event.held_device_bytes + devices - 1) / devices, i.full_bytes);
   i.host_bytes = event.held_host_bytes;
   call("standby " + text(id), [&](Actions& out) { scheduler_.instance_standby(event, now_, out); });
   if (dice_.chance(10)) lie(id);
@@ -135,16 +136,13 @@ void World::lie(base::InstanceId id) {
 void World::on(const Snapshot& action) {
   const wire::TakeSnapshot& command = action.command;
   const base::InstanceId id = command.instance;
-  const std::string device = action.node.str() + "/" + command.device.str();
   if (instances_.count(id) > 0) broken("an instance id was used twice");
-  if (devices_.count(device) == 0 || devices_[device].kind != command.model.resources.device) broken("snapshot on the wrong device");
   const auto model = models_.find(command.model.name);
   if (model == models_.end() || model->second.args != command.model.args) broken("snapshot of a removed model or an old spec");
   if (command.max_bytes == 0) broken("snapshot without disk");
   Instance& i = instances_[id];
   i.model = command.model.name;
-  i.device = device;
-  i.bytes = i.full_bytes = *command.model.resources.device_memory_bytes;
+  put_on(i, action.node, command.device, command.devices, command.model);
   i.disk_bytes = command.max_bytes;
   i.state = Instance::State::imaging;
   i.image = command.image;
@@ -175,7 +173,7 @@ void World::say_taken(base::InstanceId id, std::uint64_t bytes) {
   i.disk_bytes = 0;
   ++images_made_;
   const auto created = static_cast<std::uint64_t>(now_.time_since_epoch().count());
-  const wire::ImageInfo info{i.image, i.model, wire::DriverKind::runsc, bytes, i.full_bytes, created};
+  const wire::ImageInfo info{i.image, i.model, wire::DriverKind::runsc, bytes, i.full_bytes * i.devices.size(), created};
   call("taken " + text(id), [&](Actions& out) { scheduler_.snapshot_taken({id, info, {}}, now_, out); });
 }
 
@@ -202,7 +200,7 @@ void World::lose_image(const base::ImageId& id, const std::string& reason) {
 void World::equip(wire::NodeHello& hello) {
   for (const auto kind : {spec::DeviceKind::cpu, spec::DeviceKind::cuda}) {
     if (dice_.chance(70)) hello.drivers.push_back({wire::DriverKind::freezer, kind, true, false, ""});
-    if (dice_.chance(60)) hello.drivers.push_back({wire::DriverKind::runsc, kind, false, true, ""});
+    if (dice_.chance(60)) hello.drivers.push_back({wire::DriverKind::runsc, kind, false, true, "", false, mix_.gangs});
     if (dice_.chance(30)) hello.drivers.push_back({wire::DriverKind::criu, kind, false, false, "not installed"});
   }
   hello.host_budget_bytes = dice_.below(150);
