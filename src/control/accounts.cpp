@@ -184,7 +184,7 @@ Refuse Scheduler::State::exhausted_refusal(base::RequestId request, const Tenant
           "tenant " + t.policy.tenant.str() + " has used the " + plain(t.policy.max_device_seconds_per_day.value_or(0)) +
               " device-seconds that it may have a day; the next day begins in " + base::format_duration(t.day_ends - now) +
               ", or ask whoever runs this server for more",
-          std::clamp<base::Duration>(t.day_ends - now, base::Seconds(1), kMostThatClientsHonour)};
+          t.day_ends - now > kMostThatClientsHonour ? base::Duration::zero() : std::max<base::Duration>(t.day_ends - now, base::Seconds(1))};
 }
 
 /// What is under way is billed, so that who has had enough is known before it ends; those who wait for such a tenant are refused.
