@@ -15,13 +15,18 @@ constexpr std::uint64_t kMaxImage_bytes = 1ULL << 50;  ///< a node that reports 
 
 void take_out(std::vector<Image*>& list, const Image* image) { list.erase(std::remove(list.begin(), list.end(), image), list.end()); }
 
+/// That a driver for images makes them of.
+spec::SandboxKind sandbox_of(wire::DriverKind driver) {
+  return driver == wire::DriverKind::runsc ? spec::SandboxKind::runsc : spec::SandboxKind::runc;
+}
+
 }  // namespace
 
 /// Never by a change of sandbox: the same engine may answer far more slowly in another one.
 bool Node::can_snapshot(const spec::ModelSpec& model) const {
   return std::any_of(drivers.begin(), drivers.end(), [&](const wire::DriverInfo& d) {
-    const auto sandbox = model.sandbox.value_or(d.opt_in ? spec::SandboxKind::runc : spec::SandboxKind::runsc);
-    return d.device == model.resources.device && d.snapshot && (d.gangs || model.resources.devices == 1) && (d.driver != wire::DriverKind::runsc || sandbox == spec::SandboxKind::runsc);
+    return d.device == model.resources.device && d.snapshot && (d.gangs || model.resources.devices == 1) &&
+           (model.sandbox ? *model.sandbox == sandbox_of(d.driver) : !d.opt_in);
   });
 }
 

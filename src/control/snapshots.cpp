@@ -15,8 +15,8 @@ std::string why_no_driver(const Node& node, spec::DeviceKind kind, bool gang) {
   std::string words;
   for (const wire::DriverInfo& d : node.drivers) {
     if (d.device != kind || (d.why_not.empty() && !d.snapshot)) continue;
-    const std::string why = d.snapshot && gang && !d.gangs ? "not of a model that takes several devices"
-                            : d.snapshot                   ? "only of models that run in its sandbox; set spec.sandbox to runsc" : d.why_not;
+    const char* own = d.driver == wire::DriverKind::runsc ? "only of models under runsc, which spec.sandbox can choose" : "only of models under runc";
+    const std::string why = d.snapshot && gang && !d.gangs ? "not of a model that takes several devices" : d.snapshot ? own : d.why_not;
     words += std::string(words.empty() ? " (" : "; ") + wire::to_string(d.driver) + ": " + why;
   }
   return words.empty() ? words : words + ")";

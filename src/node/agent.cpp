@@ -79,7 +79,7 @@ struct Agent::Impl {
   void hash(const wire::HashFile& command);
   base::Status prepare_directories();
   base::Status prepare_cgroups();
-  wire::DriverInfo open_images(const EventSink& node_sink);
+  std::vector<wire::DriverInfo> open_images(const EventSink& node_sink);
   void open_compile_caches();
   void remove_home();
 };
@@ -111,17 +111,20 @@ base::Status Agent::Impl::prepare_cgroups() {
 }
 
 /// Images are no condition for a node: without, it says why.
-wire::DriverInfo Agent::Impl::open_images(const EventSink& node_sink) {
-  wire::DriverInfo info{wire::DriverKind::runsc, spec::DeviceKind::cpu, false, false, ""};
+std::vector<wire::DriverInfo> Agent::Impl::open_images(const EventSink& node_sink) {
+  std::vector<wire::DriverInfo> infos = ImageService::drivers(config, *sandboxes);
+  if (std::none_of(infos.begin(), infos.end(), [](const wire::DriverInfo& info) { return info.snapshot; })) return infos;
   auto opened = ImageService::open(config, *sandboxes, node_sink);
-  if (!opened.ok()) {
-    info.why_not = opened.error().message;
-    return info;
+  if (opened.ok()) {
+    images = std::move(opened).value();
+    return infos;
   }
-  images = std::move(opened).value();
-  info.snapshot = true;
-  info.opt_in = config.settings.sandbox != spec::SandboxKind::runsc;
-  return info;
+  for (wire::DriverInfo& info : infos) {
+    if (!info.snapshot) continue;
+    info.snapshot = false;
+    info.why_not = opened.error().message;
+  }
+  return infos;
 }
 
 /// Without them engines compile anew, and that is all.
@@ -190,7 +193,7 @@ base::Result<wire::NodeHello> Agent::open() {
       impl->cache->instance_copied(ready->instance);
     impl->sink(std::move(event));
   };
-  hello.drivers.push_back(impl_->open_images(sink));
+  for (wire::DriverInfo& info : impl_->open_images(sink)) hello.drivers.push_back(std::move(info));
   if (impl_->images) {
     hello.images = impl_->images->images();
     hello.image_budget_bytes = impl_->images->budget_bytes();

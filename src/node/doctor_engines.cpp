@@ -19,13 +19,13 @@
 #include "node/sandbox/process.h"
 #include "node/sandbox/runc.h"
 #include "node/sandbox/runsc.h"
+#include "node/tiers/image_driver.h"
 #include "node/sandbox/search_path.h"
 
 namespace thaw::node {
 namespace {
 
 constexpr base::Duration kVersionTimeout = base::Seconds(2);
-constexpr base::Duration kCriuTimeout = base::Seconds(5);
 constexpr base::Duration kTrialTimeout = base::Seconds(20);
 
 /// What a program says of its version: its output's first line with a digit.
@@ -129,16 +129,15 @@ Finding examine_runsc(const AgentConfig& config) {
   return {"runsc", Level::ok, fmt::format("{}; a program in a sandbox took {:.0f} ms", text, base::to_ms(*took)), ""};
 }
 
-Finding examine_criu() {
-  const std::string path = find_in_search_path("criu");
-  if (path.empty()) return {"criu", Level::note, "not installed; nothing needs it", ""};
-  const auto version = version_of(path);
-  if (!version.ok()) return {"criu", Level::note, version.error().message + "; nothing needs it", ""};
-  auto output = make_output_pipe();
-  if (!output.ok()) return {"criu", Level::note, output.error().message, ""};
-  const auto exit = run({.argv = {path, "check"}, .env = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, .output_fd = output->theirs.get()}, kCriuTimeout);
-  const bool passes = exit.ok() && !exit->signalled && exit->code == 0;
-  return {"criu", Level::note, fmt::format("{} ({}), whose check {} on this kernel; not used", *version, path, passes ? "passes" : "fails"), ""};
+Finding examine_criu(const AgentConfig& config) {
+  const std::string& given = config.settings.criu_path;
+  const auto path = given.empty() ? find_criu() : base::Result<std::string>(given);
+  if (!path.ok()) return {"criu", Level::note, "not installed: no images of models under runc", "install criu 3.18 or newer, if you want them"};
+  if (!check_privileges().ok()) return {"criu", Level::note, *path + "; whether it works is for root to try", "run thaw doctor as root"};
+  const auto info = examine_criu_at(*path);
+  if (info.ok()) return {"criu", Level::ok, fmt::format("{} ({}): images of models under runc", info->version, *path), ""};
+  const Capability why = incapable(info.error());
+  return {"criu", Level::note, why.detail + ": no images of models under runc", why.remedy};
 }
 
 Finding examine_engine(const AgentConfig& config, const CudaSurvey& cuda) {

@@ -35,7 +35,7 @@ Finding examine_engine(const AgentConfig& config, const CudaSurvey& cuda);
 
 /// Which ways to standby work here, and why others do not (docs/standby-drivers.md).
 std::vector<Finding> examine_standby(const AgentConfig& config, const CudaSurvey& cuda);
-Finding examine_criu();                                                  ///< runs its own check; nothing here uses it
+Finding examine_criu(const AgentConfig& config);                         ///< runs its own check
 
 Finding examine_memory(const AgentConfig& config);
 std::vector<Finding> examine_cuda(const AgentConfig& config, const CudaSurvey& cuda);

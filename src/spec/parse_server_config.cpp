@@ -90,7 +90,7 @@ Table<ServerConfig::Node> node_table() {
           {"hostCache", read_size_or_auto<&Node::host_cache_bytes>, false, size_or_auto_shape()},
           {"hostMemory", read_size_or_auto<&Node::host_memory_bytes>, false, size_or_auto_shape()},
           {"domain", read_domain, false, shapes::text()},
-          group<Node>("images", {bytes("budget", &Node::image_budget_bytes, 0, kMaxMemory)}),
+          group<Node>("images", {bytes("budget", &Node::image_budget_bytes, 0, kMaxMemory), path("criu", &Node::criu_path, "")}),
           group<Node>("compileCaches", {bytes("budget", &Node::compile_cache_budget_bytes, 0, kMaxMemory)})};
 }
 

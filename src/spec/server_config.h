@@ -58,6 +58,7 @@ struct ServerConfig {
     std::uint64_t compile_cache_budget_bytes = 8ULL << 30;  ///< disk that engines' compile caches may take together; 0: none are kept
     std::string domain;  ///< what fails together with this machine ("rack1"); replicas are spread over domains. Empty: the machine is its own
     std::uint64_t image_budget_bytes = 16ULL << 30;  ///< disk that images of initialised engines may take together
+    std::string criu_path;  ///< criu, for images of models under runc; empty: looked for as other programs are
   } node;
 
   struct Audit {

@@ -32,7 +32,7 @@ enum class DriverKind {
   runsc,    ///< gVisor's checkpoint and restore: images
   cuda,     ///< the CUDA driver's checkpoint calls: standby
   engine,   ///< the engine's own sleep and wake: standby
-  criu,     ///< images
+  criu,     ///< CRIU's dump and restore of runc sandboxes: images
 };
 const char* to_string(DriverKind kind);
 
@@ -43,7 +43,7 @@ struct DriverInfo {
   bool standby = false;   ///< freezes and wakes instances
   bool snapshot = false;  ///< takes images and restores instances from them
   std::string why_not;    ///< for people, with the remedy, when it can do neither; else empty
-  /// runsc: only for models that ask for its sandbox (spec.sandbox), because the node's own kind is another. Else for all that ask for no other.
+  /// Images: only of models that ask for its kind of sandbox (spec.sandbox), because the node's own kind is another. Else of all that ask for no other.
   bool opt_in = false;
   bool gangs = false;     ///< also for instances that take several devices, as far as its part above goes
 };

@@ -7,6 +7,8 @@
 
 #include "base/units.h"
 #include "node/sandbox/clock.h"
+#include "node/tiers/criu_driver.h"
+#include "node/tiers/runsc_driver.h"
 
 namespace thaw::node {
 namespace {
@@ -21,30 +23,57 @@ wire::ImageInfo info_of(const Manifest& manifest) {
   wire::ImageInfo info;
   info.image = manifest.image;
   info.model = manifest.model;
-  info.driver = wire::DriverKind::runsc;
+  info.driver = manifest.driver == "criu" ? wire::DriverKind::criu : wire::DriverKind::runsc;
   info.bytes = manifest.bytes();
   info.device_bytes = manifest.device_bytes;
   info.created_unix_s = manifest.created_unix_s;
   return info;
 }
 
+std::map<spec::SandboxKind, ImageService::Way> ImageService::ways_of(const AgentConfig& config, Sandboxes& sandboxes) {
+  std::map<spec::SandboxKind, Way> ways;
+  if (const auto runsc = sandboxes.runsc(); runsc.ok()) {
+    const RunscInfo& info = (*runsc)->info();
+    ways[spec::SandboxKind::runsc] = {
+        *runsc,
+        std::make_unique<RunscDriver>(*runsc, config.engine_paths, probe_ready, [&sandboxes] { return sandboxes.take_for_restore(); }),
+        fmt::format("runsc {} {} {}", info.version, info.platform(), RunscMaker::kLayout)};
+  }
+  if (const auto runc = sandboxes.runc(); runc.ok() && (*runc)->criu().ok())
+    ways[spec::SandboxKind::runc] = {*runc, std::make_unique<CriuDriver>(*runc, config.engine_paths), (*runc)->image_runtime()};
+  return ways;
+}
+
+std::vector<wire::DriverInfo> ImageService::drivers(const AgentConfig& config, const Sandboxes& sandboxes) {
+  const RunscDriver runsc(sandboxes.runsc(), config.engine_paths);
+  const CriuDriver criu(sandboxes.runc(), config.engine_paths);
+  const auto info_of = [&](wire::DriverKind kind, spec::SandboxKind sandbox, const Capability& capability) {
+    wire::DriverInfo info{kind, spec::DeviceKind::cpu, false, capability.works, ""};
+    info.opt_in = config.settings.sandbox != sandbox;
+    if (!capability.works) info.why_not = capability.detail + (capability.remedy.empty() ? "" : "; " + capability.remedy);
+    return info;
+  };
+  return {info_of(wire::DriverKind::runsc, spec::SandboxKind::runsc, runsc.capability()),
+          info_of(wire::DriverKind::criu, spec::SandboxKind::runc, criu.capability())};
+}
+
 base::Result<std::unique_ptr<ImageService>> ImageService::open(const AgentConfig& config, Sandboxes& sandboxes,
                                                                EventSink sink) {
-  THAW_ASSIGN_OR_RETURN(RunscMaker * maker, sandboxes.runsc());
+  std::map<spec::SandboxKind, Way> ways = ways_of(config, sandboxes);
+  if (ways.empty()) return base::Error{base::ErrorKind::unavailable, "no driver for images works here (thaw doctor says why)"};
   std::vector<ImageStore::Dropped> dropped;
   THAW_ASSIGN_OR_RETURN(auto store,
                         ImageStore::open({config.data_dir + "/images", config.settings.image_budget_bytes}, dropped));
   for (const ImageStore::Dropped& one : dropped)
     spdlog::warn("image {} is of no use and was removed: {}", one.image.str(), one.reason);
-  return std::unique_ptr<ImageService>(new ImageService(config, sandboxes, *maker, std::move(store), std::move(sink)));
+  return std::unique_ptr<ImageService>(new ImageService(config, sandboxes, std::move(ways), std::move(store), std::move(sink)));
 }
 
-ImageService::ImageService(const AgentConfig& config, Sandboxes& sandboxes, RunscMaker& maker,
+ImageService::ImageService(const AgentConfig& config, Sandboxes& sandboxes, std::map<spec::SandboxKind, Way> ways,
                            std::unique_ptr<ImageStore> store, EventSink sink)
     : config_(config),
       sandboxes_(sandboxes),
-      maker_(maker),
-      driver_(&maker, config.engine_paths, probe_ready, [&sandboxes] { return sandboxes.take_for_restore(); }),
+      ways_(std::move(ways)),
       store_(std::move(store)),
       sink_(std::move(sink)) {
   maker_thread_ = std::thread([this] { make_images(); });
@@ -69,13 +98,18 @@ std::vector<wire::ImageInfo> ImageService::images() const {
   return all;
 }
 
-/// A model that runs under runc would come up from an image in gVisor, where it may answer far more slowly.
-base::Status ImageService::suits(const spec::ModelSpec& model) const {
-  if (sandboxes_.kind_for(model) == spec::SandboxKind::runsc) return {};
-  return base::Error{base::ErrorKind::unavailable,
-                     fmt::format("images are made in gVisor sandboxes, and {} does not run in one; set spec.sandbox to "
-                                 "runsc if it shall",
-                                 model.name.str())};
+/// Of the kind of sandbox that the model runs in anyway: in another one its engine may answer far more slowly.
+base::Result<ImageTools> ImageService::tools_for(const spec::ModelSpec& model) {
+  const spec::SandboxKind kind = sandboxes_.kind_for(model);
+  const auto found = ways_.find(kind);
+  if (found != ways_.end()) {
+    const Way& way = found->second;
+    return ImageTools{*way.maker, kind, *way.driver, way.runtime, *store_, config_.engine_paths};
+  }
+  std::string why = fmt::format("no images are made of {} sandboxes here, and {} runs in one", to_string(kind), model.name.str());
+  for (const wire::DriverInfo& info : drivers(config_, sandboxes_))
+    why += fmt::format("; {}: {}", to_string(info.driver), info.snapshot ? "works" : info.why_not);
+  return base::Error{base::ErrorKind::unavailable, std::move(why)};
 }
 
 // --- making
@@ -126,10 +160,10 @@ void ImageService::make(Job& job) {
   const wire::TakeSnapshot& command = job.command;
   const TierCall call{job.received + command.deadline, job.stop.get_token()};
   std::vector<ImageStore::Dropped> dropped;
-  base::Status begin = suits(command.model);
-  if (begin.ok()) begin = wait_for_starts(call);
+  const auto tools = tools_for(command.model);
+  const base::Status begin = tools.ok() ? wait_for_starts(call) : base::Status(tools.error());
   base::Result<Snapshot> snapshot =
-      begin.ok() ? take_snapshot(command, tools(), call, dropped) : base::Result<Snapshot>(begin.error());
+      begin.ok() ? take_snapshot(command, *tools, call, dropped) : base::Result<Snapshot>(begin.error());
   tell(dropped);
   if (snapshot.ok()) {
     spdlog::info("{}: image {} of {} was made: {}", command.model.name.str(), command.image.str(),
@@ -151,8 +185,8 @@ base::Status ImageService::wait_for_starts(const TierCall& call) const {
 // --- using
 
 base::Result<Restored> ImageService::restore(const wire::StartInstance& start, const TierCall& call) {
-  THAW_RETURN_IF_ERROR(suits(start.model));
-  auto restored = restore_image(start, tools(), call);
+  THAW_ASSIGN_OR_RETURN(const ImageTools tools, tools_for(start.model));
+  auto restored = restore_image(start, tools, call);
   if (restored.ok()) return restored;
   const base::ErrorKind kind = restored.error().kind;
   if (kind == base::ErrorKind::conflict || kind == base::ErrorKind::not_found)

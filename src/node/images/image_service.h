@@ -15,7 +15,7 @@
 #include "node/agent.h"
 #include "node/images/snapshot.h"
 #include "node/sandbox/sandboxes.h"
-#include "node/tiers/runsc_driver.h"
+#include "node/tiers/driver.h"
 
 namespace thaw::node {
 
@@ -27,14 +27,16 @@ class ImageService {
  public:
   using EventSink = std::function<void(wire::NodeEvent)>;
 
-  /// `sandboxes` must outlive the service and make gVisor sandboxes; `sink` is called from the service's threads and
-  /// from restore()'s. Fails when the images' directory cannot be used.
+  /// `sandboxes` must outlive the service; `sink` is called from the service's threads and from restore()'s. Fails when
+  /// the images' directory cannot be used.
   static base::Result<std::unique_ptr<ImageService>> open(const AgentConfig& config, Sandboxes& sandboxes,
                                                           EventSink sink);
   ~ImageService();
   ImageService(const ImageService&) = delete;
   ImageService& operator=(const ImageService&) = delete;
 
+  /// What each driver can do here, or why it cannot, as the controller is told. At least one can.
+  [[nodiscard]] static std::vector<wire::DriverInfo> drivers(const AgentConfig& config, const Sandboxes& sandboxes);
   [[nodiscard]] std::vector<wire::ImageInfo> images() const;
   [[nodiscard]] std::uint64_t budget_bytes() const { return store_->budget_bytes(); }
 
@@ -57,10 +59,17 @@ class ImageService {
   };
   using JobPtr = std::shared_ptr<Job>;
 
-  ImageService(const AgentConfig& config, Sandboxes& sandboxes, RunscMaker& maker, std::unique_ptr<ImageStore> store,
+  /// How images are made of the sandboxes of one kind.
+  struct Way {
+    SandboxMaker* maker = nullptr;
+    std::unique_ptr<TierDriver> driver;
+    std::string runtime;  ///< of ImageTools
+  };
+
+  ImageService(const AgentConfig& config, Sandboxes& sandboxes, std::map<spec::SandboxKind, Way> ways, std::unique_ptr<ImageStore> store,
                EventSink sink);
-  [[nodiscard]] ImageTools tools() { return {maker_, driver_, *store_, config_.engine_paths}; }
-  [[nodiscard]] base::Status suits(const spec::ModelSpec& model) const;
+  [[nodiscard]] base::Result<ImageTools> tools_for(const spec::ModelSpec& model);
+  static std::map<spec::SandboxKind, Way> ways_of(const AgentConfig& config, Sandboxes& sandboxes);
   void make_images();
   void make(Job& job);
   [[nodiscard]] base::Status wait_for_starts(const TierCall& call) const;
@@ -70,8 +79,7 @@ class ImageService {
 
   const AgentConfig& config_;
   Sandboxes& sandboxes_;
-  RunscMaker& maker_;
-  RunscDriver driver_;
+  std::map<spec::SandboxKind, Way> ways_;
   std::unique_ptr<ImageStore> store_;
   EventSink sink_;
 

@@ -28,7 +28,7 @@ struct FileIdentity {
 base::Result<FileIdentity> identity_of(const std::string& path);
 
 struct Origin {
-  std::string runtime;        ///< "runsc 0.0~20221219.0 ptrace"
+  std::string runtime;        ///< "runsc 0.0~20221219.0 ptrace 2", "criu 4.2.1 runc 1.1.5 Linux 6.1.0-30 1"
   std::string cpu;            ///< vendor and features, sorted
   std::string engine;         ///< its directory on the host
   std::string engine_digest;  ///< SHA-256 over the identities of its files and of the host's library cache
@@ -57,7 +57,7 @@ struct Manifest {
 
   base::ImageId image;
   base::ModelName model;
-  std::string driver;  ///< "runsc"
+  std::string driver;  ///< "runsc", "criu"
   std::uint64_t created_unix_s = 0;
   std::uint64_t device_bytes = 0;  ///< of the device, for a replica restored from it
   base::Duration start_took{};     ///< what a start took when the image was made

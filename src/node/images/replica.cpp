@@ -32,9 +32,13 @@ base::Result<std::unique_ptr<LonelyReplica>> LonelyReplica::start(const wire::St
   THAW_ASSIGN_OR_RETURN(
       replica->sandbox_,
       tools.maker.make(start.instance, {replica->launch_.model_files, replica->launch_.engine_dir, {}}));
-  CgroupLimits limits = limits_for(start.model, spec::SandboxKind::runsc);
+  CgroupLimits limits = limits_for(start.model, tools.sandbox);
   limits.background = true;
   THAW_RETURN_IF_ERROR(replica->sandbox_->limit(limits));
+  if (replica->launch_.tcp) {
+    const LaunchPaths paths = tools.maker.view(start.instance);
+    THAW_RETURN_IF_ERROR(replica->sandbox_->listen_on_tcp(paths.address, paths.port));
+  }
   replica->output_ = replica->sandbox_->take_output();
   THAW_RETURN_IF_ERROR(replica->sandbox_->run(replica->launch_.argv, replica->launch_.env));
   const auto probe = [&replica, &start](const std::string& address, base::Duration timeout) {

@@ -176,10 +176,8 @@ base::Result<Origin> origin_of(const wire::StartInstance& start, const ImageTool
   THAW_ASSIGN_OR_RETURN(EngineLaunch launch, plan_launch(start, engine, tools.maker.view(start.instance)));
   if (launch.engine_dir.empty())
     return Error{ErrorKind::unavailable, "cannot tell versions of " + engine + " apart: it is the host's own; give the engine a directory of its own"};
-  const RunscInfo& info = tools.maker.info();
   Origin origin;
-  // The last is how sandboxes are furnished (their list of mounts): a restore needs the same.
-  origin.runtime = fmt::format("runsc {} {} {}", info.version, info.platform(), RunscMaker::kLayout);
+  origin.runtime = tools.runtime;
   THAW_ASSIGN_OR_RETURN(origin.cpu, cpu_features());
   origin.engine = launch.engine_dir;
   THAW_ASSIGN_OR_RETURN(origin.engine_digest, engine_digest(launch.engine_dir));

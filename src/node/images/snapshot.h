@@ -6,8 +6,9 @@
 #include <vector>
 
 #include "node/images/image_store.h"
-#include "node/sandbox/runsc.h"
+#include "node/sandbox/sandbox.h"
 #include "node/tiers/driver.h"
+#include "spec/sandbox_kind.h"
 #include "wire/messages.h"
 
 /// From a model to its image, and from the image to replicas. An image holds the memory of an engine, so it is made of
@@ -16,8 +17,12 @@ namespace thaw::node {
 
 /// What both directions stand on; all outlive the call.
 struct ImageTools {
-  RunscMaker& maker;
-  TierDriver& driver;  ///< Keeps::image
+  SandboxMaker& maker;        ///< of the sandboxes that images are made of
+  spec::SandboxKind sandbox;  ///< which it makes
+  TierDriver& driver;         ///< Keeps::image
+  /// All of the runtime that an image depends on ("runsc 0.0~20221219.0 ptrace 2"): its versions, and how sandboxes are
+  /// furnished, for a restore needs the same mounts.
+  const std::string& runtime;
   ImageStore& store;
   const std::map<std::string, std::string>& engine_paths;
 };

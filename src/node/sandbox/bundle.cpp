@@ -127,7 +127,10 @@ base::Status write_bundle(const Bundle& bundle) {
   isolation["devices"] = std::move(devices);
   isolation["resources"] = json::object{{"devices", std::move(device_rules)}, {"pids", json::object{{"limit", bundle.pids_max}}}};
   isolation["seccomp"] = seccomp_profile(bundle.init_path.empty());
+  json::object annotations;
+  if (!bundle.criu_config.empty()) annotations["org.criu.config"] = bundle.criu_config;
   const json::object config{{"ociVersion", "1.0.2"},
+                            {"annotations", std::move(annotations)},
                             {"process", process(bundle)},
                             {"root", json::object{{"path", bundle.rootfs}, {"readonly", true}}},
                             {"hostname", "thaw"},

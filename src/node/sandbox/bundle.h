@@ -45,6 +45,7 @@ struct Bundle {
   std::uint32_t pids_max = 0;
   std::vector<Exposure> exposures;         ///< mounted from the start; a sandbox made ahead has none
   std::vector<std::string> device_nodes;   ///< host /dev paths, allowed and present
+  std::string criu_config = {};  ///< file of options for criu, of an annotation that runc knows; empty: none
 };
 
 /// The skeleton that sandboxes are rooted in: mount points, links as on the host, a minimal /etc. Safe to call again.

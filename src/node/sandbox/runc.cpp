@@ -23,15 +23,8 @@ namespace {
 
 constexpr auto kRuncTimeout = base::Seconds(30);  // 80 ms on an idle machine, seconds on a swamped one
 constexpr std::uint32_t kInitialPids = 512;
+constexpr const char* kCriuConfig = "/criu.conf";
 constexpr const char* kLoopback = "127.0.0.1";  // of the sandbox's own network namespace, which has nothing else
-
-/// runc logs `time="…" level=error msg="…"`; people want the message.
-std::string readable(std::string text) {
-  const std::size_t at = text.rfind("msg=\"");
-  if (at != std::string::npos) text = text.substr(at + 5, text.find("\"\n", at + 5) - at - 5);
-  while (!text.empty() && (text.back() == '\n' || text.back() == '"')) text.pop_back();
-  return text.empty() ? "runc gave no reason" : text;
-}
 
 base::Result<pid_t> read_pid(const std::string& path) {
   THAW_ASSIGN_OR_RETURN(const std::string text, read_small_file(path));
@@ -43,21 +36,32 @@ base::Result<pid_t> read_pid(const std::string& path) {
 
 }  // namespace
 
+std::string runc_reason(std::string text) {
+  const std::size_t at = text.rfind("msg=\"");
+  if (at != std::string::npos) text = text.substr(at + 5, text.find("\"\n", at + 5) - at - 5);
+  while (!text.empty() && (text.back() == '\n' || text.back() == '"')) text.pop_back();
+  return text.empty() ? "runc gave no reason" : text;
+}
+
 base::Result<std::string> find_runc() {
   if (std::string path = find_in_search_path("runc"); !path.empty()) return path;
   return base::Error{base::ErrorKind::not_found,
                      "cannot make sandboxes: runc is not installed; install the runc package (apt-get install runc), or start with --sandbox=none"};
 }
 
-base::Result<std::unique_ptr<RuncMaker>> RuncMaker::open(SandboxHome home) {
-  THAW_ASSIGN_OR_RETURN(std::string runc, find_runc());
+base::Result<std::unique_ptr<RuncMaker>> RuncMaker::open(SandboxHome home, const std::string& given_runc, const std::string& given_criu) {
+  THAW_ASSIGN_OR_RETURN(std::string runc, given_runc.empty() ? find_runc() : base::Result<std::string>(given_runc));
   if (::access(home.init_path.c_str(), X_OK) != 0)
     return base::errno_error("cannot make sandboxes: no thaw-init at " + home.init_path + " (it belongs beside the thaw binary)", errno);
   THAW_RETURN_IF_ERROR(make_rootfs(home.rootfs()));
   THAW_RETURN_IF_ERROR(make_directories(home.boxes(), 0755));
   THAW_RETURN_IF_ERROR(make_directories(home.runtime_root(), 0700));
   THAW_RETURN_IF_ERROR(home.cgroups->prepare_parent(home.label));
-  return std::unique_ptr<RuncMaker>(new RuncMaker(std::move(home), std::move(runc)));
+  base::Result<std::string> found = given_criu.empty() ? find_criu() : base::Result<std::string>(given_criu);
+  base::Result<CriuInfo> criu = found.ok() ? examine_criu_at(*found) : base::Result<CriuInfo>(found.error());
+  // A sandbox's own network has no connection to lock, and the lock needs iptables.
+  if (criu.ok()) THAW_RETURN_IF_ERROR(write_file(home.directory + kCriuConfig, "network-lock skip\n", 0600));
+  return std::unique_ptr<RuncMaker>(new RuncMaker(std::move(home), std::move(runc), std::move(criu)));
 }
 
 LaunchPaths RuncMaker::view(base::InstanceId /*instance*/) const {
@@ -75,75 +79,106 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_empty() {
   return make_any({}, false);
 }
 
-base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_any(const SandboxContents& contents, bool fixed) {
+base::Result<RuncMaker::Place> RuncMaker::take_place() {
   THAW_ASSIGN_OR_RETURN(const std::uint32_t slot, home_.uid_slots->take());
   std::string name;
   {
     const std::lock_guard lock(mutex_);
     name = fmt::format("b{}", ++made_);
   }
-  auto sandbox = make_named(name, slot, contents, fixed);
-  if (sandbox.ok()) return sandbox;
-  // Whatever stage it failed at: the runtime's record, control groups and files of this name go. An unknown name is no error.
-  (void)node::run({.argv = {runc_, "--root", home_.runtime_root(), "delete", "--force", name}, .env = {search_path_variable()}}, kRuncTimeout);
-  (void)Cgroup(home_.cgroups, home_.cgroups->parent_path(home_.label) + "/" + name).remove(base::Seconds(1));
-  (void)remove_tree(home_.boxes() + "/" + name);
-  home_.uid_slots->give_back(slot);
-  return sandbox.error().within("cannot make a sandbox");
+  return Place{name, home_.boxes() + "/" + name, slot, home_.uid_base + slot * kUidRange,
+               Cgroup(home_.cgroups, home_.cgroups->parent_path(home_.label) + "/" + name)};
 }
 
-base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_named(const std::string& name, std::uint32_t uid_slot, const SandboxContents& contents,
-                                                             bool fixed) {
-  const std::string directory = home_.boxes() + "/" + name;
-  const std::uint32_t uid_base = home_.uid_base + uid_slot * kUidRange;
-  THAW_RETURN_IF_ERROR(make_directories(run_dir_of(directory), 0700));
-  THAW_RETURN_IF_ERROR(make_directories(model_dir_of(directory), 0755));
-  if (::chown(run_dir_of(directory).c_str(), uid_base + kInsideUid, uid_base + kInsideUid) != 0)
-    return base::errno_error("cannot give " + run_dir_of(directory) + " to the engine's uid", errno);
-  THAW_RETURN_IF_ERROR(make_placeholders(directory, contents));
-  const Cgroup cgroup(home_.cgroups, home_.cgroups->parent_path(home_.label) + "/" + name);
-  THAW_RETURN_IF_ERROR(write_bundle({.directory = directory,
-                                     .rootfs = home_.rootfs(),
-                                     .run_dir = run_dir_of(directory),
-                                     .model_dir = model_dir_of(directory),
-                                     .init_path = home_.init_path,
-                                     .lazy_map_path = home_.lazy_map_path,
-                                     .cgroup_path = cgroup.path(),
-                                     .uid_base = uid_base,
-                                     .pids_max = kInitialPids,
-                                     .exposures = exposures_of(contents),
-                                     .device_nodes = contents.device_nodes}));
+/// Whatever stage it failed at: the runtime's record, control groups and files of this name go. An unknown name is no error.
+base::Result<std::unique_ptr<Sandbox>> RuncMaker::given_up(const Place& place, const base::Error& why) {
+  (void)node::run({.argv = command({"delete", "--force", place.name}), .env = environment()}, kRuncTimeout);
+  (void)place.cgroup.remove(base::Seconds(1));
+  (void)remove_tree(place.directory);
+  home_.uid_slots->give_back(place.uid_slot);
+  return why.within("cannot make a sandbox");
+}
 
-  THAW_ASSIGN_OR_RETURN(FdPair control, make_control_pair());
+std::vector<std::string> RuncMaker::command(std::initializer_list<std::string> more) const {
+  std::vector<std::string> argv{runc_, "--root", home_.runtime_root()};
+  argv.insert(argv.end(), more);
+  return argv;
+}
+
+/// runc looks for criu in its search path.
+std::vector<std::string> RuncMaker::environment() const {
+  std::string path = search_path_variable();
+  if (criu_.ok()) path.insert(std::string_view("PATH=").size(), criu_->path.substr(0, criu_->path.rfind('/')) + ":");
+  return {path};
+}
+
+base::Status RuncMaker::prepare(const Place& place, const SandboxContents& contents) const {
+  THAW_RETURN_IF_ERROR(make_directories(place.directory, 0755));
+  THAW_RETURN_IF_ERROR(make_directories(run_dir_of(place.directory), 0700));
+  THAW_RETURN_IF_ERROR(make_directories(model_dir_of(place.directory), 0755));
+  if (::chown(run_dir_of(place.directory).c_str(), place.uid_base + kInsideUid, place.uid_base + kInsideUid) != 0)
+    return base::errno_error("cannot give " + run_dir_of(place.directory) + " to the engine's uid", errno);
+  return make_placeholders(place.directory, contents);
+}
+
+Bundle RuncMaker::bundle_of(const Place& place, const SandboxContents& contents) const {
+  return {.directory = place.directory,
+          .rootfs = home_.rootfs(),
+          .run_dir = run_dir_of(place.directory),
+          .model_dir = model_dir_of(place.directory),
+          .init_path = home_.init_path,
+          .lazy_map_path = home_.lazy_map_path,
+          .cgroup_path = place.cgroup.path(),
+          .uid_base = place.uid_base,
+          .pids_max = kInitialPids,
+          .exposures = exposures_of(contents),
+          .device_nodes = contents.device_nodes,
+          .criu_config = criu_.ok() ? home_.directory + kCriuConfig : std::string()};
+}
+
+base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_any(const SandboxContents& contents, bool fixed) {
+  THAW_ASSIGN_OR_RETURN(const Place place, take_place());
+  const auto make = [&]() -> base::Result<std::unique_ptr<Sandbox>> {
+    THAW_RETURN_IF_ERROR(prepare(place, contents));
+    THAW_RETURN_IF_ERROR(write_bundle(bundle_of(place, contents)));
+    THAW_ASSIGN_OR_RETURN(FdPair control, make_control_pair());
+    return launch(place, command({"run"}), std::move(control.ours), control.theirs.get(), fixed, kRuncTimeout);
+  };
+  auto sandbox = make();
+  return sandbox.ok() ? std::move(sandbox) : given_up(place, sandbox.error());
+}
+
+/// `argv`: runc and a subcommand that leaves a container behind.
+base::Result<std::unique_ptr<Sandbox>> RuncMaker::launch(const Place& place, std::vector<std::string> argv, Fd control, int stdin_fd, bool fixed,
+                                                         base::Duration timeout) const {
   THAW_ASSIGN_OR_RETURN(FdPair output, make_output_pipe());
-  const std::string pid_file = directory + "/pid";
-  auto exit = node::run({.argv = {runc_, "--root", home_.runtime_root(), "run", "--detach", "--bundle", directory, "--pid-file", pid_file, name},
-                         .env = {search_path_variable()},
-                         .stdin_fd = control.theirs.get(),
-                         .output_fd = output.theirs.get(),
-                         .directory = {}},
-                        kRuncTimeout);
+  const std::string pid_file = place.directory + "/pid";
+  argv.insert(argv.end(), {"--detach", "--bundle", place.directory, "--pid-file", pid_file, place.name});
+  auto exit = node::run({.argv = argv, .env = environment(), .stdin_fd = stdin_fd, .output_fd = output.theirs.get(), .directory = {}}, timeout);
   if (!exit.ok()) return exit.error();
   if (exit->signalled || exit->code != 0)
-    return base::Error{base::ErrorKind::unavailable, fmt::format("runc ended with {}: {}", exit->text(), readable(read_available(output.ours.get())))};
+    return base::Error{base::ErrorKind::unavailable,
+                       fmt::format("runc ended with {}: {}", exit->text(), runc_reason(read_available(output.ours.get())))};
 
   THAW_ASSIGN_OR_RETURN(const pid_t pid, read_pid(pid_file));
   THAW_ASSIGN_OR_RETURN(Fd pidfd, open_pidfd(pid));
   // The engine, its child, will be born there. Without a freezer it cannot rest, and serves all the same.
-  if (auto joined = cgroup.join_freezer(pid); !joined.ok()) spdlog::debug("sandbox {}: {}", name, joined.error().message);
-  return std::make_unique<Sandbox>(Sandbox::Parts{.name = name,
-                                                  .directory = directory,
-                                                  .socket_path = run_dir_of(directory) + "/" + kSocketName,
-                                                  .cgroup = cgroup,
+  if (auto joined = place.cgroup.join_freezer(pid); !joined.ok()) spdlog::debug("sandbox {}: {}", place.name, joined.error().message);
+  const bool let_go = !control;
+  return std::make_unique<Sandbox>(Sandbox::Parts{.name = place.name,
+                                                  .directory = place.directory,
+                                                  .socket_path = run_dir_of(place.directory) + "/" + kSocketName,
+                                                  .cgroup = place.cgroup,
                                                   .pid = pid,
                                                   .pidfd = std::move(pidfd),
-                                                  .control = std::move(control.ours),
+                                                  .control = std::move(control),
                                                   .output = std::move(output.ours),
-                                                  .runtime_state = home_.runtime_root() + "/" + name,
+                                                  .runtime_state = home_.runtime_root() + "/" + place.name,
                                                   .contents_fixed = fixed,
-                                                  .engine_uid = uid_base + kInsideUid,
+                                                  .engine_uid = place.uid_base + kInsideUid,
                                                   .own_network = true,
-                                                  .released = [slots = home_.uid_slots, uid_slot] { slots->give_back(uid_slot); }});
+                                                  .let_go = let_go,
+                                                  .released = [slots = home_.uid_slots, slot = place.uid_slot] { slots->give_back(slot); }});
 }
 
 }  // namespace thaw::node

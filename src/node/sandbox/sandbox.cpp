@@ -1,6 +1,7 @@
 #include "node/sandbox/sandbox.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -8,13 +9,16 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
+#include <thread>
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include "base/endpoint.h"
 #include "node/sandbox/bundle.h"
+#include "node/sandbox/clock.h"
 #include "node/sandbox/contents.h"
 #include "node/sandbox/files.h"
 #include "node/sandbox/init_message.h"
@@ -25,6 +29,7 @@ namespace {
 
 constexpr auto kKillTimeout = base::Seconds(10);    // SIGKILL to exit; longer means stuck in a driver
 constexpr int kShellSignal = 128;
+constexpr auto kSignalPoll = base::Millis(1);
 constexpr const char* kOwnNetwork = "/proc/self/ns/net";
 constexpr auto kCgroupTimeout = base::Seconds(5);   // exit to an empty control group
 
@@ -47,6 +52,14 @@ base::Status write_all(int fd, std::string_view text) {
     text.remove_prefix(static_cast<std::size_t>(wrote));
   }
   return {};
+}
+
+/// Sent and not taken yet.
+bool signal_pending(pid_t pid, int number) {
+  const auto status = read_small_file(fmt::format("/proc/{}/status", pid));
+  const std::size_t at = status.ok() ? status->find("\nShdPnd:\t") : std::string::npos;
+  if (at == std::string::npos) return false;
+  return (std::strtoull(status->c_str() + at + std::strlen("\nShdPnd:\t"), nullptr, 16) >> (number - 1) & 1U) != 0;
 }
 
 }  // namespace
@@ -111,10 +124,27 @@ pid_t Sandbox::engine_pid() const {
   return first > 0 ? first : parts_.pid;
 }
 
+base::Status Sandbox::let_go(base::Duration timeout) {
+  if (!send_signal(pidfd(), SIGUSR2)) return base::Error{base::ErrorKind::unavailable, "the sandbox's first process has ended"};
+  const base::Error late{base::ErrorKind::timeout, "the sandbox's first process did not let go of its socket"};
+  if (parts_.let_go) {  // before, and was held again: there is no socket to watch
+    for (const base::TimePoint until = now() + timeout; signal_pending(parts_.pid, SIGUSR2);) {
+      if (now() >= until) return late;
+      std::this_thread::sleep_for(kSignalPoll);
+    }
+    return {};
+  }
+  pollfd closed{parts_.control.get(), 0, 0};  // POLLHUP comes unasked
+  const int ready = ::poll(&closed, 1, static_cast<int>(duration_cast<std::chrono::milliseconds>(timeout).count()));
+  if (ready <= 0) return late;
+  parts_.let_go = true;
+  return {};
+}
+
 Exit Sandbox::ending(Exit init) const {
   const Exit exit = read_ending(parts_.control.get()).value_or(init);
-  // A launcher tells of its engine's signal as shells do.
-  if (parts_.launcher && !exit.signalled && exit.code > kShellSignal) return {true, exit.code - kShellSignal};
+  // A launcher, and a thaw-init without its socket, tell of their engine's signal as shells do.
+  if ((parts_.launcher || parts_.let_go) && !exit.signalled && exit.code > kShellSignal) return {true, exit.code - kShellSignal};
   return exit;
 }
 

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <csignal>
 #include <functional>
 #include <map>
 #include <memory>
@@ -50,6 +51,7 @@ class Sandbox {
     bool contents_fixed = false;          ///< shown from the start, expose() has nothing to do
     std::uint32_t engine_uid = 0;         ///< on the host; 0: the node's own
     bool own_network = false;             ///< in a network namespace of its own, with its first process
+    bool let_go = false;                  ///< came up from an image: control is closed, and hold() is to be called
     std::function<base::Status(const SandboxContents&)> exposer =
         {};  ///< how contents are added later; absent: as mounts of thaw-init's
     /// What thaw-init is to start on the host so that the engine runs inside; absent: thaw-init is inside and starts
@@ -84,6 +86,10 @@ class Sandbox {
   [[nodiscard]] std::uint32_t engine_uid() const { return parts_.engine_uid; }
   /// Keeps something alive until nothing of the sandbox is left.
   void keep(std::shared_ptr<void> something) { kept_ = std::move(something); }
+  [[nodiscard]] bool contents_fixed() const { return parts_.contents_fixed; }
+  [[nodiscard]] bool own_network() const { return parts_.own_network; }
+  /// Its first process, thaw-init.
+  [[nodiscard]] pid_t init_pid() const { return parts_.pid; }
   /// From now on the sandbox is limited by this group, and removes it.
   void adopt(Cgroup cgroup) { parts_.cgroup = std::move(cgroup); }
   [[nodiscard]] base::Status limit(const CgroupLimits& limits);
@@ -95,6 +101,12 @@ class Sandbox {
   /// A program inside, which run() started, waits for a message of its own at the other end of `feed`: the next run()
   /// speaks to that one.
   void feed_through(Fd feed) { feed_ = std::move(feed); }
+
+  /// For an image of the whole sandbox: thaw-init closes its control socket and is not tied to the node's life any more.
+  /// Until hold() it ends by itself after a minute of running. Blocking, microseconds, at most `timeout`.
+  [[nodiscard]] base::Status let_go(base::Duration timeout);
+  /// The node holds the sandbox again, or for the first time one that came up from an image.
+  void hold() const { send_signal(pidfd(), SIGUSR1); }
 
   /// How the engine ended, once the process has. `init`: how thaw-init did, the answer when it was killed before it could tell. Call once.
   [[nodiscard]] Exit ending(Exit init) const;

@@ -5,7 +5,6 @@
 #include <spdlog/spdlog.h>
 
 #include "node/sandbox/plain.h"
-#include "node/sandbox/runc.h"
 
 namespace thaw::node {
 
@@ -22,7 +21,7 @@ base::Result<std::unique_ptr<Sandboxes>> Sandboxes::open(const SandboxHome& home
     all->pool_ = std::make_unique<SandboxPool>(*all->plain_, 0);
     return all;
   }
-  auto runc = RuncMaker::open(home);
+  auto runc = RuncMaker::open(home, {}, settings.criu_path);
   if (runc.ok())
     all->runc_ = std::move(runc).value();
   else
@@ -35,7 +34,7 @@ base::Result<std::unique_ptr<Sandboxes>> Sandboxes::open(const SandboxHome& home
 
   const bool own_is_runc = settings.sandbox == spec::SandboxKind::runc;
   if (const auto& missing = own_is_runc ? all->no_runc_ : all->no_runsc_) return *missing;
-  SandboxMaker& own = own_is_runc ? *all->runc_ : static_cast<SandboxMaker&>(*all->runsc_);
+  SandboxMaker& own = own_is_runc ? static_cast<SandboxMaker&>(*all->runc_) : static_cast<SandboxMaker&>(*all->runsc_);
   all->pool_ = std::make_unique<SandboxPool>(own, settings.pool);
   if (!all->runsc_) return all;
   RunscMaker& runsc_maker = *all->runsc_;
@@ -48,7 +47,7 @@ base::Result<std::unique_ptr<Sandboxes>> Sandboxes::open(const SandboxHome& home
 base::Result<SandboxMaker*> Sandboxes::maker_for(const spec::ModelSpec& model) const {
   switch (kind_for(model)) {
     case spec::SandboxKind::runc:
-      if (runc_) return runc_.get();
+      if (runc_) return static_cast<SandboxMaker*>(runc_.get());
       return no_runc_->within("cannot run " + model.name.str() + " under runc");
     case spec::SandboxKind::runsc: {
       THAW_ASSIGN_OR_RETURN(RunscMaker * maker, runsc());
@@ -71,6 +70,11 @@ std::vector<SandboxPool*> Sandboxes::pools() const {
   for (const auto* other : {&gvisor_pool_, &restore_pool_})
     if (*other) all.push_back(other->get());
   return all;
+}
+
+base::Result<RuncMaker*> Sandboxes::runc() const {
+  if (runc_) return runc_.get();
+  return *no_runc_;
 }
 
 base::Result<RunscMaker*> Sandboxes::runsc() const {

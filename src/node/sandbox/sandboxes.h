@@ -7,6 +7,7 @@
 
 #include "node/sandbox/home.h"
 #include "node/sandbox/pool.h"
+#include "node/sandbox/runc.h"
 #include "node/sandbox/runsc.h"
 #include "node/sandbox/sandbox.h"
 #include "spec/model_spec.h"
@@ -46,6 +47,8 @@ class Sandboxes {
 
   /// For checkpoints; fails with why there are no gVisor sandboxes here.
   [[nodiscard]] base::Result<RunscMaker*> runsc() const;
+  /// The same of runc.
+  [[nodiscard]] base::Result<RuncMaker*> runc() const;
 
   /// An empty gVisor sandbox takes some 60 MB of memory.
   static constexpr base::Duration kKeepGvisor = base::Seconds(600);
@@ -55,7 +58,7 @@ class Sandboxes {
   [[nodiscard]] std::vector<SandboxPool*> pools() const;
 
   spec::SandboxKind own_;
-  std::unique_ptr<SandboxMaker> runc_;
+  std::unique_ptr<RuncMaker> runc_;
   std::unique_ptr<RunscMaker> runsc_;
   std::unique_ptr<SandboxMaker> plain_;
   std::optional<base::Error> no_runc_;

@@ -114,7 +114,7 @@ class TierDriver {
  public:
   virtual ~TierDriver() = default;
 
-  [[nodiscard]] virtual std::string_view name() const = 0;  ///< "freezer", "runsc", "cuda", "engine"
+  [[nodiscard]] virtual std::string_view name() const = 0;  ///< "freezer", "runsc", "criu", "cuda", "engine"
   [[nodiscard]] virtual const Capability& capability() const = 0;
   [[nodiscard]] virtual Keeps keeps() const = 0;
 

@@ -53,6 +53,7 @@ std::vector<wire::DriverInfo> TierDrivers::infos() const {
 wire::DriverKind kind_of(const TierDriver& driver) {
   if (driver.name() == "engine") return wire::DriverKind::engine;
   if (driver.name() == "cuda") return wire::DriverKind::cuda;
+  if (driver.name() == "criu") return wire::DriverKind::criu;
   return driver.name() == "runsc" ? wire::DriverKind::runsc : wire::DriverKind::freezer;
 }
 

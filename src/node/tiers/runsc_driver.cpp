@@ -1,19 +1,9 @@
 #include "node/tiers/runsc_driver.h"
 
-#include <algorithm>
-#include <filesystem>
-
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
-#include "node/device/devices.h"
 #include "node/limits.h"
-#include "node/sandbox/clock.h"
-#include "node/sandbox/files.h"
-#include "node/sandbox/pipes.h"
-#include "node/tiers/holdings.h"
-#include "node/tiers/outcome.h"
-#include "node/tiers/phases.h"
 
 namespace thaw::node {
 namespace {
@@ -21,39 +11,26 @@ namespace {
 using base::Error;
 using base::ErrorKind;
 
-// Before anything was measured. Old releases always compress, at some 100 MB/s; newer ones write as fast as the disk.
-constexpr auto kCalls = base::Millis(400);
+// Old releases always compress, at some 100 MB/s; newer ones write as fast as the disk.
 constexpr double kCompressed_bytes_per_s = 100e6;
 constexpr double kPlain_bytes_per_s = 1e9;
-constexpr std::uint64_t kSmallest_bytes = 2ULL << 20;
-constexpr auto kLookTimeout = base::Seconds(5);  // after a failed checkpoint: does it still answer?
 
-std::uint64_t bytes_in(const std::string& directory) {
-  std::uint64_t sum = 0;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(directory, error))
-    if (entry.is_regular_file(error)) sum += entry.file_size(error);
-  return sum;
+Capability capability_of(const base::Result<RunscMaker*>& maker) {
+  if (!maker.ok()) return incapable(maker.error());
+  const RunscInfo& info = (*maker)->info();
+  return {true, fmt::format("gVisor {} ({})", info.version, info.platform()), ""};
 }
 
 }  // namespace
 
 RunscDriver::RunscDriver(base::Result<RunscMaker*> maker, std::map<std::string, std::string> engine_paths, Probe probe,
                          Take take)
-    : engine_paths_(std::move(engine_paths)), probe_(std::move(probe)), take_(std::move(take)) {
-  if (maker.ok()) {
-    maker_ = *maker;
-    const RunscInfo& info = maker_->info();
-    capability_ = {true, fmt::format("gVisor {} ({})", info.version, info.platform()), ""};
-    return;
-  }
-  const std::string& why = maker.error().message;
-  const std::size_t remedy = why.rfind("; ");
-  capability_ = {false, why.substr(0, remedy), remedy == std::string::npos ? "" : why.substr(remedy + 2)};
-}
+    : ImageDriver(capability_of(maker), std::move(engine_paths), std::move(probe)),
+      maker_(maker.ok() ? *maker : nullptr),
+      take_(std::move(take)) {}
 
 base::Status RunscDriver::accepts(const TierSubject& subject) const {
-  if (!capability_.works) return Error{ErrorKind::unavailable, capability_.detail};
+  if (!capability().works) return Error{ErrorKind::unavailable, capability().detail};
   if (subject.model.resources.device != spec::DeviceKind::cpu)
     return Error{ErrorKind::unavailable, "gVisor's checkpoints do not hold a GPU's memory"};
   if (subject.sandbox != nullptr && !maker_->made(*subject.sandbox))
@@ -61,72 +38,13 @@ base::Status RunscDriver::accepts(const TierSubject& subject) const {
   return {};
 }
 
-TierEstimate RunscDriver::estimate(const TierSubject& subject) const {
-  // All that is no mapped weights: caches and buffers, or everything where the weights are copied. The books' figure is
-  // the upper bound.
-  const std::uint64_t weights_bytes = weights_on_disk(subject.weight_files);
-  const std::uint64_t total_bytes = subject.model.resources.device_memory_bytes.value_or(weights_bytes);
-  TierEstimate estimate;
-  estimate.image_bytes = std::max(kSmallest_bytes, total_bytes > weights_bytes ? total_bytes - weights_bytes : 0);
+double RunscDriver::bytes_per_s() const {
   const bool plain = maker_ != nullptr && maker_->info().checkpoint.contains("compression");
-  const auto copying = duration_cast<base::Duration>(std::chrono::duration<double>(
-      static_cast<double>(estimate.image_bytes) / (plain ? kPlain_bytes_per_s : kCompressed_bytes_per_s)));
-  estimate.down = kCalls + copying;
-  estimate.up = kCalls + copying;
-  return estimate;
+  return plain ? kPlain_bytes_per_s : kCompressed_bytes_per_s;
 }
 
-// --- down
-
-TierOutcome RunscDriver::down(const TierSubject& subject, const TierCall& call) {
-  TierOutcome outcome;
-  const auto failed = [&](Error error, Rests rests) {
-    outcome.error = std::move(error);
-    outcome.rests = rests;
-    if (rests == Rests::ready) outcome.held = measure(subject);
-    return std::move(outcome);
-  };
-  if (subject.sandbox == nullptr || subject.sandbox->ended()) return failed(engine_ended(), Rests::lost);
-  if (auto accepted = accepts(subject); !accepted.ok()) return failed(accepted.error(), Rests::ready);
-  if (auto on = call.go_on(); !on.ok()) return failed(on.error(), Rests::ready);
-  const Holdings before = measure(subject);
-  PhaseClock clock;
-  base::Status taken = remove_tree(subject.image);
-  if (taken.ok()) taken = make_directories(subject.image, 0700);
-  if (taken.ok()) taken = maker_->checkpoint(*subject.sandbox, subject.image, call.left());
-  clock.finish("checkpoint");
-  outcome.phases = clock.take();
-  outcome.image_bytes = bytes_in(subject.image);
-  if (taken.ok() && outcome.image_bytes == 0) taken = Error{ErrorKind::internal, "runsc checkpoint wrote nothing"};
-  if (taken.ok()) {
-    outcome.rests = Rests::standby;
-    outcome.held.weights_bytes = weights_in_memory(subject.weight_files);
-    outcome.freed = difference(before, outcome.held);
-    return outcome;
-  }
-  (void)remove_tree(subject.image);
-  // A sandbox seldom survives a checkpoint that failed; what answers is as before.
-  const auto answers = wait_answer(*subject.sandbox, {now() + kLookTimeout, {}}, probe_for(subject.model, probe_));
-  return failed(taken.error(), answers.ok() ? Rests::ready : Rests::lost);
-}
-
-// --- up
-
-TierOutcome RunscDriver::up(const TierSubject& subject, const TierCall& call) {
-  TierOutcome outcome;
-  auto sandbox = come_up(subject, call, outcome);
-  if (!sandbox.ok()) {
-    outcome.error = sandbox.error();
-    outcome.rests = Rests::standby;
-    outcome.image_bytes = bytes_in(subject.image);
-    return outcome;
-  }
-  outcome.rests = Rests::ready;
-  TierSubject restored = subject;
-  restored.sandbox = sandbox->get();
-  outcome.held.host_bytes = held_host_bytes(**sandbox);
-  outcome.sandbox = std::move(sandbox).value();
-  return outcome;
+base::Status RunscDriver::save(const TierSubject& subject, const TierCall& call) {
+  return maker_->checkpoint(*subject.sandbox, subject.image, call.left());
 }
 
 base::Result<std::unique_ptr<Sandbox>> RunscDriver::furnished(base::InstanceId instance,
@@ -139,36 +57,14 @@ base::Result<std::unique_ptr<Sandbox>> RunscDriver::furnished(base::InstanceId i
   return maker_->make(instance, contents);
 }
 
-base::Result<std::unique_ptr<Sandbox>> RunscDriver::come_up(const TierSubject& subject, const TierCall& call,
-                                                            TierOutcome& outcome) const {
-  THAW_RETURN_IF_ERROR(call.go_on());
-  if (!capability_.works) return Error{ErrorKind::unavailable, capability_.detail};
-  PhaseClock clock;
-  THAW_ASSIGN_OR_RETURN(const std::string engine, find_engine(subject.model.engine, subject.model, engine_paths_));
-  wire::StartInstance start;
-  start.instance = subject.instance;
-  start.model = subject.model;
-  start.device = subject.device;
-  THAW_ASSIGN_OR_RETURN(const EngineLaunch launch, plan_launch(start, engine, maker_->view(subject.instance)));
+base::Result<std::unique_ptr<Sandbox>> RunscDriver::come_up(const TierSubject& subject, const EngineLaunch& launch, const TierCall& /*call*/,
+                                                            PhaseClock& clock) {
   THAW_ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> sandbox,
                         furnished(subject.instance, {launch.model_files, launch.engine_dir, {}}));
   THAW_RETURN_IF_ERROR(sandbox->limit(limits_for(subject.model, spec::SandboxKind::runsc)));
   clock.finish("sandbox");
   THAW_RETURN_IF_ERROR(maker_->restore(*sandbox, subject.image, launch.argv, launch.env));
-  const auto answers = wait_answer(*sandbox, call, probe_for(subject.model, probe_));
-  clock.finish("restore");
-  outcome.phases = clock.take();
-  if (answers.ok()) return sandbox;
-  if (!sandbox->ended()) return answers.error();
-  // runsc says why on what would be the engine's output.
-  const Fd output = sandbox->take_output();
-  std::string said = read_available(output.get());
-  if (said.size() > 300) said.resize(300);
-  return Error{ErrorKind::internal, "the restore failed: " + (said.empty() ? "runsc gave no reason" : said)};
-}
-
-base::Status RunscDriver::discard(const TierSubject& subject) {
-  return subject.image.empty() ? base::Status() : remove_tree(subject.image);
+  return sandbox;
 }
 
 }  // namespace thaw::node

@@ -18,8 +18,9 @@ let made = 0;
 process.on('exit', () => alive.forEach((server) => server.destroySync()));
 
 export class Server {
-  /** `config`: of the server, as in its file. `args`: more flags. */
-  constructor({ config = {}, args = [] } = {}) {
+  /** `config`: of the server, as in its file. `args`: more flags. `within`: a command that runs it (`env`, `unshare`). */
+  constructor({ config = {}, args = [], within = [] } = {}) {
+    this.within = within;
     this.directory = path.join(scratch, `server-${++made}`);
     this.dataDir = path.join(this.directory, 'data');
     this.clientFile = path.join(this.directory, 'config/thaw/client.json');
@@ -56,7 +57,8 @@ export class Server {
   }
 
   spawn(args, { env = {}, ...options } = {}) {
-    return spawn(thaw, args, { env: { ...this.environment, ...env }, cwd: this.directory, stdio: ['ignore', 'pipe', 'pipe'], ...options });
+    const [program, ...all] = [...this.within, thaw, ...args];
+    return spawn(program, all, { env: { ...this.environment, ...env }, cwd: this.directory, stdio: ['ignore', 'pipe', 'pipe'], ...options });
   }
 
   /** Sends a signal and waits for the end: {code, signal}. */

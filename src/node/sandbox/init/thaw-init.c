@@ -19,6 +19,15 @@
  * there by one byte (0) on its output, reads the message, goes to the directory if there is one, and becomes the engine: a kernel of its own drops
  * no signals, and has no orphans to be reaped.
  *
+ * Its sandbox may be made an image of, by criu (src/node/sandbox/runc_images.cpp), and what comes up from that has another parent and nobody at the
+ * other end of descriptor 0. So it can be told from outside its pid namespace, by signals, which an engine inside cannot imitate (si_pid is 0):
+ *
+ *     SIGUSR2  let go: no more tie to the node's life, and /dev/null as descriptor 0 (the node sees its end close). Nobody holds the sandbox now
+ *     SIGUSR1  held: the node is the parent again, and its death is ours
+ *
+ * One that nobody holds ends after a minute of its own time. One that has been let go tells of its engine's end by its own exit status, as shells do:
+ * the engine's, or 128 + signal.
+ *
  * All in the machine's byte order (both ends are on one machine). src/node/sandbox/init_message.cpp has the other end.
  * End of file before a whole message means that the node is gone: exit, so that an empty sandbox never outlives it.
  * Static and without allocation: it needs nothing of the root it runs in. */
@@ -33,9 +42,11 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MAGIC = 0x57414854, MAX_PAYLOAD = 256 * 1024, MAX_STRINGS = 8192, CANNOT_RUN = 127, FEED = 3 };
+enum { SHELL_SIGNAL = 128, TICK_MS = 100, MAX_UNHELD_TICKS = 600 };
 
 struct header {
   uint32_t magic, size, argc, envc;
@@ -43,6 +54,7 @@ struct header {
 
 static char payload[MAX_PAYLOAD];
 static char *strings[MAX_STRINGS + 2];
+static int let_go, unheld_ticks; /* unheld_ticks: 0 while the node holds the sandbox */
 
 static int fail(const char *what, const char *which) {
   dprintf(STDERR_FILENO, "thaw-init: %s %s: %s\n", what, which, strerror(errno));
@@ -102,6 +114,7 @@ static void reap(pid_t engine) {
   pid_t ended;
   while ((ended = waitpid(-1, &status, WNOHANG)) > 0) {
     if (ended != engine) continue;
+    if (let_go) _exit(WIFSIGNALED(status) ? SHELL_SIGNAL + WTERMSIG(status) : WEXITSTATUS(status));
     uint32_t how[2] = {WIFSIGNALED(status) != 0, (uint32_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status))};
     ssize_t sent = send(STDIN_FILENO, how, sizeof how, MSG_NOSIGNAL | MSG_DONTWAIT);
     _exit(sent == (ssize_t)sizeof how ? 0 : CANNOT_RUN);
@@ -125,6 +138,31 @@ static int read_message(struct header *h) {
   if (split(h)) return -1;
   errno = EPROTO;
   return fail("cannot read", "the message");
+}
+
+/* A signal from outside the pid namespace; who is inside cannot send it with this si_code and no pid. */
+static void obey(const siginfo_t *info) {
+  if (info->si_code != SI_USER || info->si_pid != 0) return;
+  if (info->si_signo == SIGUSR1 && let_go) {
+    unheld_ticks = 0;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    return;
+  }
+  int null = open_null();
+  if (info->si_signo != SIGUSR2 || null < 0) return;
+  prctl(PR_SET_PDEATHSIG, 0);
+  let_go = 1;
+  unheld_ticks = 1;
+  dup2(null, STDIN_FILENO); /* the last thing: that is what the node waits for */
+  if (null != STDIN_FILENO) close(null);
+}
+
+/* The next signal, or 0 when there may be none for ever. */
+static int next_signal(const sigset_t *watched, siginfo_t *info) {
+  const struct timespec tick = {.tv_sec = 0, .tv_nsec = TICK_MS * 1000000L};
+  if (unheld_ticks == 0) return sigwaitinfo(watched, info);
+  if (unheld_ticks++ >= MAX_UNHELD_TICKS) _exit(CANNOT_RUN); /* and the kernel ends the engine */
+  return sigtimedwait(watched, info, &tick);
 }
 
 static int become(const char *directory) {
@@ -155,14 +193,18 @@ int main(int argc, char **argv) {
   sigaddset(&watched, SIGCHLD);
   sigaddset(&watched, SIGTERM);
   sigaddset(&watched, SIGINT);
+  sigaddset(&watched, SIGUSR1);
+  sigaddset(&watched, SIGUSR2);
   sigprocmask(SIG_BLOCK, &watched, &before);
   pid_t engine = fork();
   if (engine < 0) return fail("cannot start", strings[0]);
   if (engine == 0) return become_child(&h, &before, argc > 2 ? FEED : open_null());
   if (argc > 2) close(FEED); /* its end is then the engine's alone */
   for (;;) {
-    int number = sigwaitinfo(&watched, NULL);
+    siginfo_t info;
+    int number = next_signal(&watched, &info);
     if (number == SIGCHLD) reap(engine);
+    else if (number == SIGUSR1 || number == SIGUSR2) obey(&info);
     else if (number > 0) kill(engine, number);
   }
 }
