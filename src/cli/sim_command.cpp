@@ -21,7 +21,7 @@ constexpr std::size_t kMaxTraceBytes = std::size_t{4} << 30;
 constexpr std::size_t kMaxFleetBytes = 1U << 20;
 
 struct SimFlags {
-  std::string trace, synthetic, fleet, report;
+  std::string trace, synthetic, fleet, report, requests;
   std::string policies = "all";
   sim::Columns columns;
   std::string spread;
@@ -107,10 +107,10 @@ base::Result<sim::Fleet> load_fleet(const SimFlags& flags, bool durations) {
   return sim::parse_fleet(text, flags.fleet);
 }
 
-base::Status write_report(const std::string& path, const std::string& html) {
+base::Status write_file(const std::string& path, const std::string& text) {
   const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
   if (file.get() < 0) return base::errno_error("cannot write " + path, errno);
-  return write_all(file.get(), html, path);
+  return write_all(file.get(), text, path);
 }
 
 int simulate(Context& context, const SimFlags& flags) {
@@ -132,7 +132,11 @@ int simulate(Context& context, const SimFlags& flags) {
     if (context.terminal.err_is_terminal) context.err << "simulating " << what << '\n';
   });
   if (!flags.report.empty()) {
-    if (const auto status = write_report(flags.report, sim::to_html(experiment)); !status.ok())
+    if (const auto status = write_file(flags.report, sim::to_html(experiment)); !status.ok())
+      return context.fail(status.error());
+  }
+  if (!flags.requests.empty()) {
+    if (const auto status = write_file(flags.requests, sim::to_csv(*trace, experiment)); !status.ok())
       return context.fail(status.error());
   }
   if (context.json)
@@ -184,6 +188,7 @@ void add_sim_command(Commands& commands) {
       ->check(CLI::Range(1U, sim::kMaxFleetDevices))
       ->capture_default_str();
   command->add_option("--report", flags->report, "Write an HTML page with plots there");
+  command->add_option("--requests", flags->requests, "Write every request there as CSV: by what it was served, and its delay");
   command->add_option("--seed", flags->seed, "Of what is drawn where no other seed is given")->capture_default_str();
   command->add_flag("--list-policies", flags->list, "What each policy stands for, with sources");
   command

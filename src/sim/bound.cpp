@@ -4,18 +4,17 @@
 #include <set>
 #include <vector>
 
+#include "sim/costs.h"
+
 namespace thaw::sim {
 
 double service_s(const Fleet& fleet, const Trace& trace, const TraceRequest& request) {
   if (trace.durations) return base::to_s(request.duration);
   const NodeShape& shape = fleet.nodes.front();
-  const ModelClass& kind = fleet.class_of(request.model);
-  const auto weights = static_cast<double>(kind.weights_bytes);
-  const double prompt_s = weights * request.input_tokens / (shape.device_tflops * 1e12 * fleet.prompt_efficiency);
-  const double step_s = base::to_s(fleet.costs.iteration) +
-                        weights / (static_cast<double>(shape.memory_bytes_per_s) * fleet.decode_efficiency) +
-                        base::to_s(kind.per_sequence);
-  return prompt_s + step_s * (request.output_tokens > 1 ? request.output_tokens - 1 : 0);
+  const ModelClass& kind = fleet.class_of(request.model, trace.models[request.model]);
+  const double each_s = step_s(fleet, shape, kind) + base::to_s(kind.per_sequence);
+  return prompt_s(fleet, shape, kind, request.input_tokens) +
+         each_s * (request.output_tokens > 1 ? request.output_tokens - 1 : 0);
 }
 
 LowerBound lower_bound(const Fleet& fleet, const Trace& trace) {
@@ -25,13 +24,18 @@ LowerBound lower_bound(const Fleet& fleet, const Trace& trace) {
   std::vector<Span> last(trace.models.size());
   const NodeShape& shape = fleet.nodes.front();
   LowerBound bound;
+  const auto kind_of = [&](ModelIndex model) -> const ModelClass& {
+    return fleet.class_of(model, trace.models[model]);
+  };
   const auto share_of = [&](ModelIndex model) {
-    return static_cast<double>(fleet.class_of(model).device_bytes()) / static_cast<double>(shape.device_bytes);
+    return static_cast<double>(kind_of(model).device_bytes()) / static_cast<double>(shape.device_bytes);
   };
   const auto up_and_down_s = [&](ModelIndex model) {
-    const double move_s =
-        static_cast<double>(fleet.class_of(model).kept_bytes()) / static_cast<double>(shape.bus_bytes_per_s);
-    return base::to_s(fleet.costs.wake) + base::to_s(fleet.costs.freeze) + 2 * move_s;
+    const ModelClass& kind = kind_of(model);
+    const double move_s = shape.bus_bytes_per_s == 0
+                              ? 0
+                              : static_cast<double>(kind.kept_bytes()) / static_cast<double>(shape.bus_bytes_per_s);
+    return base::to_s(fixed_cost(fleet, kind, wire::Way::wake)) + base::to_s(freeze_cost(fleet, kind)) + 2 * move_s;
   };
   for (const TraceRequest& request : trace.requests) {
     Span& span = last[request.model];

@@ -11,7 +11,7 @@ double DeviceCompute::Replica::left_s() const {
   return std::max(batch.begin()->first - virtual_tokens, 0.0) * step_s();
 }
 
-DeviceCompute::Slot DeviceCompute::add_replica(double iteration_s, double per_sequence_s) {
+DeviceCompute::Slot DeviceCompute::add_replica(double iteration_s, double per_sequence_s, double weight) {
   Slot slot = static_cast<Slot>(replicas_.size());
   if (free_.empty()) {
     replicas_.emplace_back();
@@ -23,6 +23,7 @@ DeviceCompute::Slot DeviceCompute::add_replica(double iteration_s, double per_se
   replicas_[slot].used = true;
   replicas_[slot].iteration_s = iteration_s;
   replicas_[slot].per_sequence_s = per_sequence_s;
+  replicas_[slot].weight = weight;
   return slot;
 }
 
@@ -38,9 +39,9 @@ void DeviceCompute::advance(base::TimePoint now) {
   at_ = now;
   if (working_ == 0) return;
   busy_s_ += passed_s;
-  const double got_s = passed_s / working_;
   for (Replica& r : replicas_) {
     if (!r.works()) continue;
+    const double got_s = passed_s * rate() * r.weight / working_weight_;
     if (!r.prompts.empty())
       r.prompts.front().left_s -= got_s;
     else
@@ -53,22 +54,49 @@ void DeviceCompute::plan() {
   next_ = base::never();
   double soonest = 0;
   working_ = 0;
+  working_weight_ = 0;
   for (Slot slot = 0; slot < replicas_.size(); ++slot) {
     const Replica& r = replicas_[slot];
     if (!r.works()) continue;
     ++working_;
-    const double left = r.left_s();
+    working_weight_ += r.weight;
+    const double left = r.left_s() / r.weight;
     if (working_ == 1 || left < soonest) {
       soonest = left;
       due_ = slot;
     }
   }
-  if (working_ > 0) next_ = at_ + base::Duration(static_cast<std::int64_t>(std::ceil(soonest * working_ * 1e9)));
+  if (working_ > 0)
+    next_ = at_ + base::Duration(static_cast<std::int64_t>(std::ceil(soonest * working_weight_ / rate() * 1e9)));
 }
 
 void DeviceCompute::begin(Slot slot, RequestIndex request, Work work, base::TimePoint now) {
   advance(now);
   replicas_[slot].prompts.push_back({request, work.prompt_s, work.tokens});
+  plan();
+}
+
+void DeviceCompute::join_batch(Replica& r, RequestIndex request, std::uint32_t tokens) {
+  if (r.batch.empty()) r.virtual_tokens = 0;
+  r.batch.emplace(r.virtual_tokens + tokens, request);
+}
+
+void DeviceCompute::decode(Slot slot, RequestIndex request, std::uint32_t tokens, base::TimePoint now) {
+  advance(now);
+  join_batch(replicas_[slot], request, tokens);
+  plan();
+}
+
+void DeviceCompute::begin_way(Slot slot, double seconds, base::TimePoint now) {
+  advance(now);
+  replicas_[slot].prompts.push_front({0, seconds, 0, true});
+  plan();
+}
+
+void DeviceCompute::set_weight(Slot slot, double weight, base::TimePoint now) {
+  if (replicas_[slot].weight == weight) return;
+  advance(now);
+  replicas_[slot].weight = weight;
   plan();
 }
 
@@ -88,10 +116,11 @@ DeviceCompute::Event DeviceCompute::pop(base::TimePoint now) {
     const Prompt prompt = r.prompts.front();
     r.prompts.pop_front();
     event.request = prompt.request;
-    if (prompt.tokens > 0) {
+    if (prompt.way) {
+      event.kind = Event::Kind::way_ended;
+    } else if (prompt.tokens > 0) {
       event.kind = Event::Kind::first_token;
-      if (r.batch.empty()) r.virtual_tokens = 0;
-      r.batch.emplace(r.virtual_tokens + prompt.tokens, prompt.request);
+      join_batch(r, prompt.request, prompt.tokens);
     }
   } else {
     event.request = r.batch.begin()->second;

@@ -15,7 +15,8 @@ namespace thaw::sim {
 ///
 /// A replica either reads prompts, one after the other and before all else, or does a step of its batch, in which each
 /// running sequence gets one token: step = iteration + per_sequence * batch. The prompt's end is the first token.
-/// Replicas that work at the same time on a device share it evenly. docs/simulator.md compares it with what engines do.
+/// Replicas that work at the same time on a device share it, by their weights: evenly, unless somebody sets others. On
+/// a CPU a replica that comes up works as well (begin_way). docs/simulator.md compares it with what engines do.
 class DeviceCompute {
  public:
   using Slot = std::uint32_t;
@@ -25,15 +26,22 @@ class DeviceCompute {
     std::uint32_t tokens = 0;  ///< after the first
   };
   struct Event {
-    enum class Kind { first_token, ended };
+    enum class Kind { first_token, ended, way_ended };
     Kind kind = Kind::ended;
     Slot slot = 0;
-    RequestIndex request = 0;
+    RequestIndex request = 0;  ///< not of a way
   };
 
-  Slot add_replica(double iteration_s, double per_sequence_s);
+  Slot add_replica(double iteration_s, double per_sequence_s, double weight = 1);
   void remove_replica(Slot slot);  ///< it has no work
   void begin(Slot slot, RequestIndex request, Work work, base::TimePoint now);
+  /// Adds tokens to the batch, of a request whose prompt was begun with none.
+  void decode(Slot slot, RequestIndex request, std::uint32_t tokens, base::TimePoint now);
+  /// What replicas that work at the same time get done together, of what one alone would; 1 at first.
+  void set_contended_rate(double rate) { contended_rate_ = rate; }
+  /// What it does on its way up, before all requests: seconds on a device that it has for itself.
+  void begin_way(Slot slot, double seconds, base::TimePoint now);
+  void set_weight(Slot slot, double weight, base::TimePoint now);
   /// Takes all work of the replica away.
   void drop_work(Slot slot, base::TimePoint now);
 
@@ -48,10 +56,12 @@ class DeviceCompute {
     RequestIndex request;
     double left_s;
     std::uint32_t tokens;
+    bool way = false;
   };
   struct Replica {
     bool used = false;
     double iteration_s = 0, per_sequence_s = 0;
+    double weight = 1;
     std::deque<Prompt> prompts;
     std::set<std::pair<double, RequestIndex>> batch;  ///< by the virtual time (tokens) at which they end
     double virtual_tokens = 0;
@@ -63,10 +73,14 @@ class DeviceCompute {
 
   void advance(base::TimePoint now);
   void plan();
+  [[nodiscard]] double rate() const { return working_ > 1 ? contended_rate_ : 1; }
+  void join_batch(Replica& r, RequestIndex request, std::uint32_t tokens);
 
   std::vector<Replica> replicas_;
   std::vector<Slot> free_;
   std::uint32_t working_ = 0;
+  double working_weight_ = 0;  ///< of those with work
+  double contended_rate_ = 1;
   base::TimePoint at_{}, next_ = base::never();
   Slot due_ = 0;
   std::uint64_t generation_ = 0;

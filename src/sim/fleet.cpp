@@ -32,13 +32,37 @@ Table<NodeShape> node_table() {
   return {whole("count", &NodeShape::count, 1, kMaxFleetDevices),
           required(whole("devices", &NodeShape::devices, 1, 64)),
           required(bytes("deviceMemory", &NodeShape::device_bytes, 1 << 20, kMaxBytes)),
-          required(bytes("busPerSecond", &NodeShape::bus_bytes_per_s, 1 << 20, kMaxBytes)),
-          required(bytes("deviceMemoryPerSecond", &NodeShape::memory_bytes_per_s, 1 << 20, kMaxBytes)),
-          required(real("deviceTflops", &NodeShape::device_tflops, 0.001, 1e6)),
+          choice<NodeShape, spec::DeviceKind>("deviceKind", &NodeShape::device_kind,
+                                              {{"cuda", spec::DeviceKind::cuda}, {"cpu", spec::DeviceKind::cpu}}),
+          bytes("busPerSecond", &NodeShape::bus_bytes_per_s, 1 << 20, kMaxBytes),
+          bytes("deviceMemoryPerSecond", &NodeShape::memory_bytes_per_s, 1 << 20, kMaxBytes),
+          real("deviceTflops", &NodeShape::device_tflops, 0.001, 1e6),
           required(bytes("hostMemory", &NodeShape::host_bytes, 0, kMaxBytes)),
           bytes("standbyMemory", &NodeShape::standby_bytes, 0, kMaxBytes),
           required(bytes("diskPerSecond", &NodeShape::disk_bytes_per_s, 1 << 20, kMaxBytes)),
           bytes("imageDisk", &NodeShape::image_bytes, 0, kMaxBytes)};
+}
+
+Field<Measured> measured(const char* key, std::optional<base::Duration> Measured::*member, base::Duration most) {
+  return {key, [=](const Cursor& at, Measured& into) {
+            base::Duration value{};
+            if (read_duration(at, base::Duration{}, most, value)) into.*member = value;
+          }};
+}
+
+Table<Measured> measured_table() {
+  const base::Duration none{}, most = std::chrono::hours(1);
+  return {measured("start", &Measured::start, most),
+          measured("restore", &Measured::restore, most),
+          measured("wake", &Measured::wake, most),
+          measured("freeze", &Measured::freeze, most),
+          measured("stop", &Measured::stop, most),
+          duration("firstAnswer", &Measured::first_answer, none, most),
+          measured("firstFromDisk", &Measured::first_from_disk, most),
+          duration("firstAfterWake", &Measured::first_after_wake, none, most),
+          duration("prompt", &Measured::prompt, none, most),
+          measured("promptToken", &Measured::prompt_token, base::Seconds(10)),
+          measured("step", &Measured::step, base::Seconds(100))};
 }
 
 Table<ModelClass> model_table() {
@@ -47,7 +71,13 @@ Table<ModelClass> model_table() {
           required(bytes("weights", &ModelClass::weights_bytes, 1, kMaxBytes)),
           required(bytes("working", &ModelClass::working_bytes, 0, kMaxBytes)),
           bytes("state", &ModelClass::state_bytes, 0, kMaxBytes),
+          bytes("resident", &ModelClass::resident_bytes, 0, kMaxBytes),
           whole("concurrency", &ModelClass::concurrency, 1, 1024),
+          whole("maxReplicas", &ModelClass::max_replicas, 1, 1000),
+          duration("idleTimeout", &ModelClass::idle_timeout, base::Duration{}, std::chrono::hours(24 * 365)),
+          choice<ModelClass, Mode>("standby", &ModelClass::standby,
+                                   {{"auto", Mode::automatic}, {"never", Mode::never}, {"always", Mode::always}}),
+          nested("measured", &ModelClass::measured, measured_table()),
           duration("perSequence", &ModelClass::per_sequence, base::Duration{}, base::Seconds(10))};
 }
 
@@ -65,6 +95,8 @@ Table<Fleet> fleet_table() {
   table.push_back(list("nodes", &Fleet::nodes, node_table()));
   table.push_back(list("models", &Fleet::models, model_table()));
   table.push_back(required(nested("costs", &Fleet::costs, cost_table())));
+  table.push_back(real("contendedRate", &Fleet::contended_rate, 0.1, 1.0));
+  table.push_back(real("freshShare", &Fleet::fresh_share, 0.01, 0.99));
   table.push_back(real("promptEfficiency", &Fleet::prompt_efficiency, 0.001, 1.0));
   table.push_back(real("decodeEfficiency", &Fleet::decode_efficiency, 0.001, 1.0));
   table.push_back(real("deviceHourPrice", &Fleet::device_hour_price, 0.0, 1e6));
@@ -76,9 +108,22 @@ void check(const Cursor& root, const Fleet& fleet) {
   std::uint64_t devices = 0;
   for (const NodeShape& node : fleet.nodes) devices += std::uint64_t{node.count} * node.devices;
   if (devices > kMaxFleetDevices) root.at("nodes").refuse("has more than 100,000 devices");
+  const bool rates = std::all_of(fleet.nodes.begin(), fleet.nodes.end(), [](const NodeShape& node) {
+    return node.memory_bytes_per_s > 0 && node.device_tflops > 0;
+  });
+  for (const NodeShape& node : fleet.nodes) {
+    if (node.device_kind != DeviceKind::cpu && node.bus_bytes_per_s == 0)
+      root.at("nodes").refuse("busPerSecond is missing; only a machine with deviceKind: cpu has none");
+    if (node.device_kind == DeviceKind::cpu && node.devices != 1)
+      root.at("nodes").refuse("a machine with deviceKind: cpu has one device");
+  }
   double shares = 0;
   for (const ModelClass& model : fleet.models) {
     shares += model.share;
+    if (!rates && !(model.measured.prompt_token && model.measured.step))
+      root.at("models").refuse(model.name +
+                               ": measured.promptToken and measured.step are missing; without them every machine needs "
+                               "deviceTflops and deviceMemoryPerSecond");
     if (model.state_bytes > model.working_bytes)
       root.at("models").refuse(model.name + ": state is more than working, of which it is a part");
   }
@@ -103,6 +148,12 @@ const ModelClass& Fleet::class_of(std::uint32_t model) const {
     if (at < 0) return kind;
   }
   return models.back();
+}
+
+const ModelClass& Fleet::class_of(std::uint32_t model, const std::string& called) const {
+  const auto named =
+      std::find_if(models.begin(), models.end(), [&](const ModelClass& kind) { return kind.name == called; });
+  return named != models.end() ? *named : class_of(model);
 }
 
 base::Result<Fleet> parse_fleet(std::string_view text, const std::string& file) {

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/result.h"
 #include "base/time.h"
+#include "spec/model_spec.h"
 
 /// The machines that a simulation runs on, what models are like, and what every way up costs. docs/simulator.md has the
 /// formulas.
@@ -16,7 +18,10 @@ using DeviceIndex = std::uint32_t;  ///< over all nodes, in order
 
 /// One kind of machine.
 struct NodeShape {
-  std::uint32_t count = 1;               ///< machines of this kind
+  std::uint32_t count = 1;  ///< machines of this kind
+  /// On a CPU the device's memory is the machine's: weights that instances map are its page cache, and no bus leads
+  /// there.
+  spec::DeviceKind device_kind = spec::DeviceKind::cuda;
   std::uint32_t devices = 8;             ///< in each
   std::uint64_t device_bytes = 0;        ///< memory of a device that instances may hold
   std::uint64_t bus_bytes_per_s = 0;     ///< host to device and back, for each device by itself
@@ -28,7 +33,21 @@ struct NodeShape {
   std::uint64_t image_bytes = 0;         ///< disk for images
 };
 
-/// One kind of model. Models of a trace are dealt out to kinds by their shares, the same way whatever the policy.
+/// What was measured of a kind of model on a machine, in place of what the fleet's costs and the roofline would say.
+struct Measured {
+  std::optional<base::Duration> start, restore, wake, freeze, stop;  ///< as WayCosts, with its weights in memory
+  /// What the first answer takes longer than the next, being the first to touch memory: after a start or restore with
+  /// the weights in memory, after one that reads them meanwhile (absent: the same), and after a wake.
+  base::Duration first_answer{};
+  std::optional<base::Duration> first_from_disk;
+  base::Duration first_after_wake{};
+  base::Duration prompt{};                     ///< of a prompt, beside its tokens
+  std::optional<base::Duration> prompt_token;  ///< for each token of a prompt
+  std::optional<base::Duration> step;  ///< in which each running sequence gets a token, beside ModelClass::per_sequence
+};
+
+/// One kind of model. A model of a trace is of the kind that has its name; the others are dealt out to kinds by their
+/// shares, the same way whatever the policy.
 struct ModelClass {
   std::string name;
   double share = 1;
@@ -37,9 +56,17 @@ struct ModelClass {
       0;  ///< device memory of a replica beyond its weights: KV cache, activations, CUDA context
   std::uint64_t state_bytes =
       0;  ///< of those what survives in standby and in an image; the KV cache is empty then and is not kept
+  /// What the kernel counts for a replica that is up, beside mapped weights: what is reserved and never touched is not
+  /// there. Absent: working_bytes.
+  std::optional<std::uint64_t> resident_bytes;
   std::uint32_t concurrency = 1;  ///< requests a replica serves at once
-  base::Duration per_sequence{};  ///< what each running sequence adds to an iteration
+  std::uint32_t max_replicas = 16;
+  base::Duration idle_timeout = base::Seconds(300);  ///< scaling.idleTimeout of the model's spec
+  spec::Mode standby = spec::Mode::automatic;        ///< standby.mode of the model's spec
+  base::Duration per_sequence{};                     ///< what each running sequence adds to an iteration
+  Measured measured;
 
+  [[nodiscard]] std::uint64_t own_bytes() const { return resident_bytes.value_or(working_bytes); }
   [[nodiscard]] std::uint64_t device_bytes() const { return weights_bytes + working_bytes; }
   [[nodiscard]] std::uint64_t kept_bytes() const {
     return weights_bytes + state_bytes;
@@ -62,6 +89,11 @@ struct Fleet {
   std::vector<NodeShape> nodes;
   std::vector<ModelClass> models;
   WayCosts costs;
+  /// On a CPU: the share of the processors that an engine has which has not answered yet, while another computes as
+  /// well. Half: none comes first.
+  double fresh_share = 0.5;
+  /// On a CPU: what several engines that compute at the same time get done together, of what one alone would.
+  double contended_rate = 1;
   double prompt_efficiency = 0.5;  ///< share of device_tflops that reading prompts reaches
   double decode_efficiency = 0.7;  ///< share of memory_bytes_per_s that decoding reaches
   double device_hour_price = 0;
@@ -70,6 +102,8 @@ struct Fleet {
 
   [[nodiscard]] std::uint32_t device_count() const;
   [[nodiscard]] const ModelClass& class_of(std::uint32_t model) const;  ///< dealt out by a hash of the index
+  [[nodiscard]] const ModelClass& class_of(std::uint32_t model,
+                                           const std::string& name) const;  ///< the kind of that name, else dealt out
 };
 
 constexpr std::uint32_t kMaxFleetDevices = 100'000;

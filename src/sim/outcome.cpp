@@ -5,6 +5,22 @@
 
 namespace thaw::sim {
 
+const char* to_string(Served served) {
+  switch (served) {
+    case Served::ready:
+      return "ready";
+    case Served::wake:
+      return "wake";
+    case Served::restore:
+      return "restore";
+    case Served::start:
+      return "start";
+    case Served::not_served:
+      break;
+  }
+  return "none";
+}
+
 double Outcome::cost_per_1000(double device_hour_price) const {
   return answered == 0 ? 0 : device_hours() * device_hour_price * 1000 / static_cast<double>(answered);
 }

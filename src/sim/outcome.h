@@ -9,6 +9,16 @@
 
 namespace thaw::sim {
 
+/// By what a request was served.
+enum class Served : std::uint8_t {
+  not_served,
+  ready,  ///< a replica that was up
+  wake,   ///< one that came up for it, or while it waited: out of standby
+  restore,
+  start,
+};
+const char* to_string(Served served);
+
 /// What one policy made of one trace on one fleet.
 struct Outcome {
   static constexpr std::size_t kSlices = 240;  ///< of the time, for plots
@@ -19,13 +29,18 @@ struct Outcome {
   base::Duration span{};       ///< from the first arrival to the last answer
   std::vector<float> delay_s;  ///< of each request, in the trace's order: to its first token, or to its begin where a
                                ///< trace has durations; kRefused
+  std::vector<Served> served;  ///< of each request, in the trace's order
   std::uint64_t answered = 0, refused = 0;
   std::uint64_t cold = 0;  ///< answered after waiting for a replica to come up
 
-  double held_device_s = 0;          ///< share of a device's memory that instances held, times time
-  double used_device_s = 0;          ///< devices on which somebody held anything, times time
-  double busy_device_s = 0;          ///< devices that computed, times time
-  double standby_gib_s = 0;          ///< host memory held by what was in standby
+  double held_device_s = 0;  ///< share of a device's memory that instances held, times time
+  double used_device_s = 0;  ///< devices on which somebody held anything, times time
+  double busy_device_s = 0;  ///< devices that computed, times time
+  double standby_gib_s = 0;  ///< host memory held by what was in standby
+  /// The machines' memory that was held: standby, weights in the page cache, on a CPU also instances' own; times time,
+  /// and at most.
+  double memory_byte_s = 0;
+  std::uint64_t memory_peak_bytes = 0;
   std::uint32_t peak_devices = 0;    ///< most devices on which somebody held anything at one time
   std::vector<float> held_by_slice;  ///< devices' worth of memory held, on average
 

@@ -2,11 +2,28 @@
 
 namespace thaw::sim {
 
+std::uint64_t PageCache::resident(std::uint32_t model) const {
+  const auto found = by_model_.find(model);
+  return found == by_model_.end() ? 0 : found->second->bytes;
+}
+
+void PageCache::keep(std::uint32_t model, std::uint64_t bytes) {
+  const auto found = by_model_.find(model);
+  if (found == by_model_.end() || found->second->bytes <= bytes) return;
+  used_bytes_ -= found->second->bytes - bytes;
+  found->second->bytes = bytes;
+  if (bytes > 0) return;
+  entries_.erase(found->second);
+  by_model_.erase(found);
+}
+
 void PageCache::use(std::uint32_t model, std::uint64_t bytes) {
   const auto found = by_model_.find(model);
   if (found != by_model_.end()) {
     entries_.splice(entries_.begin(), entries_, found->second);
-    return;
+    used_bytes_ += bytes - found->second->bytes;
+    found->second->bytes = bytes;
+    return trim();
   }
   if (bytes > capacity_bytes_) return;
   entries_.push_front({model, bytes});

@@ -29,6 +29,8 @@ class Policy {
   virtual void first_token(World& /*world*/, RequestIndex /*request*/) {}
   virtual void ended(World& world, RequestIndex request) = 0;
   virtual void ready(World& world, base::InstanceId instance, wire::Way way) = 0;
+  virtual void weights_read(World& /*world*/, base::InstanceId /*instance*/) {
+  }  ///< of one that was ready before they were there
   virtual void in_standby(World& /*world*/, base::InstanceId /*instance*/) {}
   virtual void imaged(World& /*world*/, base::InstanceId /*instance*/) {}
   virtual void gone(World& world, base::InstanceId instance) = 0;

@@ -10,6 +10,9 @@ namespace thaw::sim {
 /// bytes.
 std::string to_json(const Experiment& experiment);
 
+/// Every request under every policy, a line each: docs/simulator.md lists the columns. A refused one has no delay.
+std::string to_csv(const Trace& trace, const Experiment& experiment);
+
 /// A page that needs nothing else: table, what every policy stands for, and plots as SVG (delays, memory held over
 /// time).
 std::string to_html(const Experiment& experiment);

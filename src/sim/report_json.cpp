@@ -9,6 +9,8 @@ namespace {
 
 namespace json = boost::json;
 
+constexpr double kGiB = 1024.0 * 1024 * 1024;
+
 json::object result_json(const PolicyResult& result, const Experiment& experiment) {
   const Outcome& o = result.outcome;
   json::object object{
@@ -27,6 +29,8 @@ json::object result_json(const PolicyResult& result, const Experiment& experimen
       {"busy_device_hours", o.busy_device_s / 3600},
       {"peak_devices", o.peak_devices},
       {"standby_gib_hours", o.standby_gib_s / 3600},
+      {"memory_gib_mean", o.span > base::Duration::zero() ? o.memory_byte_s / kGiB / base::to_s(o.span) : 0},
+      {"memory_gib_peak", static_cast<double>(o.memory_peak_bytes) / kGiB},
       {"cost_per_1000_requests", o.cost_per_1000(experiment.device_hour_price)},
       {"starts", o.starts},
       {"restores", o.restores},

@@ -1,5 +1,6 @@
 #include "sim/thaw_policy.h"
 
+#include <algorithm>
 #include <charconv>
 #include <string_view>
 #include <utility>
@@ -8,10 +9,11 @@ namespace thaw::sim {
 
 namespace {
 
-constexpr std::uint32_t kMaxReplicas = 16;
 /// An image is listed by its node when the trace begins, if there are not more than so many: memory, and a fleet that
 /// large makes its own.
 constexpr std::uint64_t kMaxListedImages = 1'000'000;
+
+constexpr std::string_view kModels = "/models/";  ///< in front of a model's number: its source
 
 constexpr std::string_view kReady =
     "ready.";  ///< in front of the ids of images that are there from the first: "ready.MODEL.NODE"
@@ -37,7 +39,7 @@ wire::ImageInfo image_of(const World& world, ModelIndex model, base::ImageId id)
 
 DeviceIndex ThawPolicy::device_of(const base::DeviceId& id) {
   return static_cast<DeviceIndex>(number(id.str(), 4));
-}  // behind "cuda"
+}  // behind "cuda" or "cpu-"
 
 ModelIndex ThawPolicy::model_of(const base::ImageId& image) const {
   const auto made = made_.find(image);
@@ -48,6 +50,13 @@ wire::NodeHello ThawPolicy::hello(const World& world, std::uint32_t node, Device
   const NodeShape& shape = world.shape_of(node);
   wire::NodeHello hello;
   hello.node = node_name(node);
+  if (shape.device_kind == spec::DeviceKind::cpu) {
+    hello.devices.push_back({base::DeviceId("cpu-" + std::to_string(first_device)), spec::DeviceKind::cpu, "simulated",
+                             "", shape.device_bytes, shape.device_bytes});
+    if (ways_.standby) hello.drivers.push_back({wire::DriverKind::freezer, spec::DeviceKind::cpu, true, false, ""});
+    hello.host_cache = {shape.device_bytes, shape.device_bytes};
+    return hello;
+  }
   for (std::uint32_t n = 0; n < shape.devices; ++n)
     hello.devices.push_back({base::DeviceId("cuda" + std::to_string(first_device + n)), spec::DeviceKind::cuda,
                              "simulated", "", shape.device_bytes, shape.device_bytes});
@@ -71,11 +80,13 @@ spec::ModelSpec ThawPolicy::spec_of(const World& world, ModelIndex model) const 
   const ModelClass& kind = world.class_of(model);
   spec::ModelSpec spec;
   spec.name = base::ModelName(world.trace().models[model]);
-  spec.source.path = "/models/" + std::to_string(model);
-  spec.resources.device = spec::DeviceKind::cuda;
+  spec.source.path = std::string(kModels) + std::to_string(model);
+  spec.resources.device = world.shape_of(0).device_kind;
   spec.resources.device_memory_bytes = kind.device_bytes();
-  spec.scaling.max_replicas = kMaxReplicas;
+  spec.scaling.max_replicas = kind.max_replicas;
   spec.scaling.target_concurrency = kind.concurrency;
+  spec.scaling.idle_timeout = kind.idle_timeout;
+  spec.standby.mode = kind.standby;
   spec.start_deadline = std::chrono::hours(1);  // a slow disk is slow, not broken
   if (!ways_.standby) spec.standby.mode = spec::Mode::never;
   if (!ways_.images) spec.snapshot.mode = spec::Mode::never;
@@ -84,7 +95,8 @@ spec::ModelSpec ThawPolicy::spec_of(const World& world, ModelIndex model) const 
 
 bool ThawPolicy::lists_images(const World& world) const {
   const std::uint64_t all = std::uint64_t{world.node_count()} * world.trace().models.size();
-  return ways_.images && world.fleet().images_ready && all <= kMaxListedImages;
+  return ways_.images && world.shape_of(0).device_kind != spec::DeviceKind::cpu && world.fleet().images_ready &&
+         all <= kMaxListedImages;
 }
 
 void ThawPolicy::begin(World& world) {
@@ -103,20 +115,25 @@ void ThawPolicy::begin(World& world) {
 void ThawPolicy::deploy(World& world) {
   for (ModelIndex model = 0; model < world.trace().models.size(); ++model) {
     models_.emplace(world.trace().models[model], model);
-    scheduler_.model_deployed(spec_of(world, model), world.now(), actions_);
+    const spec::ModelSpec spec = spec_of(world, model);
+    scheduler_.model_deployed(spec, world.now(), actions_);
+    keep(world, [&](auto& book, auto /*now*/, auto& out) { book.model_deployed(spec, out); });
   }
 }
 
 void ThawPolicy::join(World& world) {
   DeviceIndex first_device = 0;
   for (std::uint32_t node = 0; node < world.node_count(); ++node) {
-    scheduler_.node_joined(hello(world, node, first_device), world.now(), actions_);
+    const wire::NodeHello says = hello(world, node, first_device);
+    if (world.shape_of(node).device_kind == spec::DeviceKind::cpu) caches_.emplace(node, says.host_cache);
+    scheduler_.node_joined(says, world.now(), actions_);
     first_device += world.shape_of(node).devices;
   }
 }
 
 void ThawPolicy::arrived(World& world, RequestIndex request) {
   const ModelIndex model = world.trace().requests[request].model;
+  for (auto& [node, cache] : caches_) cache.requested(base::ModelName(world.trace().models[model]), world.now());
   scheduler_.request_arrived(
       {base::RequestId(request + 1ULL), base::ModelName(world.trace().models[model]), base::TenantName("default")},
       world.now(), actions_);
@@ -133,15 +150,25 @@ void ThawPolicy::ended(World& world, RequestIndex request) {
 }
 
 void ThawPolicy::ready(World& world, base::InstanceId instance, wire::Way way) {
-  if (way != wire::Way::wake) scheduler_.instance_weights({instance, world.loaded(instance)});
+  if (way != wire::Way::wake && world.weights_there(instance))
+    scheduler_.instance_weights({instance, world.loaded(instance)});
   scheduler_.instance_ready({instance, "", {}, way, "", 0, ways_.standby}, world.now(), actions_);
+  keep(world, [&](auto& book, auto now, auto& out) { book.instance_ready(instance, false, now, out); });
   carry_out(world);
 }
 
+void ThawPolicy::weights_read(World& world, base::InstanceId instance) {
+  scheduler_.instance_weights({instance, world.loaded(instance)});
+}
+
 void ThawPolicy::in_standby(World& world, base::InstanceId instance) {
-  const std::uint64_t held = world.class_of(instances_.at(instance)).kept_bytes();
-  scheduler_.instance_standby({instance, wire::DriverKind::cuda, held, 0, {}}, world.now(), actions_);
+  const ModelClass& kind = world.class_of(instances_.at(instance));
+  if (caches_.empty())
+    scheduler_.instance_standby({instance, wire::DriverKind::cuda, kind.kept_bytes(), 0, {}}, world.now(), actions_);
+  else
+    scheduler_.instance_standby({instance, wire::DriverKind::freezer, 0, kind.state_bytes, {}}, world.now(), actions_);
   carry_out(world);
+  keep(world, [&](auto& book, auto now, auto& out) { book.instance_resting(instance, now, out); });
 }
 
 void ThawPolicy::imaged(World& world, base::InstanceId instance) {
@@ -160,11 +187,65 @@ void ThawPolicy::gone(World& world, base::InstanceId instance) {
   instances_.erase(instance);
   scheduler_.instance_gone({instance}, world.now(), actions_);
   carry_out(world);
+  // After whatever has started in its place, and after the books of the device (controller/node_events.cpp).
+  keep(world, [&](auto& book, auto now, auto& out) { book.instance_gone(instance, now, out); });
+}
+
+base::TimePoint ThawPolicy::next_tick() const {
+  base::TimePoint next = scheduler_.next_tick();
+  for (const auto& [node, cache] : caches_) next = std::min(next, cache.next_tick());
+  return next;
 }
 
 void ThawPolicy::tick(World& world) {
   scheduler_.tick(world.now(), actions_);
   carry_out(world);
+  keep(world, [&](auto& book, auto now, auto& out) { book.tick(now, out); });
+}
+
+template <typename Event>
+void ThawPolicy::keep(World& world, const Event& event) {
+  for (auto& [node, cache] : caches_) {
+    event(cache, world.now(), cache_actions_);
+    obey(world, node);
+  }
+}
+
+/// What the node would answer comes at once.
+void ThawPolicy::obey(World& world, std::uint32_t node) {
+  while (!cache_actions_.empty()) {
+    control::CacheActions now;
+    now.swap(cache_actions_);
+    for (const control::CacheAction& action : now) answer(world, node, action);
+  }
+}
+
+void ThawPolicy::answer(World& world, std::uint32_t node, const control::CacheAction& action) {
+  control::HostCache& cache = caches_.at(node);
+  const auto* const look = std::get_if<wire::LookAtWeights>(&action);
+  const auto* const evict = std::get_if<wire::EvictWeights>(&action);
+  const std::string& source = look != nullptr ? look->source : evict->source;
+  const auto model = static_cast<ModelIndex>(number(source, kModels.size()));
+  const std::uint64_t before = world.cached_bytes(node, model);
+  if (look != nullptr)
+    return cache.weights_state({node_name(node), source, world.class_of(model).weights_bytes, before, true,
+                                world.shape_of(node).disk_bytes_per_s},
+                               world.now(), cache_actions_);
+  world.keep_cached(node, model, evict->keep_bytes);
+  const std::uint64_t left = world.cached_bytes(node, model);
+  cache.weights_evicted({node_name(node), source, before - left, left, ""}, world.now(), cache_actions_);
+}
+
+/// Of host memory, which instances and weights share (controller/controller.cpp).
+void ThawPolicy::update_reserved(World& world) {
+  if (caches_.empty()) return;
+  std::map<std::uint32_t, std::uint64_t> reserved_bytes;
+  for (const control::DeviceView& device : scheduler_.devices())
+    reserved_bytes[static_cast<std::uint32_t>(number(device.node.str(), 4))] += device.reserved_bytes;  // behind "node"
+  for (auto& [node, cache] : caches_) {
+    cache.reserved(reserved_bytes[node], world.now(), cache_actions_);
+    obey(world, node);
+  }
 }
 
 void ThawPolicy::carry_out(World& world) {
@@ -175,6 +256,9 @@ void ThawPolicy::carry_out(World& world) {
     void operator()(const control::Start& a) const {
       const ModelIndex model = self.models_.at(a.command.model.name);
       self.instances_.emplace(a.command.instance, model);
+      self.keep(world, [&](auto& book, auto now, auto& out) {
+        book.instance_starting(a.command.instance, a.command.model, now, out);
+      });
       world.start(a.command.instance, model, device_of(a.command.device),
                   a.command.image.empty() ? wire::Way::start : wire::Way::restore);
     }
@@ -204,6 +288,7 @@ void ThawPolicy::carry_out(World& world) {
     for (const control::Action& action : now) std::visit(Carrier{*this, world}, action);
     for (const wire::ImageGone& gone : std::exchange(dropped_, {})) scheduler_.image_gone(gone, world.now(), actions_);
   }
+  update_reserved(world);
 }
 
 }  // namespace thaw::sim

@@ -1,16 +1,19 @@
 #pragma once
 
+#include <map>
 #include <unordered_map>
 #include <vector>
 
+#include "control/host_cache.h"
 #include "control/scheduler.h"
 #include "sim/policy.h"
 #include "sim/world.h"
 
 namespace thaw::sim {
 
-/// thaw's own scheduler (control::Scheduler), fed as the daemon feeds it: the events that src/controller would hand it,
-/// and its actions carried out on the simulated fleet. Decides nothing by itself.
+/// thaw's own scheduler (control::Scheduler), and on machines whose device is the CPU its books of the page cache
+/// (control::HostCache), fed as the daemon feeds them: the events that src/controller would hand them, and their
+/// actions carried out on the simulated fleet. Decides nothing by itself.
 class ThawPolicy : public Policy {
  public:
   struct Ways {
@@ -25,10 +28,11 @@ class ThawPolicy : public Policy {
   void first_token(World& world, RequestIndex request) override;
   void ended(World& world, RequestIndex request) override;
   void ready(World& world, base::InstanceId instance, wire::Way way) override;
+  void weights_read(World& world, base::InstanceId instance) override;
   void in_standby(World& world, base::InstanceId instance) override;
   void imaged(World& world, base::InstanceId instance) override;
   void gone(World& world, base::InstanceId instance) override;
-  [[nodiscard]] base::TimePoint next_tick() const override { return scheduler_.next_tick(); }
+  [[nodiscard]] base::TimePoint next_tick() const override;
   void tick(World& world) override;
 
  private:
@@ -45,6 +49,12 @@ class ThawPolicy : public Policy {
 
   [[nodiscard]] wire::NodeHello hello(const World& world, std::uint32_t node, DeviceIndex first_device) const;
   [[nodiscard]] spec::ModelSpec spec_of(const World& world, ModelIndex model) const;
+  /// An event for the page cache's books, and what they order.
+  template <typename Event>
+  void keep(World& world, const Event& event);
+  void obey(World& world, std::uint32_t node);
+  void answer(World& world, std::uint32_t node, const control::CacheAction& action);
+  void update_reserved(World& world);
   /// Device of a node by its id, which is its number over the whole fleet.
   static DeviceIndex device_of(const base::DeviceId& id);
   void carry_out(World& world);
@@ -55,7 +65,9 @@ class ThawPolicy : public Policy {
 
   Ways ways_;
   control::Scheduler scheduler_;
-  control::Actions actions_;  ///< reused
+  std::map<std::uint32_t, control::HostCache> caches_;  ///< by node, where the device is the CPU
+  control::CacheActions cache_actions_;                 ///< reused
+  control::Actions actions_;                            ///< reused
   std::unordered_map<base::ModelName, ModelIndex> models_;
   std::unordered_map<base::InstanceId, ModelIndex> instances_;
   std::unordered_map<base::InstanceId, Making> making_;

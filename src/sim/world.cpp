@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <utility>
+
+#include "sim/costs.h"
 
 namespace thaw::sim {
 
@@ -11,15 +14,17 @@ World::World(const Fleet& fleet, const Trace& trace, Policy& policy)
     : fleet_(fleet), trace_(trace), policy_(policy), running_(trace.requests.size()), meter_(trace.span()) {
   classes_.reserve(trace.models.size());
   for (std::size_t m = 0; m < trace.models.size(); ++m)
-    classes_.push_back(&fleet.class_of(static_cast<std::uint32_t>(m)));
+    classes_.push_back(&fleet.class_of(static_cast<std::uint32_t>(m), trace.models[m]));
   std::vector<double> disks, buses;
   for (const NodeShape& shape : fleet.nodes) {
     for (std::uint32_t n = 0; n < shape.count; ++n) {
       const auto node = static_cast<std::uint32_t>(nodes_.size());
-      nodes_.push_back({&shape, 0, PageCache(shape.host_bytes), {}});
+      nodes_.push_back({&shape, 0, 0, 0, {}, PageCache(shape.host_bytes), {}});
       disks.push_back(static_cast<double>(shape.disk_bytes_per_s));
       for (std::uint32_t d = 0; d < shape.devices; ++d) {
-        devices_.push_back({node, shape.device_bytes, 0, {}});
+        devices_.push_back({node, shape.device_bytes, 0, {}, {}});
+        if (shape.device_kind == spec::DeviceKind::cpu)
+          devices_.back().compute.set_contended_rate(fleet.contended_rate);
         buses.push_back(static_cast<double>(shape.bus_bytes_per_s));
       }
     }
@@ -30,6 +35,7 @@ World::World(const Fleet& fleet, const Trace& trace, Policy& policy)
   planned_bytes_.assign(links_.size(), 0.0);
   outcome_.devices = device_count();
   outcome_.delay_s.assign(trace.requests.size(), Outcome::kRefused);
+  outcome_.served.assign(trace.requests.size(), Served::not_served);
 }
 
 // --- planning
@@ -142,6 +148,10 @@ void World::dispatch(RequestIndex request, base::InstanceId id, bool cold) {
     return violation("a request was sent to an instance that is not ready for it");
   }
   if (cold) ++outcome_.cold;
+  outcome_.served[request] = !cold                                 ? Served::ready
+                             : instance->way == wire::Way::wake    ? Served::wake
+                             : instance->way == wire::Way::restore ? Served::restore
+                                                                   : Served::start;
   instance->requests.push_back(request);
   Device& device = devices_[instance->device];
   const NodeShape& shape = *nodes_[device.node].shape;
@@ -150,13 +160,37 @@ void World::dispatch(RequestIndex request, base::InstanceId id, bool cold) {
     work.prompt_s = base::to_s(asked.duration);
     first_token(request);
   } else {
-    // Two operations for each weight and token; weights have 16 bits.
-    const double operations = static_cast<double>(class_of(asked.model).weights_bytes) * asked.input_tokens;
-    work.prompt_s = operations / (shape.device_tflops * 1e12 * fleet_.prompt_efficiency);
+    work.prompt_s = prompt_s(fleet_, shape, class_of(asked.model), asked.input_tokens);
     work.tokens = asked.output_tokens > 1 ? asked.output_tokens - 1 : 0;
+    work.prompt_s += base::to_s(std::exchange(instance->first_answer, base::Duration::zero()));
+    if (!weights_there(id)) instance->held_up.push_back({request, std::exchange(work.tokens, 0), false});
   }
   device.compute.begin(instance->slot, request, work, now_);
   plan_compute(instance->device);
+}
+
+/// A request that began before all weights were there is answered once they are: the engine computes as they come in.
+/// False: it is none of those.
+bool World::prompt_done(Instance& instance, RequestIndex request) {
+  const auto held = std::find_if(instance.held_up.begin(), instance.held_up.end(),
+                                 [&](const HeldUp& one) { return one.request == request && !one.prompt_done; });
+  if (held == instance.held_up.end()) return false;
+  if (!instance.disk_done) {
+    held->prompt_done = true;
+    return true;
+  }
+  const HeldUp there = *held;
+  instance.held_up.erase(held);
+  go_on(instance, there);
+  return true;
+}
+
+void World::go_on(Instance& instance, const HeldUp& held) {
+  first_token(held.request);
+  policy_.first_token(*this, held.request);
+  if (held.tokens == 0) return request_ended(held.request);
+  devices_[instance.device].compute.decode(instance.slot, held.request, held.tokens, now_);
+  plan_compute(instance.device);
 }
 
 void World::refuse(RequestIndex request) {
@@ -170,7 +204,14 @@ void World::refuse(RequestIndex request) {
 void World::compute_due(DeviceIndex index) {
   Device& device = devices_[index];
   const DeviceCompute::Event event = device.compute.pop(now_);
+  if (event.kind == DeviceCompute::Event::Kind::way_ended) {
+    plan_compute(index);
+    const base::InstanceId id = device.by_slot[event.slot];
+    return settle(id, *find(id));
+  }
+  if (cpu(device.node)) device.compute.set_weight(event.slot, 1, now_);  // its first answer has begun
   plan_compute(index);
+  if (cpu(device.node) && prompt_done(*find(device.by_slot[event.slot]), event.request)) return;
   if (event.kind == DeviceCompute::Event::Kind::first_token) {
     first_token(event.request);
     policy_.first_token(*this, event.request);

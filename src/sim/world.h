@@ -50,6 +50,12 @@ class World {
   /// Of one that has just come up by start or restore: weights read from the disk or there already, and how long the
   /// disk took.
   [[nodiscard]] wire::Phase loaded(base::InstanceId id) const;
+  /// False: it came up before its weights did, as on a CPU, where they are read beside the start; weights_read()
+  /// follows.
+  [[nodiscard]] bool weights_there(base::InstanceId id) const;
+  [[nodiscard]] std::uint64_t cached_bytes(std::uint32_t node, ModelIndex model) const {
+    return nodes_[node].cache.resident(model);
+  }
   [[nodiscard]] std::uint64_t held_bytes(DeviceIndex device) const { return devices_[device].held_bytes; }
 
   // --- what a policy may order. Ids are the policy's, never 0, never used twice.
@@ -62,11 +68,18 @@ class World {
   void wake(base::InstanceId id);
   void stop(base::InstanceId id);  ///< whatever it does at present; gone() follows
   void drop_image(std::uint32_t node, ModelIndex model);
+  void keep_cached(std::uint32_t node, ModelIndex model,
+                   std::uint64_t bytes);  ///< the rest of its weights leaves the page cache
   void dispatch(RequestIndex request, base::InstanceId id, bool cold);
   void refuse(RequestIndex request);
 
  private:
   enum class State { rising, imaging, ready, freezing, standby, waking, stopping };
+  struct HeldUp {
+    RequestIndex request = 0;
+    std::uint32_t tokens = 0;  ///< after the first
+    bool prompt_done = false;
+  };
   struct Instance {
     ModelIndex model = 0;
     DeviceIndex device = 0;
@@ -76,8 +89,11 @@ class World {
     DeviceCompute::Slot slot = 0;
     bool has_slot = false;
     bool disk_done = false, bus_done = false;  ///< of the way it is on
-    bool on_device = true;                     ///< holds its device bytes
+    std::uint64_t device_held = 0;             ///< of its device
+    std::uint64_t own_bytes = 0;               ///< on a CPU: what the kernel counts for it, beside its weights
+    base::Duration first_answer{};             ///< what its next answer takes longer, being the first
     std::vector<RequestIndex> requests;        ///< in flight
+    std::vector<HeldUp> held_up;               ///< of them those that are answered once its weights are there
     std::uint64_t way_number = 0;              ///< events of an earlier way are stale
     bool reads = false;                        ///< its weights are not in the page cache
     base::TimePoint moves_since{}, read_at{};  ///< the bytes of the way it is on; when those of the disk were there
@@ -87,10 +103,14 @@ class World {
     std::uint32_t node = 0;
     std::uint64_t budget_bytes = 0, held_bytes = 0;
     DeviceCompute compute;
+    std::vector<base::InstanceId> by_slot;  ///< of compute; on a CPU
   };
   struct Node {
     const NodeShape* shape = nullptr;
     std::uint64_t standby_bytes = 0;
+    std::uint64_t own_bytes = 0;                             ///< of instances on its CPU
+    std::uint64_t noted_bytes = 0;                           ///< of memory, as the meter knows it
+    std::unordered_map<ModelIndex, std::uint32_t> mapped{};  ///< on a CPU: instances that compute with these weights
     PageCache cache;
     std::unordered_set<ModelIndex> images;  ///< that are there; where the fleet has images_ready: that are not
   };
@@ -116,10 +136,22 @@ class World {
   void plan_compute(DeviceIndex device);
   void plan_instance(base::InstanceId id, const Instance& instance, base::Duration after);
 
+  [[nodiscard]] bool on_cpu(const Instance& instance) const { return cpu(devices_[instance.device].node); }
+  [[nodiscard]] bool cpu(std::uint32_t node) const { return nodes_[node].shape->device_kind == spec::DeviceKind::cpu; }
+
   Instance* find(base::InstanceId id);
   Instance& create(base::InstanceId id, ModelIndex model, DeviceIndex device, State state);
   void hold(Device& device, std::int64_t bytes);
   void hold_standby(Node& node, std::int64_t bytes);
+  void note_memory(Node& node);
+  void own(Instance& instance, std::uint64_t bytes);
+  void map_weights(Instance& instance, bool map);
+  void add_slot(base::InstanceId id, Instance& instance);
+  void rise_on_cpu(base::InstanceId id, Instance& instance);
+  void rest_on_cpu(Instance& instance);
+  void weights_are_there(base::InstanceId id, Instance& instance);
+  bool prompt_done(Instance& instance, RequestIndex request);
+  void go_on(Instance& instance, const HeldUp& held);
   void begin_way(base::InstanceId id, Instance& instance, base::Duration fixed, double disk_bytes, double bus_bytes);
   void forget_plan(Instance& instance);
   void move(base::InstanceId id, Instance& instance, double disk_bytes, double bus_bytes);

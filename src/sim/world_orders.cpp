@@ -1,7 +1,9 @@
 // What a policy orders, and how long it takes.
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
+#include "sim/costs.h"
 #include "sim/world.h"
 
 namespace thaw::sim {
@@ -33,7 +35,13 @@ World::Instance& World::create(base::InstanceId id, ModelIndex model, DeviceInde
   instance.model = model;
   instance.device = device;
   instance.state = state;
-  hold(devices_[device], plus(class_of(model).device_bytes()));
+  instance.device_held = class_of(model).device_bytes();
+  hold(devices_[device], plus(instance.device_held));
+  if (on_cpu(instance)) {
+    add_slot(id, instance);
+    map_weights(instance, true);
+    own(instance, class_of(model).own_bytes());
+  }
   return instance;
 }
 
@@ -51,9 +59,40 @@ void World::hold_standby(Node& node, std::int64_t bytes) {
     violation("a machine holds more in standby than it has memory for");
   node.cache.resize(node.shape->host_bytes - std::min(node.standby_bytes, node.shape->host_bytes));
   meter_.standby(now_, static_cast<double>(bytes) / kGiB);
+  note_memory(node);
+}
+
+/// The machine's memory that is held: what is in standby, on a CPU also what instances have of their own, and weights
+/// in the page cache.
+void World::note_memory(Node& node) {
+  const std::uint64_t bytes = node.standby_bytes + node.own_bytes + node.cache.used_bytes();
+  meter_.memory(now_, static_cast<std::int64_t>(bytes) - static_cast<std::int64_t>(node.noted_bytes));
+  node.noted_bytes = bytes;
+}
+
+void World::own(Instance& instance, std::uint64_t bytes) {
+  Node& node = nodes_[devices_[instance.device].node];
+  node.own_bytes = node.own_bytes - instance.own_bytes + bytes;
+  instance.own_bytes = bytes;
+  note_memory(node);
+}
+
+void World::map_weights(Instance& instance, bool map) {
+  auto& mapped = nodes_[devices_[instance.device].node].mapped;
+  if (map) {
+    ++mapped[instance.model];
+  } else if (--mapped.at(instance.model) == 0) {
+    mapped.erase(instance.model);
+  }
+}
+
+void World::keep_cached(std::uint32_t node, ModelIndex model, std::uint64_t bytes) {
+  nodes_[node].cache.keep(model, bytes);
+  note_memory(nodes_[node]);
 }
 
 bool World::has_image(std::uint32_t node, ModelIndex model) const {
+  if (cpu(node)) return false;
   const bool exception = nodes_[node].images.count(model) > 0;
   return fleet_.images_ready ? !exception : exception;
 }
@@ -69,7 +108,9 @@ void World::drop_image(std::uint32_t node, ModelIndex model) {
 
 double World::disk_bytes(std::uint32_t node, ModelIndex model, wire::Way way) const {
   const ModelClass& kind = class_of(model);
-  double bytes = nodes_[node].cache.has(model) ? 0 : static_cast<double>(kind.weights_bytes);
+  const auto missing = static_cast<double>(kind.weights_bytes - nodes_[node].cache.resident(model));
+  if (cpu(node)) return missing;  // also of a wake: standby takes weights out of memory there
+  double bytes = missing;
   if (way == wire::Way::restore) bytes += static_cast<double>(kind.state_bytes);
   return way == wire::Way::wake ? 0 : bytes;
 }
@@ -86,14 +127,16 @@ base::Duration World::estimate(ModelIndex model, DeviceIndex device) const {
   const auto ahead = [&](std::uint64_t link) { return links_[link].bytes_left(now_) + planned_bytes_[link]; };
   const double disk_s =
       (ahead(disk_of(node)) + disk_bytes(node, model, way)) / static_cast<double>(shape.disk_bytes_per_s);
+  const base::Duration fixed = fixed_cost(fleet_, class_of(model), way);
+  if (cpu(node)) return std::max(fixed, base::Duration(static_cast<std::int64_t>(disk_s * 1e9)));
   const double bus_s = (ahead(bus_of(device)) + bus_bytes(model, way)) / static_cast<double>(shape.bus_bytes_per_s);
-  const base::Duration fixed = way == wire::Way::restore ? fleet_.costs.restore : fleet_.costs.start;
   return fixed + base::Duration(static_cast<std::int64_t>(std::max(disk_s, bus_s) * 1e9));
 }
 
 // --- ways
 
-/// What is fixed comes first, then the bytes over disk and bus at the same time.
+/// What is fixed comes first, then the bytes over disk and bus at the same time. On a CPU both at once, as thaw's node
+/// does it: what is fixed computes there, and answers wait for the weights.
 void World::start(base::InstanceId id, ModelIndex model, DeviceIndex device, wire::Way way) {
   Instance& instance = create(id, model, device, State::rising);
   if (way == wire::Way::restore && !has_image(devices_[device].node, model)) {
@@ -102,18 +145,21 @@ void World::start(base::InstanceId id, ModelIndex model, DeviceIndex device, wir
   }
   instance.way = way;
   instance.reads = !nodes_[devices_[device].node].cache.has(model);
-  begin_way(id, instance, way == wire::Way::restore ? fleet_.costs.restore : fleet_.costs.start,
-            disk_bytes(devices_[device].node, model, way), bus_bytes(model, way));
+  if (on_cpu(instance)) return rise_on_cpu(id, instance);
+  begin_way(id, instance, fixed_cost(fleet_, class_of(model), way), disk_bytes(devices_[device].node, model, way),
+            bus_bytes(model, way));
 }
 
 void World::start_ready(base::InstanceId id, ModelIndex model, DeviceIndex device) {
   assert(now_ == base::TimePoint{});
-  become_ready(id, create(id, model, device, State::rising));
+  Instance& instance = create(id, model, device, State::rising);
+  if (on_cpu(instance)) weights_are_there(id, instance);
+  become_ready(id, instance);
 }
 
 void World::make_image(base::InstanceId id, ModelIndex model, DeviceIndex device) {
   const double image = static_cast<double>(class_of(model).state_bytes);
-  begin_way(id, create(id, model, device, State::imaging), fleet_.costs.start,
+  begin_way(id, create(id, model, device, State::imaging), fixed_cost(fleet_, class_of(model), wire::Way::start),
             disk_bytes(devices_[device].node, model, wire::Way::start) + image, bus_bytes(model, wire::Way::start));
 }
 
@@ -122,10 +168,15 @@ void World::freeze(base::InstanceId id) {
   if (instance == nullptr || instance->state != State::ready || !instance->requests.empty())
     return violation("an instance was to be frozen that is not idle");
   instance->state = State::freezing;
-  instance->host_bytes = class_of(instance->model).kept_bytes();
+  const ModelClass& kind = class_of(instance->model);
+  if (on_cpu(*instance)) {
+    cancel_way(id, *instance);
+    return plan_instance(id, *instance, freeze_cost(fleet_, kind));
+  }
+  instance->host_bytes = kind.kept_bytes();
   hold_standby(nodes_[devices_[instance->device].node], plus(instance->host_bytes));
   cancel_way(id, *instance);
-  begin_way(id, *instance, fleet_.costs.freeze, 0, static_cast<double>(instance->host_bytes));
+  begin_way(id, *instance, freeze_cost(fleet_, kind), 0, static_cast<double>(instance->host_bytes));
 }
 
 void World::wake(base::InstanceId id) {
@@ -134,10 +185,17 @@ void World::wake(base::InstanceId id) {
     return violation("an instance was to be woken that is not in standby");
   instance->state = State::waking;
   instance->way = wire::Way::wake;
-  instance->on_device = true;
-  hold(devices_[instance->device], plus(class_of(instance->model).device_bytes()));
+  const ModelClass& kind = class_of(instance->model);
+  hold(devices_[instance->device], plus(kind.device_bytes() - instance->device_held));
+  instance->device_held = kind.device_bytes();
   cancel_way(id, *instance);
-  begin_way(id, *instance, fleet_.costs.wake, 0, bus_bytes(instance->model, wire::Way::wake));
+  if (on_cpu(*instance)) {
+    add_slot(id, *instance);
+    map_weights(*instance, true);
+    own(*instance, kind.own_bytes());
+    return rise_on_cpu(id, *instance);
+  }
+  begin_way(id, *instance, fixed_cost(fleet_, kind, wire::Way::wake), 0, bus_bytes(instance->model, wire::Way::wake));
 }
 
 void World::stop(base::InstanceId id) {
@@ -151,15 +209,65 @@ void World::stop(base::InstanceId id) {
     --open_;
   }
   Device& device = devices_[instance->device];
-  if (!instance->requests.empty()) {
+  if (!instance->requests.empty() || (instance->has_slot && instance->state != State::ready)) {
     device.compute.drop_work(instance->slot, now_);
     plan_compute(instance->device);
     instance->requests.clear();
+    instance->held_up.clear();
   }
   cancel_way(id, *instance);
   instance->state = State::stopping;
   ++outcome_.stops;
-  plan_instance(id, *instance, fleet_.costs.stop);
+  plan_instance(id, *instance, stop_cost(fleet_, class_of(instance->model)));
+}
+
+void World::add_slot(base::InstanceId id, Instance& instance) {
+  Device& device = devices_[instance.device];
+  const Node& node = nodes_[device.node];
+  const ModelClass& kind = class_of(instance.model);
+  const double fresh = cpu(device.node) ? fleet_.fresh_share / (1 - fleet_.fresh_share) : 1;
+  instance.slot = device.compute.add_replica(step_s(fleet_, *node.shape, kind), base::to_s(kind.per_sequence), fresh);
+  instance.has_slot = true;
+  if (!cpu(device.node)) return;
+  if (device.by_slot.size() <= instance.slot) device.by_slot.resize(instance.slot + 1);
+  device.by_slot[instance.slot] = id;
+}
+
+void World::rise_on_cpu(base::InstanceId id, Instance& instance) {
+  Device& device = devices_[instance.device];
+  const double missing = disk_bytes(device.node, instance.model, instance.way);
+  instance.reads = missing > 0;
+  instance.moves_since = instance.read_at = now_;
+  device.compute.begin_way(instance.slot, base::to_s(fixed_cost(fleet_, class_of(instance.model), instance.way)), now_);
+  plan_compute(instance.device);
+  if (!instance.reads) return weights_are_there(id, instance);
+  links_[disk_of(device.node)].add(id.value(), missing, now_);
+  plan_link(disk_of(device.node));
+}
+
+/// On a CPU: also those who waited for them are answered now.
+void World::weights_are_there(base::InstanceId id, Instance& instance) {
+  Node& node = nodes_[devices_[instance.device].node];
+  instance.disk_done = true;
+  node.cache.use(instance.model, class_of(instance.model).weights_bytes);
+  note_memory(node);
+  if (instance.state == State::ready && instance.way == wire::Way::start) policy_.weights_read(*this, id);
+  const base::InstanceId answers = id;
+  for (;;) {  // each may change the instance
+    Instance* const now = find(answers);
+    if (now == nullptr) return;
+    const auto held =
+        std::find_if(now->held_up.begin(), now->held_up.end(), [](const HeldUp& one) { return one.prompt_done; });
+    if (held == now->held_up.end()) return;
+    const HeldUp there = *held;
+    now->held_up.erase(held);
+    go_on(*now, there);
+  }
+}
+
+bool World::weights_there(base::InstanceId id) const {
+  const Instance& instance = instances_.at(id);
+  return instance.disk_done || !on_cpu(instance);
 }
 
 void World::begin_way(base::InstanceId id, Instance& instance, base::Duration fixed, double disk, double bus) {
@@ -206,6 +314,7 @@ void World::move(base::InstanceId id, Instance& instance, double disk, double bu
 void World::fixed_done(base::InstanceId id) {
   Instance& instance = *find(id);
   if (instance.state == State::stopping) return vanish(id);
+  if (on_cpu(instance)) return settle(id, instance);
   const double disk = instance.planned_disk, bus = instance.planned_bus;
   forget_plan(instance);
   move(id, instance, disk, bus);
@@ -215,6 +324,10 @@ void World::link_done(std::uint64_t link) {
   const base::InstanceId id(links_[link].pop(now_));
   plan_link(link);
   Instance& instance = *find(id);
+  if (on_cpu(instance)) {
+    instance.read_at = now_;
+    return weights_are_there(id, instance);
+  }
   (link < nodes_.size() ? instance.disk_done : instance.bus_done) = true;
   if (link < nodes_.size()) instance.read_at = now_;
   if (instance.disk_done && instance.bus_done) settle(id, instance);
@@ -227,7 +340,10 @@ void World::settle(base::InstanceId id, Instance& instance) {
   const ModelClass& kind = class_of(instance.model);
   switch (instance.state) {
     case State::rising:
-      node.cache.use(instance.model, kind.weights_bytes);
+      if (!cpu(device.node)) {
+        node.cache.use(instance.model, kind.weights_bytes);
+        note_memory(node);
+      }
       return become_ready(id, instance);
     case State::waking:
       hold_standby(node, minus(instance.host_bytes));
@@ -235,15 +351,19 @@ void World::settle(base::InstanceId id, Instance& instance) {
       return become_ready(id, instance);
     case State::freezing:
       instance.state = State::standby;
-      node.cache.demote(instance.model);  // it comes up without its files (control::HostCache::instance_resting)
       device.compute.remove_replica(instance.slot);
       instance.has_slot = false;
-      instance.on_device = false;
-      hold(device, minus(kind.device_bytes()));
+      if (cpu(device.node)) {
+        rest_on_cpu(instance);
+      } else {
+        node.cache.demote(instance.model);  // it comes up without its files (control::HostCache::instance_resting)
+        hold(device, minus(std::exchange(instance.device_held, 0)));
+      }
       ++outcome_.freezes;
       return policy_.in_standby(*this, id);
     case State::imaging:
       node.cache.use(instance.model, kind.weights_bytes);
+      note_memory(node);
       if (fleet_.images_ready)
         node.images.erase(instance.model);
       else
@@ -258,16 +378,21 @@ void World::settle(base::InstanceId id, Instance& instance) {
   }
 }
 
-void World::become_ready(base::InstanceId id, Instance& instance) {
+/// What is a copy of a file leaves memory, unless another replica computes with it.
+void World::rest_on_cpu(Instance& instance) {
   Device& device = devices_[instance.device];
-  const ModelClass& kind = class_of(instance.model);
-  const NodeShape& shape = *nodes_[device.node].shape;
+  const std::uint64_t state = class_of(instance.model).state_bytes;
+  map_weights(instance, false);
+  if (nodes_[device.node].mapped.count(instance.model) == 0) keep_cached(device.node, instance.model, 0);
+  own(instance, state);
+  hold(device, minus(instance.device_held - state));
+  instance.device_held = state;
+}
+
+void World::become_ready(base::InstanceId id, Instance& instance) {
   instance.state = State::ready;
-  const double read_s = static_cast<double>(kind.weights_bytes) /
-                        (static_cast<double>(shape.memory_bytes_per_s) * fleet_.decode_efficiency);
-  instance.slot =
-      device.compute.add_replica(base::to_s(fleet_.costs.iteration) + read_s, base::to_s(kind.per_sequence));
-  instance.has_slot = true;
+  if (!instance.has_slot) add_slot(id, instance);
+  instance.first_answer = first_answer_cost(class_of(instance.model), instance.way, instance.reads);
   ++(instance.way == wire::Way::wake      ? outcome_.wakes
      : instance.way == wire::Way::restore ? outcome_.restores
                                           : outcome_.starts);
@@ -286,7 +411,11 @@ void World::vanish(base::InstanceId id) {
   Instance& instance = *find(id);
   Device& device = devices_[instance.device];
   if (instance.has_slot) device.compute.remove_replica(instance.slot);
-  if (instance.on_device) hold(device, minus(class_of(instance.model).device_bytes()));
+  if (on_cpu(instance)) {
+    if (instance.has_slot) map_weights(instance, false);
+    own(instance, 0);
+  }
+  hold(device, minus(instance.device_held));
   if (instance.host_bytes > 0) hold_standby(nodes_[device.node], minus(instance.host_bytes));
   instances_.erase(id);
   policy_.gone(*this, id);

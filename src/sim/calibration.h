@@ -1,0 +1,61 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+#include "sim/fleet.h"
+
+/// From what probes of a running server found to a fleet that stands for it: pure arithmetic. docs/simulator.md says
+/// how the probes are taken.
+namespace thaw::sim {
+
+/// One answer of a probe. Times in seconds.
+struct Probe {
+  std::uint32_t prompt_tokens = 0;
+  std::uint32_t output_tokens = 0;
+  double queued_s = 0;  ///< waited for a replica
+  double first_s = 0;   ///< from dispatch to the first byte of the answer
+  double answer_s = 0;  ///< from there to its end
+  double client_s = 0;  ///< what the client saw beyond what the server did, until the first byte
+  double read_s = 0;    ///< weights from the disk, from the order on; 0: none were read
+  std::uint64_t read_bytes = 0;
+};
+
+/// What was probed of one model, each kind several times.
+struct ModelProbes {
+  std::vector<Probe> warm;       ///< prompts of different lengths, alone on the machine
+  std::vector<Probe> decode;     ///< longer answers, one at a time
+  std::vector<Probe> together;   ///< the same two at a time; empty: it serves one at a time
+  std::vector<Probe> from_disk;  ///< starts with the weights on the disk
+  std::vector<Probe> starts;     ///< starts with the weights in memory
+  std::vector<Probe> wakes;      ///< empty: it cannot be frozen
+  std::vector<double> freeze_s, stop_s;
+};
+
+/// Of several engines at once on a CPU, in seconds. Empty: not probed.
+struct SharingProbes {
+  std::vector<double> fresh_alone_s,
+      fresh_beside_s;                       ///< a start's first answer, and the same beside an engine that computes
+  std::vector<double> apart_s, together_s;  ///< two models' prompts one after the other, and both at once
+};
+
+/// prompt and promptToken, by least squares; neither below 0.
+struct PromptLine {
+  double prompt_s = 0;
+  double token_s = 0;
+};
+PromptLine fit_prompts(const std::vector<Probe>& warm);
+
+/// Medians, less what the model has the rest cost. `kind` keeps what is not measured. No probes of a sort: its default.
+void calibrate(ModelClass& kind, const ModelProbes& probes);
+/// Bytes a second, the median over all that read; 0: none did.
+double disk_rate(const std::vector<ModelProbes>& models);
+void calibrate(Fleet& fleet, const SharingProbes& probes);
+
+double median(std::vector<double> values);  ///< 0 of none
+
+/// As parse_fleet() reads it; what has its default is left out.
+std::string to_yaml(const Fleet& fleet);
+
+}  // namespace thaw::sim
