@@ -1,0 +1,265 @@
+// Is what the simulator foretells what happens? A trace on the real daemon, with the real engine, and the same trace in `thaw sim`, on a fleet that `thaw
+// calibrate` measured on the same machine before.
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+import { heldBytes, memoryGroupOf, residentBytes } from './lib/memory.mjs';
+import { main, run, temporaryDirectory } from './lib/processes.mjs';
+import { percentile, result, say, table } from './lib/report.mjs';
+import { Thaw, binary } from './lib/thaw.mjs';
+
+const { values: options } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    models: { type: 'string' },
+    keep: { type: 'string' },
+    trace: { type: 'string' },
+    minutes: { type: 'string' },
+    rate: { type: 'string', default: '0.6' },
+    seed: { type: 'string', default: '1' },
+    budget: { type: 'string' },
+    rounds: { type: 'string' },
+    idle: { type: 'string', default: 'timeout' },
+    fleet: { type: 'string' },
+  },
+});
+const quick = options.quick;
+const MiB = 2 ** 20, GiB = 2 ** 30;
+const minutes = Number(options.minutes ?? (quick ? 0.4 : 10));
+const perSecond = Number(options.rate);
+const seed = Number(options.seed);
+const modelCount = 12;
+const sizesMb = quick ? [60, 60, 100] : [200, 200, 400];  // in turn
+const budgetBytes = Number(options.budget ?? (quick ? 0.8 : 2)) * GiB;
+const zipf = 1;
+const tokenShare = 1 / 32, answerShare = 1 / 4;  // of the trace's: a CPU is slower than what it was recorded on
+const mostTokens = 256, mostAnswer = 32;
+const idleTimeoutS = 10;
+const longestAnswerMs = 120_000;
+const policy = { timeout: 'thaw-5m', auto: 'thaw' }[options.idle];
+
+/// Numbers in [0, 1) that are the same every time (xorshift32).
+function randomOf(from) {
+  let x = (from * 2654435761) >>> 0 || 1;
+  return () => {
+    x ^= x << 13;
+    x >>>= 0;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    x >>>= 0;
+    return x / 2 ** 32;
+  };
+}
+
+/// Azure's trace, its hour pressed into these minutes and thinned to the rate; its tokens scaled; its requests dealt out to models by a Zipf law.
+function scaledTrace() {
+  const file = options.trace ?? path.join(path.dirname(fileURLToPath(import.meta.url)), '../../shared/traces/AzureLLMInferenceTrace_code.csv');
+  if (!existsSync(file)) throw new Error(`no trace ${file}; get AzureLLMInferenceTrace_code.csv from github.com/Azure/AzurePublicDataset and name it with --trace=FILE`);
+  const rows = readFileSync(file, 'utf8').trim().split('\n').slice(1).map((line) => line.split(','));
+  const ms = (text) => Date.parse(`${text.slice(0, 23).replace(' ', 'T')}Z`);
+  const begin = ms(rows[0][0]), span = ms(rows.at(-1)[0]) - begin;
+  const wanted = Math.round(minutes * 60 * perSecond);
+  if (wanted < 10 || wanted > rows.length) throw new Error(`${wanted} requests wanted, the trace has ${rows.length}: change --minutes or --rate`);
+  const random = randomOf(seed);
+  const shares = Array.from({ length: modelCount }, (_, rank) => 1 / (rank + 1) ** zipf);
+  const sum = shares.reduce((a, b) => a + b);
+  const choose = () => {
+    let left = random() * sum;
+    for (let rank = 0; rank < modelCount; ++rank) if ((left -= shares[rank]) < 0) return rank;
+    return modelCount - 1;
+  };
+  const requests = Array.from({ length: wanted }, (_, n) => rows[Math.floor(((n + random()) * rows.length) / wanted)]);
+  return requests.map(([at, input, output]) => ({
+    at: ((ms(at) - begin) / span) * minutes * 60,
+    model: `model-${choose()}`,
+    input: Math.min(Math.max(Math.round(Number(input) * tokenShare), 4), mostTokens),
+    output: Math.min(Math.max(Math.round(Number(output) * answerShare), 2), mostAnswer),
+  }));
+}
+
+const csvOf = (trace) => `time,model,input_tokens,output_tokens\n${trace.map(({ at, model, input, output }) => `${at.toFixed(6)},${model},${input},${output}`).join('\n')}\n`;
+
+async function makeModels(directory) {
+  mkdirSync(directory, { recursive: true });
+  const files = [];
+  for (let n = 0; n < modelCount; ++n) {
+    const megabytes = sizesMb[n % sizesMb.length];
+    const file = path.join(directory, `replay-${megabytes}-${n}.gguf`);
+    if (!statSync(file, { throwIfNoEntry: false })) {
+      await run([binary('make-model'), '--size', `${megabytes}MB`, '--type', 'f16', '--seed', String(n + 1), '--out', file]);
+      await run(['sync', '-f', file]);
+    }
+    await run([binary('bench-pages'), 'drop', file]);
+    files.push(file);
+  }
+  return files;
+}
+
+/// Each file is hashed when its model is first loaded, which takes disk and processor: now instead.
+async function hash(thaw, name) {
+  const response = await fetch(`${thaw.url}/admin/v1/models/${name}/verify`, { method: 'POST', headers: { authorization: `Bearer ${thaw.key}` } });
+  const last = JSON.parse((await response.text()).trim().split('\n').at(-1));
+  if (!last.ok) throw new Error(`${name}: ${JSON.stringify(last)}`);
+}
+
+async function ask(thaw, { model, input, output }, random) {
+  const began = performance.now();
+  const answer = { model };
+  try {
+    const response = await fetch(`${thaw.url}/v1/completions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${thaw.key}` },
+      // Tokens of which no two prompts have the first in common, so that no prompt is in a cache already.
+      body: JSON.stringify({ model, stream: true, temperature: 0, max_tokens: output, stream_options: { include_usage: true }, prompt: Array.from({ length: input }, () => 260 + Math.floor(random() * 240)) }),
+      signal: AbortSignal.timeout(longestAnswerMs),
+    });
+    answer.id = response.headers.get('x-request-id');
+    if (!response.ok) throw new Error(`${response.status} ${(await response.text()).slice(0, 300)}`);
+    let text = '';
+    const decoder = new TextDecoder();
+    for await (const chunk of response.body) {
+      text += decoder.decode(chunk, { stream: true });
+      if (answer.s === undefined && /^data: \{/m.test(text)) answer.s = (performance.now() - began) / 1000;
+    }
+    if (!text.includes('data: [DONE]')) throw new Error(`the stream broke off: ${text.slice(-200)}`);
+    const record = await thaw.request(answer.id);
+    answer.way = record.cold ? (record.way ?? 'start') : 'ready';
+    answer.record = record;
+  } catch (error) {
+    answer.error = error.message;
+  }
+  return answer;
+}
+
+/// `--fleet`: as it was measured before.
+async function measureMachine(thaw, file) {
+  if (options.fleet) return writeFileSync(file, readFileSync(options.fleet));
+  say('measuring the machine');
+  const environment = { ...process.env, THAW_URL: thaw.url, THAW_API_KEY: thaw.key, XDG_CONFIG_HOME: `${thaw.directory}.config` };
+  const rounds = options.rounds ?? (quick ? '1' : '3');
+  writeFileSync(file, await run([binary('thaw'), 'calibrate', '--rounds', rounds], { env: environment }));
+}
+
+/// Once a second: what the kernel says that models hold, their files in the page cache and all engines' groups, which are in the directory of one of them.
+async function watch(thaw, files, until) {
+  const samples = [];
+  let group;
+  let next = performance.now();
+  while (!until.over) {
+    if (!group) {
+      const instance = (await thaw.instances()).find(({ pid }) => pid);
+      try {
+        const own = instance && memoryGroupOf(instance.pid);
+        group = own && { ...own, directory: path.dirname(own.directory) };
+      } catch {
+        // It has ended since.
+      }
+    }
+    samples.push((group ? heldBytes(group) : 0) + (await residentBytes(files)));
+    next += 1000;
+    await sleep(Math.max(0, next - performance.now()));
+  }
+  return samples;
+}
+
+/// Requests when the trace says, whether or not those before are answered.
+async function ride(thaw, trace, files) {
+  const random = randomOf(seed + 1);
+  const until = { over: false };
+  const begin = performance.now();
+  const watching = watch(thaw, files, until);
+  const answers = [];
+  for (const [number, request] of trace.entries()) {
+    await sleep(Math.max(0, begin + request.at * 1000 - performance.now()));
+    answers.push(ask(thaw, request, random));
+    if (number % 60 === 59) say(`${number + 1} of ${trace.length} requests`);
+  }
+  const all = await Promise.all(answers);
+  until.over = true;
+  return { answers: all, samples: await watching };
+}
+
+async function simulate(directory) {
+  const command = [binary('thaw'), 'sim', '--trace', path.join(directory, 'trace.csv'), '--fleet', path.join(directory, 'fleet.yaml'), '--policy', policy, '--json', '--requests', path.join(directory, 'simulated.csv')];
+  const { results: [outcome] } = JSON.parse(await run(command));
+  const answers = readFileSync(path.join(directory, 'simulated.csv'), 'utf8').trim().split('\n').slice(1).map((line) => {
+    const [, , model, , , way, delay] = line.split(',');
+    return { model, way, s: delay === '' ? undefined : Number(delay) };
+  });
+  return { outcome, answers };
+}
+
+const off = (predicted, measured) => Math.abs(predicted - measured) / measured;
+
+main(async () => {
+  if (!policy) throw new Error('--idle is timeout or auto');
+  const directory = temporaryDirectory('/var/tmp');
+  const kept = options.keep ?? directory;
+  mkdirSync(kept, { recursive: true });
+  const trace = scaledTrace();
+  writeFileSync(path.join(kept, 'trace.csv'), csvOf(trace));
+  const files = await makeModels(options.models ?? path.join(directory, 'files'));
+  const thaw = await Thaw.start(directory, `devices: {cpu: {memory: ${budgetBytes}}}\nscaling: {idle: ${options.idle}}\n`);
+  const names = files.map((_, n) => `model-${n}`);
+  for (const [n, name] of names.entries()) {
+    // Every other one of each size rests in standby, whether or not a start would be quicker: both ways are to be seen.
+    const standby = { mode: Math.floor(n / sizesMb.length) % 2 === 0 ? 'always' : 'auto' };
+    await thaw.deploy(name, { source: { path: files[n] }, args: ['-c', '1024'], scaling: { targetConcurrency: 2, idleTimeout: `${idleTimeoutS}s` }, standby });
+  }
+  for (const name of names) await hash(thaw, name);
+
+  await measureMachine(thaw, path.join(kept, 'fleet.yaml'));
+  // As in the simulation: nothing is in memory, and the scheduler has measured nothing yet.
+  await thaw.restart();
+  for (const name of names) await thaw.call('POST', `/admin/v1/models/${name}/evict`);
+  await sleep(2000);  // the pool makes its sandboxes
+
+  say(`${trace.length} requests to ${modelCount} models in ${minutes} minutes`);
+  const { answers, samples } = await ride(thaw, trace, files);
+  const simulated = await simulate(kept);
+  writeFileSync(path.join(kept, 'measured.csv'), `at_s,model,input_tokens,output_tokens,served,delay_s,queued_s,total_s\n${answers.map((answer, n) => [trace[n].at.toFixed(6), answer.model, trace[n].input, trace[n].output, answer.way ?? 'failed', answer.s ?? '', (answer.record?.queued_ms ?? 0) / 1000, (answer.record?.total_ms ?? 0) / 1000].join(',')).join('\n')}\n`);
+
+  const failed = answers.filter(({ error }) => error);
+  for (const { model, id, error } of failed.slice(0, 10)) say(`failed: ${model} (${id}): ${error}`);
+  const answered = answers.filter(({ error }) => !error);
+  const foretold = simulated.answers.filter(({ s }) => s !== undefined);
+  if (answered.length < 10 || foretold.length < 10) throw new Error(`only ${answered.length} answers, ${foretold.length} foretold: nothing to compare`);
+  const at = (some, q) => (some.length ? percentile(some.map(({ s }) => s), q) : NaN);
+  const ways = ['all', 'ready', 'wake', 'start'];
+  const of = (all, way) => all.filter((answer) => way === 'all' || answer.way === way);
+  const ms = (s) => (Number.isNaN(s) ? '' : (s * 1000).toFixed(0));
+  console.log(`${trace.length} requests to ${modelCount} models in ${minutes} minutes, memory budget ${(budgetBytes / GiB).toFixed(1)} GiB, idle: ${options.idle}\n`);
+  table(
+    ['first token, ms', 'share measured', 'foretold', 'p50 measured', 'foretold', 'p99 measured', 'foretold'],
+    ways.map((way) => {
+      const [real, told] = [of(answered, way), of(foretold, way)];
+      const share = (some, all) => `${((some.length / all.length) * 100).toFixed(1)} %`;
+      return [way, share(real, answered), share(told, foretold), ms(at(real, 0.5)), ms(at(told, 0.5)), ms(at(real, 0.99)), ms(at(told, 0.99))];
+    }),
+  );
+  const memory = { mean: samples.reduce((a, b) => a + b, 0) / samples.length, peak: Math.max(...samples) };
+  const { memory_gib_mean: mean, memory_gib_peak: peak } = simulated.outcome;
+  table(
+    ['memory held, MiB', 'measured', 'foretold'],
+    [
+      ['mean', (memory.mean / MiB).toFixed(0), (mean * 1024).toFixed(0)],
+      ['peak', (memory.peak / MiB).toFixed(0), (peak * 1024).toFixed(0)],
+    ],
+  );
+  // Of single requests: how far off the median one is.
+  const single = answers.flatMap((answer, n) => (answer.error || simulated.answers[n].s === undefined ? [] : [off(simulated.answers[n].s, answer.s)]));
+  const p50Error = off(at(foretold, 0.5), at(answered, 0.5)), p99Error = off(at(foretold, 0.99), at(answered, 0.99));
+  const meanError = off(mean * GiB, memory.mean), peakError = off(peak * GiB, memory.peak);
+  result('replay_failed', failed.length, 'requests');
+  result('replay_requests', answers.length, 'requests');
+  result('replay_ttft_p50_error', p50Error, 'ratio');
+  result('replay_ttft_p99_error', p99Error, 'ratio');
+  result('replay_ttft_single_error', percentile(single, 0.5), 'ratio');
+  result('replay_memory_mean_error', meanError, 'ratio');
+  result('replay_memory_peak_error', peakError, 'ratio');
+  result('replay_ttft_error', Math.max(p50Error, p99Error), 'ratio');
+  result('replay_memory_error', Math.max(meanError, peakError), 'ratio');
+});

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "cli/client.h"
+#include "cli/interrupt.h"
+#include "sim/calibration.h"
+
+namespace thaw::cli {
+
+/// A model as the server describes it, as far as a simulation needs it.
+struct ProbedModel {
+  sim::ModelClass kind;  ///< what was declared, and what probes found
+  std::string like;      ///< models with the same are measured once
+  bool freezes = false;
+};
+
+/// Takes what a simulation needs from a running server, by its public API alone: a handful of requests to a model while
+/// nothing else runs, with its replica stopped, frozen and evicted in between. It ends replicas, so it is for a server
+/// that nobody else uses at the time. Blocking. Every wait has a bound.
+class Prober {
+ public:
+  /// `say`: hears what begins.
+  Prober(const Client& client, const Interrupt& interrupt, std::uint32_t rounds,
+         std::function<void(const std::string&)> say)
+      : client_(client), interrupt_(interrupt), rounds_(rounds), say_(std::move(say)) {}
+
+  base::Result<ProbedModel> describe(const std::string& name);
+  /// Measures it into model.kind. The machine is quiet: no other replica is up.
+  base::Result<sim::ModelProbes> measure(ProbedModel& model);
+  base::Result<sim::SharingProbes> measure_sharing(const ProbedModel& one, const ProbedModel& other);
+  base::Status stop(const std::string& name);  ///< until nothing of it is left
+  /// What the gateway and the way to it add to an answer, the median over all probes so far.
+  [[nodiscard]] base::Duration request_cost() const;
+
+ private:
+  struct Seen {
+    std::string state;
+    std::uint64_t device_bytes = 0, host_bytes = 0, held_bytes = 0;
+  };
+
+  base::Result<sim::Probe> ask(const std::string& model, std::uint32_t words, std::uint32_t tokens);
+  base::Status act(const std::string& name, const char* act);
+  std::string prompt(std::uint32_t words);
+  base::Result<std::vector<Seen>> instances(const std::string& model);
+  base::Status wait(const std::string& what, const std::function<base::Result<bool>()>& condition);
+  base::Status measure_answers(const std::string& name, std::uint32_t concurrency, sim::ModelProbes& probes);
+  base::Status measure_starts(const std::string& name, sim::ModelProbes& probes);
+  base::Status measure_standby(ProbedModel& model, sim::ModelProbes& probes);
+  base::Result<std::vector<sim::Probe>> ask_both(const std::string& one, const std::string& other, std::uint32_t words,
+                                                 std::uint32_t tokens);
+
+  const Client& client_;
+  const Interrupt& interrupt_;
+  std::uint32_t rounds_;
+  std::function<void(const std::string&)> say_;
+  std::uint64_t word_ = 0;  ///< so that no two prompts begin alike
+  std::vector<double> client_s_;
+};
+
+}  // namespace thaw::cli
