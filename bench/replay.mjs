@@ -139,7 +139,7 @@ async function measureMachine(thaw, file) {
   if (options.fleet) return writeFileSync(file, readFileSync(options.fleet));
   say('measuring the machine');
   const environment = { ...process.env, THAW_URL: thaw.url, THAW_API_KEY: thaw.key, XDG_CONFIG_HOME: `${thaw.directory}.config` };
-  const rounds = options.rounds ?? (quick ? '1' : '3');
+  const rounds = options.rounds ?? (quick ? '1' : '5');
   writeFileSync(file, await run([binary('thaw'), 'calibrate', '--rounds', rounds], { env: environment }));
 }
 

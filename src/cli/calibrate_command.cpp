@@ -22,7 +22,7 @@ constexpr std::uint64_t kDisk_bytes_per_s = 1'000'000'000;
 
 struct CalibrateFlags {
   std::vector<std::string> models;
-  std::uint32_t rounds = 3;
+  std::uint32_t rounds = 5;
   std::uint32_t machines = 1;
 };
 
@@ -77,28 +77,43 @@ void take_bus_away(sim::ModelClass& kind, const sim::NodeShape& shape) {
   less(kind.measured.freeze, kind.kept_bytes());
 }
 
-/// Models that are alike are measured once, and get the same.
-base::Status measure_models(Prober& prober, std::vector<ProbedModel>& models, sim::Fleet& fleet) {
-  std::map<std::string, const ProbedModel*> measured;
-  std::vector<sim::ModelProbes> all;
-  const sim::NodeShape& shape = fleet.nodes.front();
-  for (ProbedModel& model : models) {
-    const auto [first, fresh] = measured.try_emplace(model.like, &model);
-    if (fresh) {
-      THAW_ASSIGN_OR_RETURN(const sim::ModelProbes probes, prober.measure(model));
-      THAW_RETURN_IF_ERROR(prober.stop(model.kind.name));
-      sim::calibrate(model.kind, probes);
-      take_bus_away(model.kind, shape);
-      all.push_back(probes);
-    } else {
-      const sim::ModelClass& like = first->second->kind;
-      model.kind.measured = like.measured;
-      model.kind.per_sequence = like.per_sequence;
-      model.kind.state_bytes = like.state_bytes;
-      model.kind.resident_bytes = like.resident_bytes;
+/// Models that are alike are measured once, and get the same. Round by round over all of them, so that whatever
+/// disturbs the machine for some seconds disturbs no more than a few probes of each.
+base::Status measure_models(const CalibrateFlags& flags, Prober& prober, std::vector<ProbedModel>& models,
+                            sim::Fleet& fleet) {
+  struct Group {
+    ProbedModel* first;
+    sim::ModelProbes probes;
+  };
+  std::map<std::string, Group> groups;
+  std::vector<std::string> order;
+  for (ProbedModel& model : models)
+    if (groups.try_emplace(model.like, Group{&model, {}}).second) order.push_back(model.like);
+  const bool shares = models.size() > 1 && fleet.nodes.front().device_kind == spec::DeviceKind::cpu;
+  sim::SharingProbes sharing;
+  for (std::uint32_t round = 0; round < flags.rounds; ++round) {
+    for (const std::string& like : order) {
+      Group& group = groups.at(like);
+      THAW_RETURN_IF_ERROR(prober.measure(*group.first, group.probes));
     }
+    if (shares) THAW_RETURN_IF_ERROR(prober.measure_sharing(models[0], models[1], sharing));
+  }
+  std::vector<sim::ModelProbes> all;
+  for (const std::string& like : order) {
+    Group& group = groups.at(like);
+    sim::calibrate(group.first->kind, group.probes);
+    take_bus_away(group.first->kind, fleet.nodes.front());
+    all.push_back(std::move(group.probes));
+  }
+  for (ProbedModel& model : models) {
+    const sim::ModelClass& like = groups.at(model.like).first->kind;
+    model.kind.measured = like.measured;
+    model.kind.per_sequence = like.per_sequence;
+    model.kind.state_bytes = like.state_bytes;
+    model.kind.resident_bytes = like.resident_bytes;
     fleet.models.push_back(model.kind);
   }
+  sim::calibrate(fleet, sharing);
   const double rate = sim::disk_rate(all);
   fleet.nodes.front().disk_bytes_per_s = rate >= (1 << 20) ? static_cast<std::uint64_t>(rate) : kDisk_bytes_per_s;
   return {};
@@ -111,21 +126,14 @@ base::Result<sim::Fleet> measure(const CalibrateFlags& flags, const Client& clie
   THAW_ASSIGN_OR_RETURN(sim::NodeShape shape, describe_machine(client));
   shape.count = flags.machines;
   fleet.nodes.push_back(shape);
-  std::vector<std::string> names = flags.models;
   THAW_ASSIGN_OR_RETURN(const std::vector<std::string> every, deployed(client));
-  if (names.empty()) names = every;
   std::vector<ProbedModel> models;
-  for (const std::string& name : names) {
+  for (const std::string& name : flags.models.empty() ? every : flags.models) {
     THAW_ASSIGN_OR_RETURN(ProbedModel model, prober.describe(name));
     models.push_back(std::move(model));
   }
   for (const std::string& name : every) THAW_RETURN_IF_ERROR(prober.stop(name));
-  THAW_RETURN_IF_ERROR(measure_models(prober, models, fleet));
-  if (models.size() > 1 && shape.device_kind == spec::DeviceKind::cpu) {
-    THAW_ASSIGN_OR_RETURN(const sim::SharingProbes sharing, prober.measure_sharing(models[0], models[1]));
-    sim::calibrate(fleet, sharing);
-  }
-  for (const std::string& name : names) THAW_RETURN_IF_ERROR(prober.stop(name));
+  THAW_RETURN_IF_ERROR(measure_models(flags, prober, models, fleet));
   fleet.costs.request = prober.request_cost();
   return fleet;
 }
@@ -134,7 +142,7 @@ int calibrate_fleet(Context& context, const CalibrateFlags& flags) {
   const auto client = context.client();
   if (!client.ok()) return context.fail(client.error());
   const Interrupt interrupt;
-  Prober prober(*client, interrupt, flags.rounds, [&](const std::string& what) { context.err << what << std::endl; });
+  Prober prober(*client, interrupt, [&](const std::string& what) { context.err << what << std::endl; });
   const auto fleet = measure(flags, *client, prober);
   if (!fleet.ok()) return interrupt.wait_for(base::Duration::zero()) ? kExitInterrupted : context.fail(fleet.error());
   context.out << sim::to_yaml(*fleet);

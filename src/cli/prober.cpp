@@ -163,86 +163,74 @@ base::Status Prober::stop(const std::string& name) {
 // --- probes
 
 base::Status Prober::measure_answers(const std::string& name, std::uint32_t concurrency, sim::ModelProbes& probes) {
-  for (std::uint32_t round = 0; round < rounds_; ++round) {
-    for (const std::uint32_t words : kPrompts) {
-      THAW_ASSIGN_OR_RETURN(sim::Probe probe, ask(name, words, kShortAnswer));
-      client_s_.push_back(probe.client_s);
-      probes.warm.push_back(probe);
-    }
-    THAW_ASSIGN_OR_RETURN(const sim::Probe alone, ask(name, kShortPrompt, kAnswer));
-    probes.decode.push_back(alone);
-    if (concurrency < 2) continue;
-    THAW_ASSIGN_OR_RETURN(const auto both, ask_both(name, name, kShortPrompt, kAnswer));
-    probes.together.insert(probes.together.end(), both.begin(), both.end());
+  for (const std::uint32_t words : kPrompts) {
+    THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, words, kShortAnswer));
+    client_s_.push_back(probe.client_s);
+    probes.warm.push_back(probe);
   }
+  THAW_ASSIGN_OR_RETURN(const sim::Probe alone, ask(name, kShortPrompt, kAnswer));
+  probes.decode.push_back(alone);
+  if (concurrency < 2) return {};
+  THAW_ASSIGN_OR_RETURN(const auto both, ask_both(name, name, kShortPrompt, kAnswer));
+  probes.together.insert(probes.together.end(), both.begin(), both.end());
   return {};
 }
 
-base::Status Prober::measure_starts(const std::string& name, sim::ModelProbes& probes) {
-  for (std::uint32_t round = 0; round < rounds_; ++round) {
-    for (const bool cached : {false, true}) {
-      const Clock::time_point stopped = Clock::now();
-      THAW_RETURN_IF_ERROR(stop(name));
-      probes.stop_s.push_back(since(stopped));
-      if (!cached) THAW_RETURN_IF_ERROR(act(name, "evict"));
-      if (interrupt_.wait_for(kSettle)) return interrupted();
-      THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, kShortPrompt, kShortAnswer));
-      // The server may have kept the weights for another model that has the same files, or had no room to keep them.
-      (probe.read_bytes > 0 ? probes.from_disk : probes.starts).push_back(probe);
-    }
-  }
+base::Status Prober::measure_start(const std::string& name, bool from_disk, sim::ModelProbes& probes) {
+  const Clock::time_point stopped = Clock::now();
+  THAW_RETURN_IF_ERROR(stop(name));
+  probes.stop_s.push_back(since(stopped));
+  if (from_disk) THAW_RETURN_IF_ERROR(act(name, "evict"));
+  if (interrupt_.wait_for(kSettle)) return interrupted();
+  THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, kShortPrompt, kShortAnswer));
+  // The server may have kept the weights for another model that has the same files, or had no room to keep them.
+  (probe.read_bytes > 0 ? probes.from_disk : probes.starts).push_back(probe);
   return {};
 }
 
 base::Status Prober::measure_standby(ProbedModel& model, sim::ModelProbes& probes) {
   const std::string& name = model.kind.name;
-  for (std::uint32_t round = 0; round < rounds_; ++round) {
-    const Clock::time_point frozen = Clock::now();
-    const base::Status answer = act(name, "freeze");
-    if (!answer.ok() && answer.error().kind == base::ErrorKind::conflict) {
-      say_(answer.error().message);  // it has no driver for standby: it is stopped when idle
-      model.freezes = false;
-      return {};
-    }
-    THAW_RETURN_IF_ERROR(answer);
-    Seen rests;
-    THAW_RETURN_IF_ERROR(wait("standby of " + name, [&]() -> base::Result<bool> {
-      THAW_ASSIGN_OR_RETURN(const auto seen, instances(name));
-      if (seen.empty())
-        return base::Error{base::ErrorKind::conflict, name + " could not be frozen; `thaw ls " + name + "` says why"};
-      rests = seen.front();
-      return rests.state == "standby";
-    }));
-    probes.freeze_s.push_back(since(frozen));
-    model.kind.state_bytes = std::min(std::max(rests.device_bytes, rests.host_bytes), model.kind.working_bytes);
-    if (interrupt_.wait_for(kSettle)) return interrupted();
-    THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, kShortPrompt, kShortAnswer));
-    probes.wakes.push_back(probe);
+  const Clock::time_point frozen = Clock::now();
+  const base::Status answer = act(name, "freeze");
+  if (!answer.ok() && answer.error().kind == base::ErrorKind::conflict) {
+    say_(answer.error().message);  // it has no driver for standby: it is stopped when idle
+    model.freezes = false;
+    return {};
   }
+  THAW_RETURN_IF_ERROR(answer);
+  Seen rests;
+  THAW_RETURN_IF_ERROR(wait("standby of " + name, [&]() -> base::Result<bool> {
+    THAW_ASSIGN_OR_RETURN(const auto seen, instances(name));
+    if (seen.empty())
+      return base::Error{base::ErrorKind::conflict, name + " could not be frozen; `thaw ls " + name + "` says why"};
+    rests = seen.front();
+    return rests.state == "standby";
+  }));
+  probes.freeze_s.push_back(since(frozen));
+  model.kind.state_bytes = std::min(std::max(rests.device_bytes, rests.host_bytes), model.kind.working_bytes);
+  if (interrupt_.wait_for(kSettle)) return interrupted();
+  THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, kShortPrompt, kShortAnswer));
+  probes.wakes.push_back(probe);
   return {};
 }
 
-base::Result<sim::ModelProbes> Prober::measure(ProbedModel& model) {
+base::Status Prober::measure(ProbedModel& model, sim::ModelProbes& probes) {
   const std::string& name = model.kind.name;
-  sim::ModelProbes probes;
-  say_("starting " + name);
-  THAW_ASSIGN_OR_RETURN(const sim::Probe first, ask(name, kShortPrompt, kShortAnswer));
-  THAW_RETURN_IF_ERROR(measure_starts(name, probes));
-  if (probes.starts.empty() && first.read_bytes == 0) probes.starts.push_back(first);
   say_("asking " + name);
+  // Up once, so that each of the two starts has a stop before it that is one.
+  if (const auto up = ask(name, kShortPrompt, kShortAnswer); !up.ok()) return up.error();
+  THAW_RETURN_IF_ERROR(measure_start(name, true, probes));
+  THAW_RETURN_IF_ERROR(measure_start(name, false, probes));
   THAW_RETURN_IF_ERROR(measure_answers(name, model.kind.concurrency, probes));
-  THAW_ASSIGN_OR_RETURN(const auto up, instances(name));
-  if (!up.empty() && up.front().held_bytes > 0) model.kind.resident_bytes = up.front().held_bytes;
-  if (model.freezes) {
-    say_("freezing " + name);
-    THAW_RETURN_IF_ERROR(measure_standby(model, probes));
-  }
-  return probes;
+  THAW_ASSIGN_OR_RETURN(const auto seen, instances(name));
+  if (!seen.empty() && seen.front().held_bytes > 0) model.kind.resident_bytes = seen.front().held_bytes;
+  if (model.freezes) THAW_RETURN_IF_ERROR(measure_standby(model, probes));
+  return stop(name);
 }
 
 base::Result<std::vector<sim::Probe>> Prober::ask_both(const std::string& one, const std::string& other,
                                                        std::uint32_t words, std::uint32_t tokens) {
-  Prober beside(client_, interrupt_, rounds_, say_);
+  Prober beside(client_, interrupt_, say_);
   beside.word_ = ~word_;
   std::optional<base::Result<sim::Probe>> second;
   std::thread thread([&] { second = beside.ask(other, words, tokens); });
@@ -253,38 +241,38 @@ base::Result<std::vector<sim::Probe>> Prober::ask_both(const std::string& one, c
   return std::vector<sim::Probe>{*first, **second};
 }
 
-base::Result<sim::SharingProbes> Prober::measure_sharing(const ProbedModel& one, const ProbedModel& other) {
+/// A start beside an engine that computes, and without; prompts one after the other, and at once.
+base::Status Prober::measure_sharing(const ProbedModel& one, const ProbedModel& other, sim::SharingProbes& probes) {
   const std::string &a = one.kind.name, &b = other.kind.name;
   say_("asking " + a + " and " + b + " at once");
-  sim::SharingProbes probes;
-  const auto sum = [](const sim::Probe& x, const sim::Probe& y) { return x.first_s + y.first_s; };
-  for (std::uint32_t round = 0; round < rounds_; ++round) {
-    THAW_ASSIGN_OR_RETURN(const sim::Probe up, ask(a, kShortPrompt, kShortAnswer));
-    // A start beside an engine that computes, and without.
-    THAW_RETURN_IF_ERROR(stop(b));
-    if (interrupt_.wait_for(kSettle)) return interrupted();
-    THAW_ASSIGN_OR_RETURN(const sim::Probe alone, ask(b, kSharingPrompt, kShortAnswer));
-    probes.fresh_alone_s.push_back(alone.queued_s + alone.first_s);
-    THAW_RETURN_IF_ERROR(stop(b));
-    if (interrupt_.wait_for(kSettle)) return interrupted();
-    Prober beside(client_, interrupt_, rounds_, say_);
-    beside.word_ = ~word_;
-    std::optional<base::Result<sim::Probe>> computes;
-    std::thread thread([&] { computes = beside.ask(a, kShortPrompt, kLongAnswer); });
-    const bool ends = interrupt_.wait_for(base::Duration(static_cast<std::int64_t>((up.first_s * 2 + 0.1) * 1e9)));
-    auto fresh = ends ? base::Result<sim::Probe>(interrupted()) : ask(b, kSharingPrompt, kShortAnswer);
-    thread.join();
-    if (!fresh.ok()) return fresh.error();
-    if (!computes->ok()) return computes->error();
-    probes.fresh_beside_s.push_back(fresh->queued_s + fresh->first_s);
-    // Prompts one after the other, and at once.
-    THAW_ASSIGN_OR_RETURN(const sim::Probe first, ask(a, kSharingPrompt, 1));
-    THAW_ASSIGN_OR_RETURN(const sim::Probe second, ask(b, kSharingPrompt, 1));
-    probes.apart_s.push_back(sum(first, second));
-    THAW_ASSIGN_OR_RETURN(const auto both, ask_both(a, b, kSharingPrompt, 1));
-    probes.together_s.push_back(std::max(both[0].first_s, both[1].first_s));
-  }
-  return probes;
+  THAW_ASSIGN_OR_RETURN(const sim::Probe up, ask(a, kShortPrompt, kShortAnswer));
+  THAW_ASSIGN_OR_RETURN(const sim::Probe alone, ask_fresh(b));
+  probes.fresh_alone_s.push_back(alone.queued_s + alone.first_s);
+  THAW_RETURN_IF_ERROR(stop(b));
+  if (interrupt_.wait_for(kSettle)) return interrupted();
+  Prober beside(client_, interrupt_, say_);
+  beside.word_ = ~word_;
+  std::optional<base::Result<sim::Probe>> computes;
+  std::thread thread([&] { computes = beside.ask(a, kShortPrompt, kLongAnswer); });
+  const bool ends = interrupt_.wait_for(base::Duration(static_cast<std::int64_t>((up.first_s * 2 + 0.1) * 1e9)));
+  auto fresh = ends ? base::Result<sim::Probe>(interrupted()) : ask(b, kSharingPrompt, kShortAnswer);
+  thread.join();
+  if (!fresh.ok()) return fresh.error();
+  if (!computes->ok()) return computes->error();
+  probes.fresh_beside_s.push_back(fresh->queued_s + fresh->first_s);
+  THAW_ASSIGN_OR_RETURN(const sim::Probe first, ask(a, kSharingPrompt, 1));
+  THAW_ASSIGN_OR_RETURN(const sim::Probe second, ask(b, kSharingPrompt, 1));
+  probes.apart_s.push_back(first.first_s + second.first_s);
+  THAW_ASSIGN_OR_RETURN(const auto both, ask_both(a, b, kSharingPrompt, 1));
+  probes.together_s.push_back(std::max(both[0].first_s, both[1].first_s));
+  THAW_RETURN_IF_ERROR(stop(a));
+  return stop(b);
+}
+
+base::Result<sim::Probe> Prober::ask_fresh(const std::string& name) {
+  THAW_RETURN_IF_ERROR(stop(name));
+  if (interrupt_.wait_for(kSettle)) return interrupted();
+  return ask(name, kSharingPrompt, kShortAnswer);
 }
 
 }  // namespace thaw::cli

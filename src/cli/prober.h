@@ -25,14 +25,13 @@ struct ProbedModel {
 class Prober {
  public:
   /// `say`: hears what begins.
-  Prober(const Client& client, const Interrupt& interrupt, std::uint32_t rounds,
-         std::function<void(const std::string&)> say)
-      : client_(client), interrupt_(interrupt), rounds_(rounds), say_(std::move(say)) {}
+  Prober(const Client& client, const Interrupt& interrupt, std::function<void(const std::string&)> say)
+      : client_(client), interrupt_(interrupt), say_(std::move(say)) {}
 
   base::Result<ProbedModel> describe(const std::string& name);
-  /// Measures it into model.kind. The machine is quiet: no other replica is up.
-  base::Result<sim::ModelProbes> measure(ProbedModel& model);
-  base::Result<sim::SharingProbes> measure_sharing(const ProbedModel& one, const ProbedModel& other);
+  /// Each thing once, added to `probes`; what it holds into model.kind. No other replica is up. Stops it in the end.
+  base::Status measure(ProbedModel& model, sim::ModelProbes& probes);
+  base::Status measure_sharing(const ProbedModel& one, const ProbedModel& other, sim::SharingProbes& probes);
   base::Status stop(const std::string& name);  ///< until nothing of it is left
   /// What the gateway and the way to it add to an answer, the median over all probes so far.
   [[nodiscard]] base::Duration request_cost() const;
@@ -49,14 +48,14 @@ class Prober {
   base::Result<std::vector<Seen>> instances(const std::string& model);
   base::Status wait(const std::string& what, const std::function<base::Result<bool>()>& condition);
   base::Status measure_answers(const std::string& name, std::uint32_t concurrency, sim::ModelProbes& probes);
-  base::Status measure_starts(const std::string& name, sim::ModelProbes& probes);
+  base::Status measure_start(const std::string& name, bool from_disk, sim::ModelProbes& probes);
+  base::Result<sim::Probe> ask_fresh(const std::string& name);
   base::Status measure_standby(ProbedModel& model, sim::ModelProbes& probes);
   base::Result<std::vector<sim::Probe>> ask_both(const std::string& one, const std::string& other, std::uint32_t words,
                                                  std::uint32_t tokens);
 
   const Client& client_;
   const Interrupt& interrupt_;
-  std::uint32_t rounds_;
   std::function<void(const std::string&)> say_;
   std::uint64_t word_ = 0;  ///< so that no two prompts begin alike
   std::vector<double> client_s_;

@@ -11,6 +11,7 @@ namespace {
 
 constexpr double kLeastShare = 0.5, kMostShare = 0.95;
 constexpr double kLeastRate = 0.3;
+constexpr double kFarApart = 3;  // prompts of about the same length say nothing of a slope
 
 base::Duration of_s(double s) {
   return base::Duration(static_cast<std::int64_t>(std::llround(std::max(s, 0.0) * 1e9)));
@@ -102,30 +103,21 @@ double median(std::vector<double> values) {
 }
 
 PromptLine fit_prompts(const std::vector<Probe>& warm) {
-  if (warm.empty()) return {};
-  double tokens = 0, seconds = 0, products = 0, squares = 0;
-  for (const Probe& probe : warm) {
-    tokens += probe.prompt_tokens;
-    seconds += probe.first_s;
-  }
-  const auto count = static_cast<double>(warm.size());
-  tokens /= count;
-  seconds /= count;
-  for (const Probe& probe : warm) {
-    products += (probe.prompt_tokens - tokens) * (probe.first_s - seconds);
-    squares += (probe.prompt_tokens - tokens) * (probe.prompt_tokens - tokens);
+  std::vector<double> slopes;
+  for (std::size_t a = 0; a < warm.size(); ++a) {
+    for (std::size_t b = a + 1; b < warm.size(); ++b) {
+      const double tokens = static_cast<double>(warm[b].prompt_tokens) - warm[a].prompt_tokens;
+      if (std::abs(tokens) * kFarApart >= std::max(warm[a].prompt_tokens, warm[b].prompt_tokens))
+        slopes.push_back((warm[b].first_s - warm[a].first_s) / tokens);
+    }
   }
   PromptLine line;
-  line.token_s = squares > 0 ? std::max(products / squares, 0.0) : 0;
-  line.prompt_s = seconds - line.token_s * tokens;
+  line.token_s = std::max(median(std::move(slopes)), 0.0);
+  line.prompt_s =
+      median_of(warm, [&](const Probe& probe) { return probe.first_s - line.token_s * probe.prompt_tokens; });
   if (line.prompt_s >= 0) return line;
   // Through the origin then.
-  double through = 0, all = 0;
-  for (const Probe& probe : warm) {
-    through += probe.first_s * probe.prompt_tokens;
-    all += static_cast<double>(probe.prompt_tokens) * probe.prompt_tokens;
-  }
-  return {0, all > 0 ? through / all : 0};
+  return {0, median_of(warm, [](const Probe& probe) { return probe.first_s / std::max(probe.prompt_tokens, 1U); })};
 }
 
 void calibrate(ModelClass& kind, const ModelProbes& probes) {

@@ -38,10 +38,14 @@ TEST(Calibration, PromptsAreALine) {
   const PromptLine line = fit_prompts({warm(10, 0.03), warm(20, 0.05), warm(100, 0.21)});
   EXPECT_NEAR(line.prompt_s, 0.010, 1e-9);
   EXPECT_NEAR(line.token_s, 0.002, 1e-9);
+  // One that was disturbed changes nothing.
+  const PromptLine same = fit_prompts({warm(10, 0.03), warm(20, 0.05), warm(100, 0.21), warm(40, 0.09), warm(41, 0.5)});
+  EXPECT_NEAR(same.prompt_s, 0.010, 1e-9);
+  EXPECT_NEAR(same.token_s, 0.002, 1e-9);
   // Below zero at no tokens: through the origin.
   const PromptLine steep = fit_prompts({warm(10, 0.01), warm(20, 0.05)});
   EXPECT_EQ(steep.prompt_s, 0);
-  EXPECT_NEAR(steep.token_s, (0.01 * 10 + 0.05 * 20) / 500, 1e-9);
+  EXPECT_NEAR(steep.token_s, (0.001 + 0.0025) / 2, 1e-9);
   EXPECT_EQ(fit_prompts({}).token_s, 0);
   EXPECT_EQ(fit_prompts({warm(10, 0.1), warm(10, 0.2)}).token_s, 0);
 }
