@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util';
 
 import { heldBytes, memoryGroupOf, residentBytes } from './lib/memory.mjs';
 import { main, run, temporaryDirectory } from './lib/processes.mjs';
-import { percentile, result, say, table } from './lib/report.mjs';
+import { median, percentile, result, say, table } from './lib/report.mjs';
 import { Thaw, binary } from './lib/thaw.mjs';
 
 const { values: options } = parseArgs({
@@ -139,7 +139,7 @@ async function measureMachine(thaw, file) {
   if (options.fleet) return writeFileSync(file, readFileSync(options.fleet));
   say('measuring the machine');
   const environment = { ...process.env, THAW_URL: thaw.url, THAW_API_KEY: thaw.key, XDG_CONFIG_HOME: `${thaw.directory}.config` };
-  const rounds = options.rounds ?? (quick ? '1' : '5');
+  const rounds = options.rounds ?? (quick ? '1' : '3');
   writeFileSync(file, await run([binary('thaw'), 'calibrate', '--rounds', rounds], { env: environment }));
 }
 
@@ -163,6 +163,17 @@ async function watch(thaw, files, until) {
     await sleep(Math.max(0, next - performance.now()));
   }
   return samples;
+}
+
+/// Seconds that prompts of a fixed length take a ready replica: virtual machines change their pace, and a forecast cannot know.
+async function pace(thaw) {
+  const random = randomOf(seed + 2);
+  const request = { model: 'model-0', input: 128, output: 2 };
+  await ask(thaw, request, random);
+  const times = [];
+  for (let n = 0; n < 7; ++n) times.push((await ask(thaw, request, random)).s);
+  await thaw.sleep('model-0');
+  return median(times);
 }
 
 /// Requests when the trace says, whether or not those before are answered.
@@ -212,6 +223,7 @@ main(async () => {
   for (const name of names) await hash(thaw, name);
 
   await measureMachine(thaw, path.join(kept, 'fleet.yaml'));
+  const before = await pace(thaw);
   // As in the simulation: nothing is in memory, and the scheduler has measured nothing yet.
   await thaw.restart();
   for (const name of names) await thaw.call('POST', `/admin/v1/models/${name}/evict`);
@@ -219,6 +231,7 @@ main(async () => {
 
   say(`${trace.length} requests to ${modelCount} models in ${minutes} minutes`);
   const { answers, samples } = await ride(thaw, trace, files);
+  const after = await pace(thaw);
   const simulated = await simulate(kept);
   writeFileSync(path.join(kept, 'measured.csv'), `at_s,model,input_tokens,output_tokens,served,delay_s,queued_s,total_s\n${answers.map((answer, n) => [trace[n].at.toFixed(6), answer.model, trace[n].input, trace[n].output, answer.way ?? 'failed', answer.s ?? '', (answer.record?.queued_ms ?? 0) / 1000, (answer.record?.total_ms ?? 0) / 1000].join(',')).join('\n')}\n`);
 
@@ -253,6 +266,8 @@ main(async () => {
   const single = answers.flatMap((answer, n) => (answer.error || simulated.answers[n].s === undefined ? [] : [off(simulated.answers[n].s, answer.s)]));
   const p50Error = off(at(foretold, 0.5), at(answered, 0.5)), p99Error = off(at(foretold, 0.99), at(answered, 0.99));
   const meanError = off(mean * GiB, memory.mean), peakError = off(peak * GiB, memory.peak);
+  console.log(`a prompt of 128 tokens took ${(before * 1000).toFixed(0)} ms before, ${(after * 1000).toFixed(0)} ms after\n`);
+  result('replay_pace_drift', after / before, 'ratio');
   result('replay_failed', failed.length, 'requests');
   result('replay_requests', answers.length, 'requests');
   result('replay_ttft_p50_error', p50Error, 'ratio');

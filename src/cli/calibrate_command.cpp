@@ -22,7 +22,7 @@ constexpr std::uint64_t kDisk_bytes_per_s = 1'000'000'000;
 
 struct CalibrateFlags {
   std::vector<std::string> models;
-  std::uint32_t rounds = 5;
+  std::uint32_t rounds = 3;
   std::uint32_t machines = 1;
 };
 

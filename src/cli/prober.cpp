@@ -22,6 +22,9 @@ using Clock = std::chrono::steady_clock;
 constexpr base::Duration kPatience = base::Seconds(120);  // for a start, a stop, a freeze
 constexpr base::Duration kPoll = base::Millis(5);
 constexpr base::Duration kSettle = base::Millis(700);        // the node makes the next sandbox ahead after a start
+// What left memory has left it some time before it is wanted again. A virtual machine's host has taken free memory back
+// by then, and a read into it takes several times as long as right after an eviction.
+constexpr base::Duration kCold = base::Seconds(8);
 constexpr std::array<std::uint32_t, 3> kPrompts{4, 16, 48};  // words, each of some tokens
 constexpr std::uint32_t kShortPrompt = 4, kSharingPrompt = 32;
 constexpr std::uint32_t kShortAnswer = 4, kAnswer = 24, kLongAnswer = 96;
@@ -181,7 +184,7 @@ base::Status Prober::measure_start(const std::string& name, bool from_disk, sim:
   THAW_RETURN_IF_ERROR(stop(name));
   probes.stop_s.push_back(since(stopped));
   if (from_disk) THAW_RETURN_IF_ERROR(act(name, "evict"));
-  if (interrupt_.wait_for(kSettle)) return interrupted();
+  if (interrupt_.wait_for(from_disk ? kCold : kSettle)) return interrupted();
   THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, kShortPrompt, kShortAnswer));
   // The server may have kept the weights for another model that has the same files, or had no room to keep them.
   (probe.read_bytes > 0 ? probes.from_disk : probes.starts).push_back(probe);
@@ -208,7 +211,7 @@ base::Status Prober::measure_standby(ProbedModel& model, sim::ModelProbes& probe
   }));
   probes.freeze_s.push_back(since(frozen));
   model.kind.state_bytes = std::min(std::max(rests.device_bytes, rests.host_bytes), model.kind.working_bytes);
-  if (interrupt_.wait_for(kSettle)) return interrupted();
+  if (interrupt_.wait_for(kCold)) return interrupted();
   THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, kShortPrompt, kShortAnswer));
   probes.wakes.push_back(probe);
   return {};

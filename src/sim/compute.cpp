@@ -11,7 +11,7 @@ double DeviceCompute::Replica::left_s() const {
   return std::max(batch.begin()->first - virtual_tokens, 0.0) * step_s();
 }
 
-DeviceCompute::Slot DeviceCompute::add_replica(double iteration_s, double per_sequence_s, double weight) {
+DeviceCompute::Slot DeviceCompute::add_replica(double iteration_s, double per_sequence_s) {
   Slot slot = static_cast<Slot>(replicas_.size());
   if (free_.empty()) {
     replicas_.emplace_back();
@@ -23,7 +23,6 @@ DeviceCompute::Slot DeviceCompute::add_replica(double iteration_s, double per_se
   replicas_[slot].used = true;
   replicas_[slot].iteration_s = iteration_s;
   replicas_[slot].per_sequence_s = per_sequence_s;
-  replicas_[slot].weight = weight;
   return slot;
 }
 
@@ -31,6 +30,7 @@ void DeviceCompute::remove_replica(Slot slot) {
   assert(replicas_[slot].used && !replicas_[slot].works());
   replicas_[slot].used = false;
   free_.push_back(slot);
+  std::erase_if(fresh_, [&](const auto& one) { return one.second == slot; });
 }
 
 void DeviceCompute::advance(base::TimePoint now) {
@@ -39,9 +39,10 @@ void DeviceCompute::advance(base::TimePoint now) {
   at_ = now;
   if (working_ == 0) return;
   busy_s_ += passed_s;
-  for (Replica& r : replicas_) {
+  for (Slot slot = 0; slot < replicas_.size(); ++slot) {
+    Replica& r = replicas_[slot];
     if (!r.works()) continue;
-    const double got_s = passed_s * rate() * r.weight / working_weight_;
+    const double got_s = passed_s * rate() * weight(slot) / working_weight_;
     if (!r.prompts.empty())
       r.prompts.front().left_s -= got_s;
     else
@@ -55,12 +56,16 @@ void DeviceCompute::plan() {
   double soonest = 0;
   working_ = 0;
   working_weight_ = 0;
+  first_ = kNone;
+  for (const auto& [rank, slot] : fresh_) {
+    if (first_ == kNone && replicas_[slot].works()) first_ = slot;
+  }
   for (Slot slot = 0; slot < replicas_.size(); ++slot) {
     const Replica& r = replicas_[slot];
     if (!r.works()) continue;
     ++working_;
-    working_weight_ += r.weight;
-    const double left = r.left_s() / r.weight;
+    working_weight_ += weight(slot);
+    const double left = r.left_s() / weight(slot);
     if (working_ == 1 || left < soonest) {
       soonest = left;
       due_ = slot;
@@ -93,10 +98,22 @@ void DeviceCompute::begin_way(Slot slot, double seconds, base::TimePoint now) {
   plan();
 }
 
-void DeviceCompute::set_weight(Slot slot, double weight, base::TimePoint now) {
-  if (replicas_[slot].weight == weight) return;
+void DeviceCompute::be_cpu(double contended_rate, double fresh_weight) {
+  contended_rate_ = contended_rate;
+  fresh_weight_ = fresh_weight;
+}
+
+void DeviceCompute::fresh(Slot slot, std::uint64_t rank, base::TimePoint now) {
   advance(now);
-  replicas_[slot].weight = weight;
+  fresh_.emplace(std::pair(rank, fresh_order_++), slot);
+  plan();
+}
+
+void DeviceCompute::mature(Slot slot, base::TimePoint now) {
+  const auto found = std::find_if(fresh_.begin(), fresh_.end(), [&](const auto& one) { return one.second == slot; });
+  if (found == fresh_.end()) return;
+  advance(now);
+  fresh_.erase(found);
   plan();
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <set>
 #include <utility>
 #include <vector>
@@ -32,16 +33,19 @@ class DeviceCompute {
     RequestIndex request = 0;  ///< not of a way
   };
 
-  Slot add_replica(double iteration_s, double per_sequence_s, double weight = 1);
+  Slot add_replica(double iteration_s, double per_sequence_s);
   void remove_replica(Slot slot);  ///< it has no work
   void begin(Slot slot, RequestIndex request, Work work, base::TimePoint now);
   /// Adds tokens to the batch, of a request whose prompt was begun with none.
   void decode(Slot slot, RequestIndex request, std::uint32_t tokens, base::TimePoint now);
-  /// What replicas that work at the same time get done together, of what one alone would; 1 at first.
-  void set_contended_rate(double rate) { contended_rate_ = rate; }
+  /// It is a CPU's. `contended_rate`: what replicas that work at the same time get done together, of what one alone
+  /// would. `fresh_weight`: of the fresh replica that comes first; all others have 1.
+  void be_cpu(double contended_rate, double fresh_weight);
+  /// On its way to its first answer, until it is mature(). The least `rank` comes first, then the first that was.
+  void fresh(Slot slot, std::uint64_t rank, base::TimePoint now);
+  void mature(Slot slot, base::TimePoint now);
   /// What it does on its way up, before all requests: seconds on a device that it has for itself.
   void begin_way(Slot slot, double seconds, base::TimePoint now);
-  void set_weight(Slot slot, double weight, base::TimePoint now);
   /// Takes all work of the replica away.
   void drop_work(Slot slot, base::TimePoint now);
 
@@ -52,6 +56,7 @@ class DeviceCompute {
   [[nodiscard]] double busy_s() const { return busy_s_; }           ///< with any work, so far
 
  private:
+  static constexpr Slot kNone = ~Slot{0};
   struct Prompt {
     RequestIndex request;
     double left_s;
@@ -61,7 +66,6 @@ class DeviceCompute {
   struct Replica {
     bool used = false;
     double iteration_s = 0, per_sequence_s = 0;
-    double weight = 1;
     std::deque<Prompt> prompts;
     std::set<std::pair<double, RequestIndex>> batch;  ///< by the virtual time (tokens) at which they end
     double virtual_tokens = 0;
@@ -73,6 +77,7 @@ class DeviceCompute {
 
   void advance(base::TimePoint now);
   void plan();
+  [[nodiscard]] double weight(Slot slot) const { return slot == first_ ? fresh_weight_ : 1; }
   [[nodiscard]] double rate() const { return working_ > 1 ? contended_rate_ : 1; }
   void join_batch(Replica& r, RequestIndex request, std::uint32_t tokens);
 
@@ -80,7 +85,10 @@ class DeviceCompute {
   std::vector<Slot> free_;
   std::uint32_t working_ = 0;
   double working_weight_ = 0;  ///< of those with work
-  double contended_rate_ = 1;
+  double contended_rate_ = 1, fresh_weight_ = 1;
+  std::map<std::pair<std::uint64_t, std::uint64_t>, Slot> fresh_;  ///< by rank and order
+  std::uint64_t fresh_order_ = 0;
+  Slot first_ = kNone;  ///< the fresh one that comes before others; kNone: none works
   base::TimePoint at_{}, next_ = base::never();
   Slot due_ = 0;
   std::uint64_t generation_ = 0;

@@ -24,7 +24,7 @@ World::World(const Fleet& fleet, const Trace& trace, Policy& policy)
       for (std::uint32_t d = 0; d < shape.devices; ++d) {
         devices_.push_back({node, shape.device_bytes, 0, {}, {}});
         if (shape.device_kind == spec::DeviceKind::cpu)
-          devices_.back().compute.set_contended_rate(fleet.contended_rate);
+          devices_.back().compute.be_cpu(fleet.contended_rate, fleet.fresh_share / (1 - fleet.fresh_share));
         buses.push_back(static_cast<double>(shape.bus_bytes_per_s));
       }
     }
@@ -209,7 +209,7 @@ void World::compute_due(DeviceIndex index) {
     const base::InstanceId id = device.by_slot[event.slot];
     return settle(id, *find(id));
   }
-  if (cpu(device.node)) device.compute.set_weight(event.slot, 1, now_);  // its first answer has begun
+  if (cpu(device.node)) device.compute.mature(event.slot, now_);  // its first answer has begun
   plan_compute(index);
   if (cpu(device.node) && prompt_done(*find(device.by_slot[event.slot]), event.request)) return;
   if (event.kind == DeviceCompute::Event::Kind::first_token) {

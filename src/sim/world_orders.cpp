@@ -225,12 +225,12 @@ void World::add_slot(base::InstanceId id, Instance& instance) {
   Device& device = devices_[instance.device];
   const Node& node = nodes_[device.node];
   const ModelClass& kind = class_of(instance.model);
-  const double fresh = cpu(device.node) ? fleet_.fresh_share / (1 - fleet_.fresh_share) : 1;
-  instance.slot = device.compute.add_replica(step_s(fleet_, *node.shape, kind), base::to_s(kind.per_sequence), fresh);
+  instance.slot = device.compute.add_replica(step_s(fleet_, *node.shape, kind), base::to_s(kind.per_sequence));
   instance.has_slot = true;
   if (!cpu(device.node)) return;
   if (device.by_slot.size() <= instance.slot) device.by_slot.resize(instance.slot + 1);
   device.by_slot[instance.slot] = id;
+  device.compute.fresh(instance.slot, kind.device_bytes(), now_);
 }
 
 void World::rise_on_cpu(base::InstanceId id, Instance& instance) {

@@ -122,17 +122,25 @@ TEST(Cpu, NobodyElseIsServedWorseThanWithoutAnEnd) {
   }
 }
 
-TEST(Compute, WeightsDivideTheDevice) {
+TEST(Compute, OfThoseThatAreFreshOneAtATimeComesFirst) {
   DeviceCompute compute;
-  const auto a = compute.add_replica(0.01, 0, 3), b = compute.add_replica(0.01, 0);
-  compute.begin_way(a, 1.5, at(0));
-  compute.begin(b, 1, {1.0, 0}, at(0));
-  EXPECT_EQ(compute.pop(compute.next()).kind, DeviceCompute::Event::Kind::way_ended);  // at three quarters of the rate
-  EXPECT_EQ(compute.next(), at(2.5));                                                  // half a second was left at 2 s
-  compute.set_contended_rate(0.5);
-  compute.begin(a, 2, {1.0, 0}, at(2));
-  compute.set_weight(a, 1, at(2));
-  EXPECT_EQ(compute.next(), at(4));
+  compute.be_cpu(1, 3);
+  const auto a = compute.add_replica(0.01, 0), b = compute.add_replica(0.01, 0), c = compute.add_replica(0.01, 0);
+  compute.fresh(a, 200, at(0));
+  compute.fresh(b, 100, at(0));
+  compute.begin_way(a, 1, at(0));
+  compute.begin_way(b, 0.6, at(0));
+  compute.begin(c, 1, {1.0, 0}, at(0));
+  EXPECT_EQ(compute.next(), at(1));  // the smaller one, at three fifths of the rate; the others have done 0.2 each
+  EXPECT_EQ(compute.pop(at(1)).slot, b);
+  EXPECT_NEAR(base::to_s(compute.next().time_since_epoch()), 1 + 0.8 / 0.75,
+              1e-6);  // the other fresh one comes first now
+  compute.mature(a, at(1));
+  EXPECT_NEAR(base::to_s(compute.next().time_since_epoch()), 1 + 2 * 0.8, 1e-6);
+  compute.mature(b, at(1));
+  compute.be_cpu(0.5, 3);
+  compute.begin(b, 2, {0.1, 0}, at(1));
+  EXPECT_NEAR(base::to_s(compute.next().time_since_epoch()), 1 + 3 * 0.1 / 0.5, 1e-6);
 }
 
 TEST(PageCache, PartsLeaveOnOrder) {
