@@ -28,6 +28,7 @@ struct DoctorFlags {
   std::string config_path;
   std::optional<std::string> data_dir;
   bool disks = false;
+  bool security = false;
   std::vector<std::string> paths;  ///< --path: what else to measure
 };
 
@@ -122,8 +123,8 @@ int examine(Context& context, const DoctorFlags& flags) {
   const auto config = agent_config(flags);
   if (!config.ok()) return context.fail(config.error());
   if (flags.disks) return measure_disks(context, *config, flags.paths);
-  std::vector<Finding> findings = context.examine_host(*config, deployed_files(context));
-  findings.push_back(examine_server(context));
+  std::vector<Finding> findings = flags.security ? node::examine_security(*config) : context.examine_host(*config, deployed_files(context));
+  if (!flags.security) findings.push_back(examine_server(context));
   const bool ok = std::none_of(findings.begin(), findings.end(),
                                [](const Finding& finding) { return finding.level == Finding::Level::failure; });
   if (context.json) {
@@ -157,6 +158,7 @@ void add_host_commands(Commands& commands) {
   doctor->add_option("--data-dir", flags->data_dir, "As for `thaw serve`")->type_name("DIR");
   CLI::Option* const disks = doctor->add_flag(
       "--disks", flags->disks, "Measure how the disks of the data directory and of models are read best, some 3 s each, and remember it");
+  doctor->add_flag("--security", flags->security, "What makes the walls around engines thinner than they could be")->excludes(disks);
   doctor->add_option("--path", flags->paths, "With --disks: also the disk of this file or directory")->type_name("PATH")->needs(disks);
 
   commands.add("version", "Print the version", "An object with version", {"thaw version"}, print_version);

@@ -32,6 +32,17 @@ bool same_file(int a, int b) {
   return ::fstat(a, &first) == 0 && ::fstat(b, &second) == 0 && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
 
+/// The socket at `path` itself, for a connect(2) by descriptor. An engine owns the directory in which its socket is: where that was, there may be a link to
+/// somebody else's, or to a service of the host's, and a root that followed it would speak to that in the client's words.
+base::Result<int> socket_file(const std::string& path) {
+  const int file = ::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  if (file < 0) return base::errno_error("cannot connect to " + path, errno);
+  struct stat info {};
+  if (::fstat(file, &info) == 0 && S_ISSOCK(info.st_mode)) return file;
+  ::close(file);
+  return base::Error{base::ErrorKind::denied, "cannot connect to " + path + ": it is no socket; its owner put something else in its place"};
+}
+
 }  // namespace
 
 base::Result<Dialer> Dialer::open(const base::Endpoint& endpoint) {
@@ -90,10 +101,13 @@ base::Result<int> Dialer::connect() const {
   if (!endpoint_.unix_path.empty()) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    std::memcpy(address.sun_path, endpoint_.unix_path.c_str(), endpoint_.unix_path.size() + 1);
+    THAW_ASSIGN_OR_RETURN(const int file, socket_file(endpoint_.unix_path));
+    std::snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d", file);
     const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) return base::errno_error("cannot create a socket", errno);
-    return connect_or_close(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address, endpoint_);
+    auto connected = fd < 0 ? base::Result<int>(base::errno_error("cannot create a socket", errno))
+                            : connect_or_close(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address, endpoint_);
+    ::close(file);
+    return connected;
   }
   THAW_ASSIGN_OR_RETURN(const int fd, socket_in_namespace());
   const int on = 1;

@@ -22,6 +22,7 @@
 #include "node/tiers/drivers.h"
 #include "node/weights/host_cache.h"
 #include "node/weights/page_fill.h"
+#include "spec/trust.h"
 
 namespace thaw::node {
 namespace {
@@ -56,6 +57,14 @@ SandboxHome home_of(const AgentConfig& config) {
   home.lazy_map_path = lazy_map_beside(config.init_path);
   home.uid_base = config.settings.uid_base;
   return home;
+}
+
+/// A tenant's model that chooses no sandbox gets the one for tenants. What it may not have, the start refuses.
+void confine(wire::StartInstance& start, const spec::ServerConfig::Node& settings) {
+  const spec::Trust trust = spec::trust_of(start.tenant);
+  if (trust == spec::Trust::own) return;
+  const auto kind = spec::sandbox_kind_for(trust, start.model, {settings.sandbox, settings.tenant_sandbox});
+  if (kind.ok() && *kind != spec::SandboxKind::none) start.model.sandbox = *kind;
 }
 
 }  // namespace
@@ -214,8 +223,10 @@ void Agent::submit(wire::NodeCommand command) {
     if (impl_->compile_caches) impl_->compile_caches->forget(forget->tenant, forget->model);
     return;
   }
-  if (const auto* start = std::get_if<wire::StartInstance>(&command))
+  if (auto* start = std::get_if<wire::StartInstance>(&command)) {
     impl_->cache->instance_started(start->instance, start->model.source.path);
+    confine(*start, impl_->config.settings);
+  }
   if (const auto* take = std::get_if<wire::TakeSnapshot>(&command))
     impl_->cache->instance_started(take->instance, take->model.source.path);
   if (impl_->images) {

@@ -106,5 +106,7 @@ struct Finding {
 };
 /// `model_files`: of deployed models, whose disks are looked at as well.
 std::vector<Finding> examine_host(const AgentConfig& config, const std::vector<std::string>& model_files = {});
+/// What on this host makes the walls around engines thinner than they could be (docs/security.md).
+std::vector<Finding> examine_security(const AgentConfig& config);
 
 }  // namespace thaw::node

@@ -22,7 +22,7 @@ CgroupLimits limits_for(const spec::ModelSpec& model, spec::SandboxKind sandbox)
   const spec::Resources& resources = model.resources;
   const std::uint64_t device = resources.device_memory_bytes.value_or(0);
   CgroupLimits limits;
-  limits.pids = model.engine == spec::EngineKind::llama_cpp ? kMaxPids : kMaxOthersPids;
+  limits.pids = resources.pids.value_or(model.engine == spec::EngineKind::llama_cpp ? kMaxPids : kMaxOthersPids);
   limits.cpus = resources.cpus;
   if (resources.device == spec::DeviceKind::cpu)
     limits.memory_bytes = device + resources.host_memory_bytes.value_or(kEngineBase_bytes + device / kSlackDivisor);

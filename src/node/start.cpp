@@ -7,11 +7,12 @@
 
 #include "base/units.h"
 #include "node/caches/compile_caches.h"
-#include "node/device/devices.h"
+#include "node/device/grants.h"
 #include "node/engine/engine.h"
 #include "node/images/image_service.h"
 #include "node/limits.h"
 #include "node/sandbox/clock.h"
+#include "spec/trust.h"
 
 namespace thaw::node {
 namespace {
@@ -44,7 +45,7 @@ class PhaseClock {
 base::Result<std::unique_ptr<Sandbox>> furnished_sandbox(const wire::StartInstance& command, const SandboxContents& contents,
                                                          Sandboxes& sandboxes, SandboxMaker& maker, PhaseClock& clock) {
   // Device files cannot be added later, so such a sandbox is made for its instance.
-  std::unique_ptr<Sandbox> sandbox = contents.device_nodes.empty() ? sandboxes.take(command.model) : nullptr;
+  std::unique_ptr<Sandbox> sandbox = contents.devices.empty() ? sandboxes.take(command.model) : nullptr;
   if (sandbox) {
     clock.finish("sandbox");
     auto exposed = sandbox->expose(contents);
@@ -118,19 +119,25 @@ base::Result<StartOutcome> carry_out_start(const wire::StartInstance& command, b
     outcome.fell_back = restored.error().message;
   }
   PhaseClock clock(received);
+  const auto allowed = spec::sandbox_kind_for(spec::trust_of(command.tenant), command.model, {config.settings.sandbox, config.settings.tenant_sandbox});
+  if (!allowed.ok()) return allowed.error();
   THAW_ASSIGN_OR_RETURN(SandboxMaker * maker, sandboxes.maker_for(command.model));
   THAW_ASSIGN_OR_RETURN(const std::string engine, find_engine(command.model.engine, command.model, config.engine_paths));
   LaunchPaths paths = maker->view(command.instance);
   std::shared_ptr<CompileCaches::Lease> cache = lease_cache(command, *maker, caches);
   if (cache) paths.cache_dir = maker->cache_view(cache->directory());
-  THAW_ASSIGN_OR_RETURN(const EngineLaunch launch, plan_launch(command, engine, paths));
+  THAW_ASSIGN_OR_RETURN(EngineLaunch launch, plan_launch(command, engine, paths));
   if (command.image.empty()) owner.opens(launch.model_files);
-  const SandboxContents contents{launch.model_files, launch.engine_dir, device_nodes(command.device), cache ? cache->directory() : std::string()};
+  THAW_ASSIGN_OR_RETURN(DeviceGrant devices, grant_devices({command.device}, {.cdi_required = config.settings.cdi_required}));
+  for (const auto& [name, value] : devices.env) launch.env[name] = value;
+  THAW_ASSIGN_OR_RETURN(std::vector<SecretValue> secrets, read_secrets(command.model, command.tenant, config.settings.secrets_dir));
+  const SandboxContents contents{launch.model_files, launch.engine_dir, std::move(devices), cache ? cache->directory() : std::string(), std::move(secrets)};
   THAW_ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> made, furnished_sandbox(command, contents, sandboxes, *maker, clock));
   if (cache) {
     if (const std::uint32_t uid = made->engine_uid(); uid != 0) THAW_RETURN_IF_ERROR(cache->give_to(uid));
     made->keep(std::move(cache));
   }
+  if (config.settings.seccomp_report) spdlog::info("instance {} of {} is in sandbox {}", command.instance.value(), command.model.name.str(), made->name());
   if (launch.tcp) THAW_RETURN_IF_ERROR(made->listen_on_tcp(paths.address, paths.port));
 
   THAW_ASSIGN_OR_RETURN(Sandbox * sandbox, owner.take_over(std::move(made)));

@@ -54,6 +54,7 @@ struct Resources {
   /// Devices that one replica takes, all of one node and of this kind, all or none: 1 to kMaxDevicesOfReplica. More than 1: not on a CPU, of which a
   /// node has one. Each holds an equal share of device_memory_bytes and of loading_memory_bytes.
   std::uint32_t devices = 1;
+  std::optional<std::uint32_t> pids;                ///< processes and threads of a replica, 16 to 32,768; absent: by the engine (node/limits.h)
 };
 
 struct Queue {
@@ -87,6 +88,13 @@ struct Snapshot {
   Mode mode = Mode::automatic;
 };
 
+/// Something that the engine must know and nobody else may see. The spec has its name only, so that what is stored, listed and logged holds none.
+struct Secret {
+  std::string name;      ///< the engine's file /run/secrets/NAME; 1 to 64 of [A-Za-z0-9._-], not beginning with "."
+  std::string file;      ///< a file in the node's node.secretsDir, by its path from there; or
+  std::string from_env;  ///< the variable THAW_SECRET_<this> of the server
+};
+
 /// What a user declares about one model: the whole of it, so that it can be stored and sent as it is.
 struct ModelSpec {
   base::ModelName name;  ///< 1 to 63 of [a-z0-9._-], starting and ending with a letter or digit
@@ -98,6 +106,7 @@ struct ModelSpec {
   std::string ready_path = "/health";          ///< EngineKind::command: answers 200 to a GET once the engine is ready
   std::vector<std::string> args;               ///< passed to the engine as they are, after thaw's own; 256 and 128 KiB at most
   std::map<std::string, std::string> env;      ///< added to the engine's (otherwise scrubbed) environment; the same bounds
+  std::vector<Secret> secrets;                 ///< 32 at most
   std::optional<SandboxKind> sandbox;          ///< runc or runsc; absent: the node's own kind (node.sandbox)
   Resources resources;
   Priority priority = Priority::normal;        ///< of its requests that say nothing else, and of its replicas

@@ -6,6 +6,7 @@
 #include "spec/fields.h"
 #include "spec/parse.h"
 #include "spec/schema.h"
+#include "spec/parse_secrets.h"
 
 namespace thaw::spec {
 namespace {
@@ -22,6 +23,8 @@ constexpr std::size_t kMaxNameLength = 63;  // a DNS label's, since names become
 constexpr double kMinCpus = 0.01;           // the kernel takes no quota under 1 ms in its period of 100 ms
 constexpr double kMaxCpus = 4096;
 constexpr std::uint64_t kMaxMemory = 1ULL << 50;
+constexpr std::uint64_t kMinPids = 16;
+constexpr std::uint64_t kMaxPids = 32'768;
 
 bool is_lower_or_digit(char c) {
   return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
@@ -138,7 +141,11 @@ Table<Resources> resources_table() {
           bytes("deviceMemory", &Resources::device_memory_bytes, 1, kMaxMemory),
           bytes("loadingMemory", &Resources::loading_memory_bytes, 0, kMaxMemory),
           real("cpus", &Resources::cpus, kMinCpus, kMaxCpus),
-          bytes("hostMemory", &Resources::host_memory_bytes, 1, kMaxMemory)};
+          bytes("hostMemory", &Resources::host_memory_bytes, 1, kMaxMemory),
+          {"pids", [](const Cursor& at, Resources& into) {
+             if (std::uint64_t pids = 0; read_whole(at, kMinPids, kMaxPids, pids)) into.pids = static_cast<std::uint32_t>(pids);
+           },
+           false, shapes::whole(kMinPids, kMaxPids)}};
 }
 
 void read_resources(const Cursor& at, ModelSpec& into) {
@@ -198,6 +205,7 @@ Table<ModelSpec> model_table(const std::string& base_directory) {
       {"readyPath", read_ready_path, false, shapes::text()},
       {"args", read_args, false, words_shape()},
       {"env", read_env, false, shapes::map(kScalar)},
+      {"secrets", read_secrets, false, secrets_shape()},
       choice<ModelSpec, std::optional<SandboxKind>>("sandbox", &ModelSpec::sandbox,
                                                     {{to_string(SandboxKind::runc), SandboxKind::runc},
                                                      {to_string(SandboxKind::runsc), SandboxKind::runsc}}),
@@ -231,7 +239,10 @@ ModelSpec read_model(std::string_view text, const std::string& base_directory, P
   const Cursor at{*root, "", problems};
   if (read_header(at, "Model", true)) {
     read_table(at, model_table(base_directory), spec);
-    if (has_key(at, "spec")) check_engine(at.at("spec"), spec);
+    if (has_key(at, "spec")) {
+      check_engine(at.at("spec"), spec);
+      check_secrets(at.at("spec"), spec);
+    }
   }
   return spec;
 }

@@ -61,6 +61,7 @@ void read_size_or_auto(const Cursor& at, ServerConfig::Node& into) {
 }
 
 std::string size_or_auto_shape() { return shapes::either({shapes::bytes(0, kMaxMemory), shapes::constant("auto")}); }
+
 void read_domain(const Cursor& at, ServerConfig::Node& into) {
   constexpr std::size_t kMaxDomain = 63;  // wire::kMaxDomain
   std::string domain;
@@ -82,6 +83,12 @@ Table<ServerConfig::Node> node_table() {
               {{to_string(SandboxKind::runc), SandboxKind::runc},
                {to_string(SandboxKind::runsc), SandboxKind::runsc},
                {to_string(SandboxKind::none), SandboxKind::none}}),
+          choice<Node, SandboxKind>(
+              "tenantSandbox", &Node::tenant_sandbox,
+              {{to_string(SandboxKind::runc), SandboxKind::runc}, {to_string(SandboxKind::runsc), SandboxKind::runsc}}),
+          choice<Node, bool>("seccomp", &Node::seccomp_report, {{"enforce", false}, {"report", true}}),
+          choice<Node, bool>("cdi", &Node::cdi_required, {{"auto", false}, {"required", true}}),
+          path("secretsDir", &Node::secrets_dir, ""),
           whole("pool", &Node::pool, 0, 64),
           whole("maxConcurrentStarts", &Node::max_concurrent_starts, 1, 256),
           duration("stopGrace", &Node::stop_grace, Seconds(0), minutes(5)),

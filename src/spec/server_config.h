@@ -20,8 +20,8 @@ namespace thaw::spec {
 ///     dataDir: /var/lib/thaw
 ///     gateway: {maxBodyBytes: 32MiB, maxBufferedBytes: 512MiB, maxConnections: 10000, headerTimeout: 10s, idleConnectionTimeout: 75s,
 ///               drainTimeout: 30s, streamHold: 3s}
-///     node: {sandbox: runc, pool: 1, maxConcurrentStarts: 16, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto,
-///            hostMemory: auto, domain: rack1, images: {budget: 16GiB}, compileCaches: {budget: 8GiB}}
+///     node: {sandbox: runc, tenantSandbox: runsc, seccomp: enforce, cdi: auto, secretsDir: /etc/thaw/secrets, pool: 1,
+///            maxConcurrentStarts: 16, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto, hostMemory: auto, domain: rack1, images: {budget: 16GiB}, compileCaches: {budget: 8GiB}}
 ///     audit: {reads: false, segmentBytes: 8MiB, retentionDays: 400, export: /mnt/worm/heads.jsonl, exportInterval: 1m}
 ///     scaling: {idle: timeout}
 ///     devices: {cpu: {memory: 16GiB}, cuda: {reserve: 512MiB}}
@@ -45,6 +45,10 @@ struct ServerConfig {
 
   struct Node {
     SandboxKind sandbox = SandboxKind::runc;
+    SandboxKind tenant_sandbox = SandboxKind::runsc;  ///< of models that are not the operator's (spec/trust.h); never weaker than `sandbox`
+    bool seccomp_report = false;              ///< what the filter of system calls refuses is told in the log
+    bool cdi_required = false;                ///< GPUs only as CDI files declare them
+    std::string secrets_dir = "/etc/thaw/secrets";  ///< where the files of models' secrets are; of tenants in a directory of their name
     std::uint32_t pool = 1;                   ///< pre-created empty sandboxes, 0 to 64
     std::uint32_t max_concurrent_starts = 16;  ///< 1 to 256
     base::Duration stop_grace = base::Seconds(5);  ///< from SIGTERM to SIGKILL

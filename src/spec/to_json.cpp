@@ -34,6 +34,7 @@ json::object resources_json(const Resources& resources) {
   if (resources.loading_memory_bytes) object["loadingMemory"] = *resources.loading_memory_bytes;
   if (resources.cpus) object["cpus"] = number(*resources.cpus);
   if (resources.host_memory_bytes) object["hostMemory"] = *resources.host_memory_bytes;
+  if (resources.pids) object["pids"] = *resources.pids;
   return object;
 }
 
@@ -59,6 +60,15 @@ std::string to_json(const ModelSpec& spec) {
   if (!spec.env.empty()) {
     json::object& env = body["env"].emplace_object();
     for (const auto& [name, value] : spec.env) env[name] = value;
+  }
+  if (!spec.secrets.empty()) {
+    json::array& secrets = body["secrets"].emplace_array();
+    for (const Secret& secret : spec.secrets) {
+      json::object entry{{"name", secret.name}};
+      if (!secret.file.empty()) entry["file"] = secret.file;
+      if (!secret.from_env.empty()) entry["fromEnv"] = secret.from_env;
+      secrets.push_back(std::move(entry));
+    }
   }
   if (spec.sandbox) body["sandbox"] = to_string(*spec.sandbox);
   body["resources"] = resources_json(spec.resources);

@@ -1,8 +1,6 @@
 #include "node/sandbox/bundle.h"
 
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <array>
@@ -20,17 +18,18 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr const char* kTmpSize = "size=64m";      // also counted against the sandbox's memory limit
-constexpr const char* kShmSize = "size=1g";       // CUDA and NCCL use it; counted against the limit too
+constexpr const char* kTmpSize = "size=64m";  // also counted against the sandbox's memory limit
+constexpr const char* kShmSize = "size=1g";   // CUDA and NCCL use it; counted against the limit too
 constexpr rlim_t kOpenFiles = 65'536;
-constexpr int kOomScoreAdj = 500;                 // when the host itself runs out, an engine goes before the server does
+constexpr int kOomScoreAdj = 500;  // when the host itself runs out, an engine goes before the server does
 
-json::object mount_entry(const std::string& destination, const std::string& type, const std::string& source, json::array options) {
+json::object mount_entry(const std::string& destination, const std::string& type, const std::string& source,
+                         json::array options) {
   return {{"destination", destination}, {"type", type}, {"source", source}, {"options", std::move(options)}};
 }
 
-/// A bind mount. Every flag that the source's file system may carry is asked for: inside a user namespace a flag cannot be dropped again,
-/// and runc's remount without it would be refused.
+/// A bind mount. Every flag that the source's file system may carry is asked for: inside a user namespace a flag cannot
+/// be dropped again, and runc's remount without it would be refused.
 json::object bind_mount(const std::string& source, const std::string& destination, bool writable, bool executable) {
   json::array options{"rbind", "rprivate", "nosuid", "nodev", writable ? "rw" : "ro"};
   if (!executable) options.emplace_back("noexec");
@@ -44,15 +43,17 @@ json::array mounts(const Bundle& bundle) {
   out.push_back(mount_entry("/dev/shm", "tmpfs", "shm", {"nosuid", "noexec", "nodev", "mode=1777", kShmSize}));
   out.push_back(mount_entry("/tmp", "tmpfs", "tmpfs", {"nosuid", "noexec", "nodev", "mode=1777", kTmpSize}));
   for (const HostPath& shown : host_view())
-    if (shown.kind != HostPath::Kind::link) out.push_back(bind_mount(shown.path, shown.path, false, shown.path.find("/etc") != 0));
+    if (shown.kind != HostPath::Kind::link)
+      out.push_back(bind_mount(shown.path, shown.path, false, shown.path.find("/etc") != 0));
   if (!bundle.init_path.empty()) out.push_back(bind_mount(bundle.init_path, kInsideInit, false, true));
   if (!bundle.lazy_map_path.empty()) out.push_back(bind_mount(bundle.lazy_map_path, kInsideLazyMap, false, true));
   if (!bundle.run_dir.empty()) out.push_back(bind_mount(bundle.run_dir, kInsideRun, true, false));
   if (!bundle.model_dir.empty()) out.push_back(bind_mount(bundle.model_dir, kInsideModel, false, false));
   if (!bundle.open_dir.empty())
     out.push_back(mount_entry(kInsideRoot, "bind", bundle.open_dir, {"rbind", "rslave", "nosuid", "nodev", "ro"}));
-  for (const Exposure& exposure : bundle.exposures)
-    out.push_back(bind_mount(exposure.host_path, exposure.inside_path, exposure.writable, exposure.executable));
+  for (const auto* exposures : {&bundle.exposures, &bundle.devices.mounts})
+    for (const Exposure& exposure : *exposures)
+      out.push_back(bind_mount(exposure.host_path, exposure.inside_path, exposure.writable, exposure.executable));
   return out;
 }
 
@@ -71,32 +72,55 @@ json::object process(const Bundle& bundle) {
     for (const auto& [name, value] : bundle.env) env.emplace_back(name + "=" + value);
   }
   const json::array none;
-  const auto limit = [](const char* type, rlim_t value) { return json::object{{"type", type}, {"hard", value}, {"soft", value}}; };
+  const auto limit = [](const char* type, rlim_t value) {
+    return json::object{{"type", type}, {"hard", value}, {"soft", value}};
+  };
   return {{"terminal", false},
           {"user", json::object{{"uid", kInsideUid}, {"gid", kInsideUid}, {"umask", 077}}},
           {"args", std::move(argv)},
           {"env", std::move(env)},
           {"cwd", bundle.working_directory},
           {"capabilities",
-           json::object{{"bounding", none}, {"effective", none}, {"inheritable", none}, {"permitted", none}, {"ambient", none}}},
+           json::object{
+               {"bounding", none}, {"effective", none}, {"inheritable", none}, {"permitted", none}, {"ambient", none}}},
           {"rlimits", json::array{limit("RLIMIT_NOFILE", open_files()), limit("RLIMIT_CORE", 0)}},
           {"noNewPrivileges", true},
           {"oomScoreAdj", kOomScoreAdj}};
 }
 
-/// The OCI device list (nodes to make) and cgroup rules (nodes to allow) for extra device files.
-base::Status add_devices(const Bundle& bundle, json::array& nodes, json::array& rules) {
+/// A device file inside a user namespace is the host's, bound: runc binds it from its own path, so that one to be shown
+/// at another is bound here.
+void add_devices(const Bundle& bundle, json::array& nodes, json::array& rules, json::array& mounts) {
   rules.push_back(json::object{{"allow", false}, {"access", "rwm"}});
-  for (const std::string& path : bundle.device_nodes) {
-    struct stat info {};
-    if (::stat(path.c_str(), &info) != 0) return base::errno_error("cannot pass device " + path + " to a sandbox", errno);
-    const char* type = S_ISBLK(info.st_mode) ? "b" : "c";
-    const auto major_number = static_cast<std::int64_t>(major(info.st_rdev));
-    const auto minor_number = static_cast<std::int64_t>(minor(info.st_rdev));
-    nodes.push_back(json::object{{"path", path}, {"type", type}, {"major", major_number}, {"minor", minor_number}, {"fileMode", 0666}});
-    rules.push_back(json::object{{"allow", true}, {"type", type}, {"major", major_number}, {"minor", minor_number}, {"access", "rw"}});
+  for (const GrantedNode& node : bundle.devices.nodes) {
+    const char* type = node.block ? "b" : "c";
+    if (node.host_path == node.inside_path)
+      nodes.push_back(json::object{{"path", node.inside_path},
+                                   {"type", type},
+                                   {"major", node.major},
+                                   {"minor", node.minor},
+                                   {"fileMode", 0666}});
+    else
+      mounts.push_back(
+          mount_entry(node.inside_path, "bind", node.host_path, {"bind", "rprivate", "nosuid", "noexec", "rw"}));
+    rules.push_back(json::object{
+        {"allow", true}, {"type", type}, {"major", node.major}, {"minor", node.minor}, {"access", node.access}});
   }
-  return {};
+}
+
+/// Of the operator's own CDI files: the OCI runtime runs them as root.
+json::object hooks(const Bundle& bundle) {
+  json::object all;
+  for (const CdiHook& hook : bundle.devices.hooks) {
+    json::object entry{{"path", hook.path}};
+    if (!hook.args.empty()) entry["args"] = json::array(hook.args.begin(), hook.args.end());
+    if (!hook.env.empty()) entry["env"] = json::array(hook.env.begin(), hook.env.end());
+    if (hook.timeout_s) entry["timeout"] = *hook.timeout_s;
+    json::value& of_name = all[hook.name];
+    if (of_name.is_null()) of_name = json::array();
+    of_name.as_array().push_back(std::move(entry));
+  }
+  return all;
 }
 
 json::object namespaces_and_masks(const Bundle& bundle) {
@@ -112,8 +136,9 @@ json::object namespaces_and_masks(const Bundle& bundle) {
           {"gidMappings", map},
           {"cgroupsPath", bundle.cgroup_path},
           {"rootfsPropagation", "private"},
-          {"maskedPaths", json::array{"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-                                      "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats"}},
+          {"maskedPaths", json::array{"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
+                                      "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
+                                      "/proc/timer_stats"}},
           {"readonlyPaths", json::array{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}}};
 }
 
@@ -122,20 +147,22 @@ json::object namespaces_and_masks(const Bundle& bundle) {
 base::Status write_bundle(const Bundle& bundle) {
   json::array devices;
   json::array device_rules;
-  THAW_RETURN_IF_ERROR(add_devices(bundle, devices, device_rules));
+  json::array shown = mounts(bundle);
+  add_devices(bundle, devices, device_rules, shown);
   json::object isolation = namespaces_and_masks(bundle);
   isolation["devices"] = std::move(devices);
-  isolation["resources"] = json::object{{"devices", std::move(device_rules)}, {"pids", json::object{{"limit", bundle.pids_max}}}};
-  isolation["seccomp"] = seccomp_profile(bundle.init_path.empty());
+  isolation["resources"] =
+      json::object{{"devices", std::move(device_rules)}, {"pids", json::object{{"limit", bundle.pids_max}}}};
   json::object annotations;
   if (!bundle.criu_config.empty()) annotations["org.criu.config"] = bundle.criu_config;
-  const json::object config{{"ociVersion", "1.0.2"},
-                            {"annotations", std::move(annotations)},
-                            {"process", process(bundle)},
-                            {"root", json::object{{"path", bundle.rootfs}, {"readonly", true}}},
-                            {"hostname", "thaw"},
-                            {"mounts", mounts(bundle)},
-                            {"linux", std::move(isolation)}};
+  isolation["seccomp"] =
+      seccomp_profile({.own_kernel = bundle.init_path.empty(), .report_socket = bundle.report_socket});
+  json::object config{
+      {"ociVersion", "1.0.2"},        {"annotations", std::move(annotations)},
+      {"process", process(bundle)},   {"root", json::object{{"path", bundle.rootfs}, {"readonly", true}}},
+      {"hostname", "thaw"},           {"mounts", std::move(shown)},
+      {"linux", std::move(isolation)}};
+  if (!bundle.devices.hooks.empty()) config["hooks"] = hooks(bundle);
   return write_file(bundle.directory + "/config.json", json::serialize(config), 0600);
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "node/cdi/grant.h"
 #include "node/sandbox/mounts.h"
 
 /// The OCI bundle of a sandbox: what an engine can see and do. The host's /usr and libraries read-only, a private /tmp, /dev and /proc,
@@ -18,6 +19,7 @@ inline constexpr const char* kInsideRun = "/thaw/run";        ///< writable: the
 inline constexpr const char* kInsideModel = "/thaw/model";
 inline constexpr const char* kInsideEngine = "/thaw/engine";
 inline constexpr const char* kInsideCache = "/thaw/cache";    ///< writable: what the engine compiles
+inline constexpr const char* kInsideSecretsMount = "/thaw/secrets";  ///< kInsideSecrets is a link to it
 inline constexpr const char* kInsideInit = "/thaw/init";
 inline constexpr const char* kInsideLazyMap = "/thaw/libthaw_lazy_map.so";
 
@@ -43,8 +45,9 @@ struct Bundle {
   std::string cgroup_path;       ///< "/thaw/<label>/<name>"
   std::uint32_t uid_base = 0;    ///< host uid of the inside's root
   std::uint32_t pids_max = 0;
+  std::string report_socket = {};  ///< SeccompOptions::report_socket
   std::vector<Exposure> exposures;         ///< mounted from the start; a sandbox made ahead has none
-  std::vector<std::string> device_nodes;   ///< host /dev paths, allowed and present
+  DeviceGrant devices = {};                ///< its files, mounts (host paths as runc or runsc sees them) and hooks; its env is the engine's
   std::string criu_config = {};  ///< file of options for criu, of an annotation that runc knows; empty: none
 };
 

@@ -13,8 +13,8 @@ namespace thaw::node {
 inline std::string run_dir_of(const std::string& sandbox_dir) { return sandbox_dir + "/run"; }
 inline std::string model_dir_of(const std::string& sandbox_dir) { return sandbox_dir + "/model"; }
 
-/// Where each of the contents is shown.
-std::vector<Exposure> exposures_of(const SandboxContents& contents);
+/// Writes the secrets into the sandbox's directory, for `engine_uid` to read. Returns where each of the contents is shown.
+base::Result<std::vector<Exposure>> lay_out(const std::string& sandbox_dir, std::uint32_t engine_uid, const SandboxContents& contents);
 
 /// An empty file (or directory) for each of the model's, for the mount to cover.
 base::Status make_placeholders(const std::string& sandbox_dir, const SandboxContents& contents);

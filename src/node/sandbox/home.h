@@ -17,6 +17,7 @@ struct SandboxHome {
   std::string init_path;      ///< the thaw-init binary
   std::string lazy_map_path;  ///< libthaw_lazy_map.so; empty: there is none
   std::uint32_t uid_base = 0;
+  std::string report_socket = {};  ///< where refused system calls are told (refusals.h); empty: nowhere
   std::shared_ptr<const CgroupHost> cgroups;  ///< null: none can be made (only without sandboxes)
   std::shared_ptr<UidSlots> uid_slots = std::make_shared<UidSlots>();
 

@@ -14,5 +14,7 @@ struct HostPath {
 
 /// Those of them that this host has. Links are copied, the rest is mounted.
 std::vector<HostPath> host_view();
+/// Their paths alone.
+std::vector<std::string> host_view_paths();
 
 }  // namespace thaw::node

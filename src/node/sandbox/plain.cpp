@@ -41,7 +41,9 @@ LaunchPaths PlainMaker::view(base::InstanceId instance) const {
   return {run_dir_of(directory_of(instance)) + "/" + kSocketName, "", "", home_.lazy_map_path, kLoopback, free_port()};
 }
 
-base::Result<std::unique_ptr<Sandbox>> PlainMaker::make(base::InstanceId instance, const SandboxContents& /*contents*/) {
+base::Result<std::unique_ptr<Sandbox>> PlainMaker::make(base::InstanceId instance, const SandboxContents& contents) {
+  if (!contents.secrets.empty())
+    return base::Error{base::ErrorKind::unavailable, "cannot give an engine secrets without a sandbox; start the server without --sandbox=none"};
   const std::string directory = directory_of(instance);
   auto sandbox = make_in(name_of(instance), directory);
   if (sandbox.ok()) return sandbox;

@@ -9,6 +9,7 @@
 #include "node/sandbox/bundle.h"
 #include "node/sandbox/files.h"
 #include "node/sandbox/host_view.h"
+#include "node/secrets.h"
 
 namespace thaw::node {
 namespace {
@@ -28,14 +29,17 @@ base::Status make_mount_point(const std::string& rootfs, const std::string& path
   return write_file(rootfs + path, "", 0644);
 }
 
+base::Status make_link(const std::string& link, const std::string& target) {
+  ::unlink(link.c_str());
+  if (::symlink(target.c_str(), link.c_str()) != 0) return base::errno_error("cannot create link " + link, errno);
+  return {};
+}
+
 base::Status copy_link(const std::string& rootfs, const std::string& path) {
   std::error_code error;
   const auto target = std::filesystem::read_symlink(path, error);
   if (error) return base::errno_error("cannot read link " + path, error.value());
-  const std::string link = rootfs + path;
-  ::unlink(link.c_str());
-  if (::symlink(target.c_str(), link.c_str()) != 0) return base::errno_error("cannot create link " + link, errno);
-  return {};
+  return make_link(rootfs + path, target);
 }
 
 }  // namespace
@@ -56,9 +60,18 @@ std::vector<HostPath> host_view() {
   return view;
 }
 
+std::vector<std::string> host_view_paths() {
+  std::vector<std::string> paths;
+  for (const HostPath& shown : host_view()) paths.push_back(shown.path);
+  return paths;
+}
+
 base::Status make_rootfs(const std::string& directory) {
   for (const char* path : {"/etc", "/proc", "/dev", "/tmp", kInsideRun, kInsideModel, kInsideEngine, kInsideCache})
     THAW_RETURN_IF_ERROR(make_mount_point(directory, path, true));
+  THAW_RETURN_IF_ERROR(make_mount_point(directory, kInsideSecretsMount, true));
+  THAW_RETURN_IF_ERROR(make_directories(directory + std::string(std::filesystem::path(kInsideSecrets).parent_path()), 0755));
+  THAW_RETURN_IF_ERROR(make_link(directory + kInsideSecrets, kInsideSecretsMount));
   for (const char* path : {kInsideInit, kInsideLazyMap}) THAW_RETURN_IF_ERROR(make_mount_point(directory, path, false));
   THAW_RETURN_IF_ERROR(write_file(directory + "/etc/passwd", kPasswd, 0644));
   THAW_RETURN_IF_ERROR(write_file(directory + "/etc/group", kGroup, 0644));

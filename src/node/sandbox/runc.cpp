@@ -1,5 +1,6 @@
 #include "node/sandbox/runc.h"
 
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -14,6 +15,7 @@
 #include "node/sandbox/bundle.h"
 #include "node/sandbox/contents.h"
 #include "node/sandbox/files.h"
+#include "node/sandbox/host_view.h"
 #include "node/sandbox/network.h"
 #include "node/sandbox/pipes.h"
 #include "node/sandbox/search_path.h"
@@ -25,6 +27,18 @@ constexpr auto kRuncTimeout = base::Seconds(30);  // 80 ms on an idle machine, s
 constexpr std::uint32_t kInitialPids = 512;
 constexpr const char* kCriuConfig = "/criu.conf";
 constexpr const char* kLoopback = "127.0.0.1";  // of the sandbox's own network namespace, which has nothing else
+
+/// A file system of its own for the engine's socket: the host's /run, in which it lies, is small, and an engine must not be able to fill it.
+base::Status mount_run_dir(const std::string& path, std::uint32_t uid) {
+  const std::string options = fmt::format("mode=700,uid={0},gid={0},size=256k,nr_inodes=64", uid);
+  if (::mount("tmpfs", path.c_str(), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options.c_str()) == 0) return {};
+  return base::errno_error("cannot mount a tmpfs at " + path, errno);
+}
+
+base::Status unmount_run_dir(const std::string& path) {
+  if (::umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0 || errno == EINVAL || errno == ENOENT) return {};
+  return base::errno_error("cannot unmount " + path, errno);
+}
 
 base::Result<pid_t> read_pid(const std::string& path) {
   THAW_ASSIGN_OR_RETURN(const std::string text, read_small_file(path));
@@ -94,6 +108,7 @@ base::Result<RuncMaker::Place> RuncMaker::take_place() {
 base::Result<std::unique_ptr<Sandbox>> RuncMaker::given_up(const Place& place, const base::Error& why) {
   (void)node::run({.argv = command({"delete", "--force", place.name}), .env = environment()}, kRuncTimeout);
   (void)place.cgroup.remove(base::Seconds(1));
+  (void)unmount_run_dir(run_dir_of(place.directory));
   (void)remove_tree(place.directory);
   home_.uid_slots->give_back(place.uid_slot);
   return why.within("cannot make a sandbox");
@@ -116,13 +131,14 @@ base::Status RuncMaker::prepare(const Place& place, const SandboxContents& conte
   THAW_RETURN_IF_ERROR(make_directories(place.directory, 0755));
   THAW_RETURN_IF_ERROR(make_directories(run_dir_of(place.directory), 0700));
   THAW_RETURN_IF_ERROR(make_directories(model_dir_of(place.directory), 0755));
-  if (::chown(run_dir_of(place.directory).c_str(), place.uid_base + kInsideUid, place.uid_base + kInsideUid) != 0)
-    return base::errno_error("cannot give " + run_dir_of(place.directory) + " to the engine's uid", errno);
+  THAW_RETURN_IF_ERROR(mount_run_dir(run_dir_of(place.directory), place.uid_base + kInsideUid));
   return make_placeholders(place.directory, contents);
 }
 
-Bundle RuncMaker::bundle_of(const Place& place, const SandboxContents& contents) const {
-  return {.directory = place.directory,
+base::Result<Bundle> RuncMaker::bundle_of(const Place& place, const SandboxContents& contents) const {
+  THAW_ASSIGN_OR_RETURN(std::vector<Exposure> exposures, lay_out(place.directory, place.uid_base + kInsideUid, contents));
+  THAW_RETURN_IF_ERROR(make_grant_mount_points(home_.rootfs(), contents.devices, host_view_paths()));
+  return Bundle{.directory = place.directory,
           .rootfs = home_.rootfs(),
           .run_dir = run_dir_of(place.directory),
           .model_dir = model_dir_of(place.directory),
@@ -131,8 +147,9 @@ Bundle RuncMaker::bundle_of(const Place& place, const SandboxContents& contents)
           .cgroup_path = place.cgroup.path(),
           .uid_base = place.uid_base,
           .pids_max = kInitialPids,
-          .exposures = exposures_of(contents),
-          .device_nodes = contents.device_nodes,
+          .report_socket = home_.report_socket,
+          .exposures = std::move(exposures),
+          .devices = contents.devices,
           .criu_config = criu_.ok() ? home_.directory + kCriuConfig : std::string()};
 }
 
@@ -140,7 +157,8 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_any(const SandboxContents
   THAW_ASSIGN_OR_RETURN(const Place place, take_place());
   const auto make = [&]() -> base::Result<std::unique_ptr<Sandbox>> {
     THAW_RETURN_IF_ERROR(prepare(place, contents));
-    THAW_RETURN_IF_ERROR(write_bundle(bundle_of(place, contents)));
+    THAW_ASSIGN_OR_RETURN(const Bundle bundle, bundle_of(place, contents));
+    THAW_RETURN_IF_ERROR(write_bundle(bundle));
     THAW_ASSIGN_OR_RETURN(FdPair control, make_control_pair());
     return launch(place, command({"run"}), std::move(control.ours), control.theirs.get(), fixed, kRuncTimeout);
   };
@@ -178,6 +196,7 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::launch(const Place& place, std
                                                   .engine_uid = place.uid_base + kInsideUid,
                                                   .own_network = true,
                                                   .let_go = let_go,
+                                                  .clean_up = [run = run_dir_of(place.directory)] { return unmount_run_dir(run); },
                                                   .released = [slots = home_.uid_slots, slot = place.uid_slot] { slots->give_back(slot); }});
 }
 

@@ -55,7 +55,7 @@ class RuncMaker : public SandboxMaker {
   struct Place;
   [[nodiscard]] base::Result<Place> take_place();
   [[nodiscard]] base::Result<std::unique_ptr<Sandbox>> given_up(const Place& place, const base::Error& why);
-  [[nodiscard]] Bundle bundle_of(const Place& place, const SandboxContents& contents) const;
+  [[nodiscard]] base::Result<Bundle> bundle_of(const Place& place, const SandboxContents& contents) const;
   [[nodiscard]] std::vector<std::string> command(std::initializer_list<std::string> more) const;
   [[nodiscard]] std::vector<std::string> environment() const;
   base::Status prepare(const Place& place, const SandboxContents& contents) const;

@@ -225,7 +225,7 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::restore_at(const Place& place,
   THAW_RETURN_IF_ERROR(make_directories(work, 0700));
   Stage stage{place.directory + "/stage", {}, false, home_.directory};
   THAW_RETURN_IF_ERROR(make_directories(stage.directory, 0755));
-  Bundle bundle = bundle_of(place, contents);
+  THAW_ASSIGN_OR_RETURN(Bundle bundle, bundle_of(place, contents));
   put_on_stage(bundle, stage);
   THAW_RETURN_IF_ERROR(write_bundle(bundle));
 

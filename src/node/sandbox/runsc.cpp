@@ -17,6 +17,7 @@
 #include "node/sandbox/clock.h"
 #include "node/sandbox/contents.h"
 #include "node/sandbox/files.h"
+#include "node/sandbox/host_view.h"
 #include "node/sandbox/namespace_thread.h"
 #include "node/sandbox/network.h"
 #include "node/sandbox/pipes.h"
@@ -78,6 +79,7 @@ struct RunscMaker::Box {
   std::uint32_t uid_slot = 0;
   Stage stage;
   std::string engine_dir;
+  DeviceGrant devices;  ///< its mounts as they lie on the stage
   Ahead ahead = Ahead::no;  ///< else its contents come later
   std::string image;        ///< directory to restore from; empty: a start
   Fd gate;                  ///< the open end of gate()
@@ -123,7 +125,7 @@ base::Result<std::unique_ptr<Sandbox>> RunscMaker::make_for_restore() {
 
 base::Result<std::unique_ptr<Sandbox>> RunscMaker::make(base::InstanceId /*instance*/,
                                                         const SandboxContents& contents) {
-  if (!contents.device_nodes.empty() && !info_.nvproxy())
+  if (!contents.devices.empty() && !info_.nvproxy())
     return base::Error{base::ErrorKind::unavailable,
                        fmt::format("cannot show a GPU to a gVisor sandbox: runsc {} has no nvproxy; install a release "
                                    "that has it (gvisor.dev, "
@@ -152,10 +154,21 @@ base::Result<std::unique_ptr<Sandbox>> RunscMaker::make_any(const SandboxContent
   return sandbox.error().within("cannot make a gVisor sandbox");
 }
 
-base::Status RunscMaker::furnish(Box& box, const SandboxContents& contents, const Ends& ends, pid_t& pid) {
+std::uint32_t RunscMaker::engine_uid(const Box& box) const {
+  return home_.uid_base + box.uid_slot * kUidRange + kInsideUid;
+}
+
+base::Status RunscMaker::set_up(Box& box, const SandboxContents& contents, const Ends& ends, pid_t& pid) {
   THAW_ASSIGN_OR_RETURN(box.network, Network::make(box.directory + "/door"));
-  box.stage = {box.directory + "/stage", exposures_of(contents), box.ahead != Ahead::no, home_.directory};
+  THAW_ASSIGN_OR_RETURN(std::vector<Exposure> exposures, lay_out(box.directory, engine_uid(box), contents));
+  box.stage = {box.directory + "/stage", std::move(exposures), box.ahead != Ahead::no, home_.directory};
   box.stage.exposures.push_back({home_.init_path, kInsideInit, true});
+  THAW_RETURN_IF_ERROR(make_grant_mount_points(home_.rootfs(), contents.devices, host_view_paths()));
+  box.devices = contents.devices;
+  for (Exposure& mount : box.devices.mounts) {
+    box.stage.exposures.push_back(mount);
+    mount.host_path = staged(box.stage, mount.inside_path);
+  }
   THAW_ASSIGN_OR_RETURN(const std::string cover, set_stage(box.stage));
   for (const char* later : {kInsideModel, kInsideEngine})
     THAW_RETURN_IF_ERROR(make_directories(staged(box.stage, later), 0755));
@@ -188,7 +201,7 @@ base::Result<std::unique_ptr<Sandbox>> RunscMaker::make_named(const std::shared_
   const Ends ends{control.theirs.get(), output.theirs.get(), feed.theirs.get()};
   box->thread = std::make_unique<NamespaceThread>();
   pid_t pid = 0;
-  THAW_RETURN_IF_ERROR(box->thread->run([&] { return furnish(*box, contents, ends, pid); }));
+  THAW_RETURN_IF_ERROR(box->thread->run([&] { return set_up(*box, contents, ends, pid); }));
   THAW_ASSIGN_OR_RETURN(Fd pidfd, open_pidfd(pid));
   auto sandbox = std::make_unique<Sandbox>(
       Sandbox::Parts{.name = box->name,
@@ -202,8 +215,12 @@ base::Result<std::unique_ptr<Sandbox>> RunscMaker::make_named(const std::shared_
                      .runtime_state = {},
                      .contents_fixed = box->ahead == Ahead::no,
                      .exposer =
-                         [box](const SandboxContents& shown) {
-                           return box->thread->run([&] { return add_to_stage(box->stage, exposures_of(shown)); });
+                         [this, box](const SandboxContents& shown) {
+                           return box->thread->run([&]() -> base::Status {
+                             THAW_ASSIGN_OR_RETURN(const std::vector<Exposure> exposures,
+                                                   lay_out(box->directory, engine_uid(*box), shown));
+                             return add_to_stage(box->stage, exposures);
+                           });
                          },
                      .launcher = [this, box](const auto& argv, const auto& env) { return launch(*box, argv, env); },
                      .clean_up = [box] { return box->network->remove(); },
@@ -255,8 +272,9 @@ base::Result<std::vector<std::string>> RunscMaker::launch(Box& box, const std::v
                     .uid_base = home_.uid_base + box.uid_slot * kUidRange,
                     .pids_max = 0,
                     .exposures = {},
-                    .device_nodes = {}}));
+                    .devices = box.devices}));
   std::vector<std::string> command = info_.command(box.state());
+  if (!box.devices.empty()) command.emplace_back("--nvproxy=true");
   if (box.image.empty() && box.ahead != Ahead::for_restore) {
     command.emplace_back("run");
   } else {

@@ -62,7 +62,8 @@ class RunscMaker : public SandboxMaker {
   enum class Ahead { no, for_start, for_restore };
   base::Result<std::unique_ptr<Sandbox>> make_any(const SandboxContents& contents, Ahead ahead);
   base::Result<std::unique_ptr<Sandbox>> make_named(const std::shared_ptr<Box>& box, const SandboxContents& contents);
-  base::Status furnish(Box& box, const SandboxContents& contents, const Ends& ends, pid_t& pid);
+  [[nodiscard]] std::uint32_t engine_uid(const Box& box) const;
+  base::Status set_up(Box& box, const SandboxContents& contents, const Ends& ends, pid_t& pid);
   base::Result<std::vector<std::string>> launch(Box& box, const std::vector<std::string>& argv,
                                                 const std::map<std::string, std::string>& env) const;
   /// What starts before the contents are known, and waits for them.

@@ -74,7 +74,8 @@ base::Status Sandbox::expose(const SandboxContents& contents) {
   if (parts_.contents_fixed) return {};
   if (parts_.exposer) return parts_.exposer(contents);
   THAW_RETURN_IF_ERROR(make_placeholders(parts_.directory, contents));
-  return inject_mounts(parts_.pid, exposures_of(contents));
+  THAW_ASSIGN_OR_RETURN(const std::vector<Exposure> exposures, lay_out(parts_.directory, parts_.engine_uid, contents));
+  return inject_mounts(parts_.pid, exposures);
 }
 
 base::Status Sandbox::listen_on_tcp(const std::string& ipv4, std::uint16_t port) {
@@ -88,7 +89,8 @@ base::Status Sandbox::listen_on_tcp(const std::string& ipv4, std::uint16_t port)
     THAW_RETURN_IF_ERROR(write_file(endpoint.namespace_path, "", 0400));
     if (::mount(network.c_str(), endpoint.namespace_path.c_str(), nullptr, MS_BIND, nullptr) != 0)
       return base::errno_error("cannot mount a network namespace at " + endpoint.namespace_path, errno);
-    parts_.clean_up = [door = endpoint.namespace_path]() -> base::Status {
+    parts_.clean_up = [door = endpoint.namespace_path, rest = std::move(parts_.clean_up)]() -> base::Status {
+      if (rest) THAW_RETURN_IF_ERROR(rest());
       if (::umount2(door.c_str(), MNT_DETACH) == 0 || errno == EINVAL || errno == ENOENT) return {};
       return base::errno_error("cannot unmount " + door, errno);
     };

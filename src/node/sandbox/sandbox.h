@@ -14,11 +14,13 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "node/cdi/grant.h"
 #include "node/engine/engine.h"
 #include "node/sandbox/bundle.h"
 #include "node/sandbox/cgroup.h"
 #include "node/sandbox/fd.h"
 #include "node/sandbox/process.h"
+#include "node/secrets.h"
 
 /// The problem: an engine is somebody's program with somebody's model, and when it is stopped nothing of it may be left. A Sandbox is one
 /// place for one engine to run in: made empty, limited, shown its model, told what to run, killed, and taken away without a trace.
@@ -30,8 +32,9 @@ namespace thaw::node {
 struct SandboxContents {
   std::vector<std::string> model_files;    ///< host paths, of files or directories
   std::string engine_dir;                  ///< host path; empty: none
-  std::vector<std::string> device_nodes;   ///< host /dev paths
+  DeviceGrant devices = {};
   std::string cache_dir{};                 ///< host path, writable; empty: none
+  std::vector<SecretValue> secrets = {};   ///< shown at kInsideSecrets
 };
 
 /// A process (thaw-init), later its child (the engine), and all that was made for it. Owned by one holder; signal(), kill() and the readers may be called

@@ -8,8 +8,16 @@
 
 namespace thaw::node {
 
-base::Result<std::unique_ptr<Sandboxes>> Sandboxes::open(const SandboxHome& home,
-                                                         const spec::ServerConfig::Node& settings) {
+namespace {
+
+void log_refusal(const RefusedCall& refused) {
+  spdlog::warn("sandbox {}: {} (pid {}) was refused the system call {}", refused.sandbox,
+               refused.program.empty() ? "a process" : refused.program, refused.pid, refused.call);
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<Sandboxes>> Sandboxes::open(SandboxHome home, const spec::ServerConfig::Node& settings) {
   std::unique_ptr<Sandboxes> all(new Sandboxes(settings.sandbox));
   if (settings.sandbox == spec::SandboxKind::none) {
     spdlog::warn("--sandbox=none: engines run unprotected, as uid {}, and see the whole host; for development only",
@@ -20,6 +28,10 @@ base::Result<std::unique_ptr<Sandboxes>> Sandboxes::open(const SandboxHome& home
     all->no_runc_ = all->no_runsc_ = none;
     all->pool_ = std::make_unique<SandboxPool>(*all->plain_, 0);
     return all;
+  }
+  if (settings.seccomp_report) {
+    home.report_socket = home.directory + "/refusals.sock";
+    THAW_ASSIGN_OR_RETURN(all->refusals_, Refusals::open(home.report_socket, log_refusal));
   }
   auto runc = RuncMaker::open(home, {}, settings.criu_path);
   if (runc.ok())

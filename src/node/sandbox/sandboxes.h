@@ -8,6 +8,7 @@
 #include "node/sandbox/home.h"
 #include "node/sandbox/pool.h"
 #include "node/sandbox/runc.h"
+#include "node/sandbox/refusals.h"
 #include "node/sandbox/runsc.h"
 #include "node/sandbox/sandbox.h"
 #include "spec/model_spec.h"
@@ -22,8 +23,7 @@ class Sandboxes {
   /// Begins to fill the pool of the node's own kind. gVisor sandboxes beside it, and those for restores, are made ahead
   /// from the first start or restore that wants one until kKeepGvisor after the last. Fails, with the remedy, when the
   /// node's own kind cannot be made here; any other is only missing then.
-  static base::Result<std::unique_ptr<Sandboxes>> open(const SandboxHome& home,
-                                                       const spec::ServerConfig::Node& settings);
+  static base::Result<std::unique_ptr<Sandboxes>> open(SandboxHome home, const spec::ServerConfig::Node& settings);
 
   /// Fails with unavailable when this node cannot make what the model wants: never something weaker in its place.
   [[nodiscard]] base::Result<SandboxMaker*> maker_for(const spec::ModelSpec& model) const;
@@ -58,6 +58,7 @@ class Sandboxes {
   [[nodiscard]] std::vector<SandboxPool*> pools() const;
 
   spec::SandboxKind own_;
+  std::unique_ptr<Refusals> refusals_;  ///< with node.seccomp: report
   std::unique_ptr<RuncMaker> runc_;
   std::unique_ptr<RunscMaker> runsc_;
   std::unique_ptr<SandboxMaker> plain_;

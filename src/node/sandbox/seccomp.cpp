@@ -1,46 +1,33 @@
 #include "node/sandbox/seccomp.h"
 
+#include <linux/netlink.h>
+#include <sys/socket.h>
+
 #include <array>
 #include <cerrno>
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 
+#include "node/sandbox/seccomp_calls.h"
+
 namespace thaw::node {
 namespace {
 
 namespace json = boost::json;
 
-// Names that an architecture or libseccomp does not know are skipped by runc, so one list serves all.
-constexpr std::array kAllowed{
-    "accept", "accept4", "access", "alarm", "arch_prctl", "bind", "brk", "cachestat", "capget", "capset", "chdir", "chmod", "chown", "clock_getres",
-    "clock_gettime", "clock_nanosleep", "close", "close_range", "connect", "copy_file_range", "creat", "dup", "dup2", "dup3", "epoll_create",
-    "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait", "eventfd", "eventfd2", "execve", "execveat", "exit", "exit_group",
-    "faccessat", "faccessat2", "fadvise64", "fallocate", "fchdir", "fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "fcntl", "fdatasync",
-    "fgetxattr", "flistxattr", "flock", "fork", "fstat", "fstatfs", "fsync", "ftruncate", "futex", "futex_requeue", "futex_wait", "futex_waitv",
-    "futex_wake", "get_mempolicy", "get_robust_list", "get_thread_area", "getcpu", "getcwd", "getdents", "getdents64", "getegid", "geteuid", "getgid",
-    "getgroups", "getitimer", "getpeername", "getpgid", "getpgrp", "getpid", "getppid", "getpriority", "getrandom", "getresgid", "getresuid",
-    "getrlimit", "getrusage", "getsid", "getsockname", "getsockopt", "gettid", "gettimeofday", "getuid", "getxattr", "inotify_add_watch",
-    "inotify_init", "inotify_init1", "inotify_rm_watch", "ioctl", "ioprio_get", "ioprio_set", "kill", "lchown", "lgetxattr", "link", "linkat", "listen",
-    "listxattr", "llistxattr", "lseek", "lstat", "madvise", "mbind", "membarrier", "memfd_create", "mincore", "mkdir", "mkdirat", "mlock", "mlock2",
-    "mlockall", "mmap", "mprotect", "mremap", "msync", "munlock", "munlockall", "munmap", "nanosleep", "newfstatat", "open", "openat", "openat2", "pause",
-    "pidfd_open", "pidfd_send_signal", "pipe", "pipe2", "pkey_alloc", "pkey_free", "pkey_mprotect", "poll", "ppoll", "prctl", "pread64", "preadv", "preadv2",
-    "prlimit64", "process_mrelease", "pselect6", "pwrite64", "pwritev", "pwritev2", "read", "readahead", "readlink", "readlinkat", "readv", "recvfrom",
-    "recvmmsg", "recvmsg", "remap_file_pages", "rename", "renameat", "renameat2", "restart_syscall", "rmdir", "rseq", "rt_sigaction", "rt_sigpending",
-    "rt_sigprocmask", "rt_sigqueueinfo", "rt_sigreturn", "rt_sigsuspend", "rt_sigtimedwait", "rt_tgsigqueueinfo", "sched_get_priority_max",
-    "sched_get_priority_min", "sched_getaffinity", "sched_getattr", "sched_getparam", "sched_getscheduler", "sched_rr_get_interval", "sched_setaffinity",
-    "sched_setattr", "sched_setparam", "sched_setscheduler", "sched_yield", "select", "sendfile", "sendmmsg", "sendmsg", "sendto", "set_mempolicy",
-    "set_robust_list", "set_thread_area", "set_tid_address", "setfsgid", "setfsuid", "setgid", "setgroups", "setitimer", "setpgid", "setpriority",
-    "setregid", "setresgid", "setresuid", "setreuid", "setrlimit", "setsid", "setsockopt", "setuid", "shutdown", "sigaltstack", "signalfd", "signalfd4",
-    "socketpair", "splice", "stat", "statfs", "statx", "symlink", "symlinkat", "sync", "sync_file_range", "syncfs", "sysinfo", "tee", "tgkill", "time",
-    "timer_create", "timer_delete", "timer_getoverrun", "timer_gettime", "timer_settime", "timerfd_create", "timerfd_gettime", "timerfd_settime", "times",
-    "tkill", "truncate", "umask", "uname", "unlink", "unlinkat", "utime", "utimensat", "utimes", "vfork", "wait4", "waitid", "write", "writev"};
+constexpr const char* kAllow = "SCMP_ACT_ALLOW";
+constexpr const char* kRefuse = "SCMP_ACT_ERRNO";
+constexpr const char* kReport = "SCMP_ACT_NOTIFY";
+constexpr const char* kKill = "SCMP_ACT_KILL_PROCESS";
 
-// CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET (linux/sched.h): a namespace of its own would give an engine capabilities.
-constexpr std::uint64_t kNamespaceFlags = 0x7E020000;
-// Socket families below this: AF_UNIX 1, AF_INET 2, AF_INET6 10, AF_NETLINK 16. Not AF_PACKET 17, nor AF_VSOCK 40, which reaches a hypervisor
-// past the network namespace.
-constexpr std::uint64_t kFirstRefusedFamily = 17;
+// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET (linux/sched.h): a namespace of its own would give an engine capabilities.
+constexpr std::array<std::uint64_t, 7> kNamespaceFlags{0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000};
+constexpr std::uint64_t kAnyNamespace = 0x7E020000;
+// Linux, Linux with 32-bit addresses in uname, and the question what it is. The others weaken the randomisation of addresses, or let data be executed.
+constexpr std::array<std::uint64_t, 5> kPersonalities{0x0, 0x0008, 0x20000, 0x20008, 0xffffffff};
+// Not AF_PACKET, not AF_ALG (the kernel's ciphers), nor AF_VSOCK, which reaches a hypervisor past the network namespace.
+constexpr std::array<std::uint64_t, 3> kFamilies{AF_UNIX, AF_INET, AF_INET6};
 
 json::object argument(unsigned index, std::uint64_t value, const char* op, std::uint64_t value_two = 0) {
   return {{"index", index}, {"value", value}, {"valueTwo", value_two}, {"op", op}};
@@ -52,18 +39,33 @@ json::object rule(json::array names, const char* action, json::array args = {}) 
   return out;
 }
 
-}  // namespace
+json::array names(std::span<const char* const> calls) { return json::array(calls.begin(), calls.end()); }
 
-json::value seccomp_profile(bool own_kernel) {
-  json::array rules;
-  rules.push_back(rule(json::array(kAllowed.begin(), kAllowed.end()), "SCMP_ACT_ALLOW"));
-  rules.push_back(rule({"socket"}, "SCMP_ACT_ALLOW", {argument(0, kFirstRefusedFamily, "SCMP_CMP_LT")}));
-  rules.push_back(rule({"clone"}, "SCMP_ACT_ALLOW", {argument(0, kNamespaceFlags, "SCMP_CMP_MASKED_EQ", 0)}));
-  for (const std::uint64_t persona : {0x0ULL, 0x0008ULL, 0x20000ULL, 0x20008ULL, 0xffffffffULL})
-    rules.push_back(rule({"personality"}, "SCMP_ACT_ALLOW", {argument(0, persona, "SCMP_CMP_EQ")}));
-  json::object clone3 = rule({"clone3"}, own_kernel ? "SCMP_ACT_ALLOW" : "SCMP_ACT_ERRNO");
+void add_conditional(json::array& rules, bool own_kernel) {
+  for (const std::uint64_t family : kFamilies) rules.push_back(rule({"socket"}, kAllow, {argument(0, family, "SCMP_CMP_EQ")}));
+  // getifaddrs(3) asks the kernel's routes; the other netlink protocols are other parts of the kernel.
+  rules.push_back(rule({"socket"}, kAllow, {argument(0, AF_NETLINK, "SCMP_CMP_EQ"), argument(2, NETLINK_ROUTE, "SCMP_CMP_EQ")}));
+  rules.push_back(rule({"clone"}, kAllow, {argument(0, kAnyNamespace, "SCMP_CMP_MASKED_EQ", 0)}));
+  for (const std::uint64_t persona : kPersonalities) rules.push_back(rule({"personality"}, kAllow, {argument(0, persona, "SCMP_CMP_EQ")}));
+  json::object clone3 = rule({"clone3"}, own_kernel ? kAllow : kRefuse);
   if (!own_kernel) clone3["errnoRet"] = ENOSYS;
   rules.push_back(std::move(clone3));
+}
+
+/// What would be refused silently. An unlisted call's name is known to nobody, and a condition's opposite can be named only for clone.
+void add_reports(json::array& rules) {
+  rules.push_back(rule(names(refused_calls()), kReport));
+  for (const std::uint64_t flag : kNamespaceFlags) rules.push_back(rule({"clone"}, kReport, {argument(0, flag, "SCMP_CMP_MASKED_EQ", flag)}));
+}
+
+}  // namespace
+
+json::value seccomp_profile(const SeccompOptions& options) {
+  json::array rules;
+  rules.push_back(rule(names(allowed_calls()), kAllow));
+  add_conditional(rules, options.own_kernel);
+  if (!options.own_kernel) rules.push_back(rule(names(fatal_calls()), kKill));
+  if (!options.report_socket.empty()) add_reports(rules);
 
 #if defined(__x86_64__)
   const char* architecture = "SCMP_ARCH_X86_64";
@@ -72,10 +74,12 @@ json::value seccomp_profile(bool own_kernel) {
 #else
 #error "name this architecture as libseccomp does"
 #endif
-  return json::object{{"defaultAction", "SCMP_ACT_ERRNO"},
-                      {"defaultErrnoRet", EPERM},
-                      {"architectures", json::array{architecture}},
-                      {"syscalls", std::move(rules)}};
+  json::object profile{{"defaultAction", kRefuse},
+                       {"defaultErrnoRet", EPERM},
+                       {"architectures", json::array{architecture}},
+                       {"syscalls", std::move(rules)}};
+  if (!options.report_socket.empty()) profile["listenerPath"] = options.report_socket;
+  return profile;
 }
 
 }  // namespace thaw::node

@@ -113,8 +113,8 @@ class RunscSandbox : public ::testing::Test {
     home_.cgroups->remove_parent(home_.label);
   }
 
-  std::unique_ptr<Sandbox> make(const std::vector<std::string>& devices = {}) {
-    auto made = maker_->make(base::InstanceId(1), {{model_}, "/usr/bin", devices});
+  std::unique_ptr<Sandbox> make() {
+    auto made = maker_->make(base::InstanceId(1), {{model_}, "/usr/bin"});
     EXPECT_TRUE(made.ok()) << made.error().message;
     if (!made.ok()) return nullptr;
     wire::StartInstance command;
@@ -263,7 +263,9 @@ TEST_F(RunscSandbox, OneMadeAheadThatNobodyNeedsLeavesNothing) {
 
 TEST_F(RunscSandbox, AGpuWithoutNvproxyIsRefusedWithTheRemedy) {
   if (maker_->info().nvproxy()) GTEST_SKIP() << "this runsc has nvproxy";
-  const auto made = maker_->make(base::InstanceId(1), {{model_}, "/usr/bin", {"/dev/null"}});
+  DeviceGrant grant;
+  grant.nodes.push_back(*device_node("/dev/null"));
+  const auto made = maker_->make(base::InstanceId(1), {{model_}, "/usr/bin", grant});
   ASSERT_FALSE(made.ok());
   EXPECT_EQ(made.error().kind, base::ErrorKind::unavailable);
   for (const char* word : {"nvproxy", "runc"})

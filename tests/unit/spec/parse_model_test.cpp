@@ -232,7 +232,7 @@ TEST(ParseModelErrors, NameWhatIsMissing) {
             "m.yaml:3:11: metadata.name: missing\nm.yaml:5:11: spec.source.path: missing");
   EXPECT_EQ(
       error(kHead + std::string("spec:\n")),
-      "m.yaml:4:1: spec: is nothing, where a mapping with source, engine, enginePath, command, readyPath, args, env, sandbox, resources, "
+      "m.yaml:4:1: spec: is nothing, where a mapping with source, engine, enginePath, command, readyPath, args, env, secrets, sandbox, resources, "
       "scaling, cache, standby, snapshot, startDeadline, requestTimeout, stallTimeout is expected");
 }
 

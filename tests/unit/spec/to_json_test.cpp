@@ -15,7 +15,7 @@ ModelSpec unusual_spec() {
       "\"", "\\", "\x7f"};
   spec.env = {{"A", ""}, {"B", "x=y"}, {"_c1", "null"}};
   spec.sandbox = SandboxKind::runsc;
-  spec.resources = {DeviceKind::cuda, (1ULL << 50) - 1, 3, 0.1 + 0.2, 7, 64};
+  spec.resources = {DeviceKind::cuda, (1ULL << 50) - 1, 3, 0.1 + 0.2, 7, 64, 100};
   spec.priority = Priority::low;
   spec.scaling = {3, 1000, 1024, base::Duration(1), {0, base::Duration(1'000'001)}};
   spec.cache.pin = true;
@@ -42,6 +42,7 @@ TEST(ToJson, IsReadBackUnchanged) {
   EXPECT_EQ(result->resources.device_memory_bytes, spec.resources.device_memory_bytes);
   EXPECT_EQ(result->resources.cpus, spec.resources.cpus);
   EXPECT_EQ(result->resources.host_memory_bytes, spec.resources.host_memory_bytes);
+  EXPECT_EQ(result->resources.pids, spec.resources.pids);
   EXPECT_EQ(result->scaling.min_replicas, 3U);
   EXPECT_EQ(result->scaling.idle_timeout, base::Duration(1));
   EXPECT_EQ(result->scaling.queue.timeout, base::Duration(1'000'001));
