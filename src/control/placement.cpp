@@ -320,6 +320,7 @@ bool Scheduler::State::accept_for_payer(Offer& o, Model& m, base::TimePoint now,
     return true;
   }
   unpin(m);
+  refuse_beyond_quota(m, o, out);
   make_quota_room(m, o, now, out);
   return false;
 }

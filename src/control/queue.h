@@ -26,6 +26,7 @@ class FairQueue {
   [[nodiscard]] Request* first_retried() const { return retried_.empty() ? nullptr : retried_.front(); }
   /// The request whose tenant's turn it is, retried ones left aside; null if there is none.
   [[nodiscard]] Request* first_fair() const { return ring_.empty() ? nullptr : ring_.front().first(); }
+  [[nodiscard]] const std::list<Request*>& retried() const { return retried_; }
   /// Those with something waiting, retried requests left aside; whose turn is next in front.
   [[nodiscard]] const std::list<Lane>& lanes() const { return ring_; }
   /// Of those that wait; `otherwise` when there are none.

@@ -2,6 +2,7 @@
 // may gets no more.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "control/state.h"
 
@@ -11,10 +12,12 @@ namespace {
 
 constexpr double kRounding = 1e-6;
 
-/// What it takes, in whole devices.
-double devices_of(const Offer& o) {
+/// What it makes a tenant hold more, in whole devices: of one that is woken also what it holds already, if that is somebody else's.
+double devices_for(const Tenant& t, const Offer& o) {
+  const std::uint64_t taken_over = o.wake != nullptr && o.wake->tenant != &t ? o.wake->bytes : 0;
   double sum = 0;
-  for (const Device* d : o.devices()) sum += static_cast<double>(o.need) / static_cast<double>(std::max<std::uint64_t>(d->info.budget_bytes, 1));
+  for (const Device* d : o.devices())
+    sum += static_cast<double>(o.need + taken_over) / static_cast<double>(std::max<std::uint64_t>(d->info.budget_bytes, 1));
   return sum;
 }
 
@@ -56,8 +59,7 @@ bool Scheduler::State::within_quota(const Tenant& t, double more) const {
 
 /// For whom a replica is begun: whose request has the next turn of those that may hold as much more; null: nobody may.
 Tenant* Scheduler::State::payer(const Model& m, const Offer& o) const {
-  const double more = devices_of(o);
-  const auto may = [&](Tenant& t) { return within_quota(t, more) ? &t : nullptr; };
+  const auto may = [&](Tenant& t) { return within_quota(t, devices_for(t, o)) ? &t : nullptr; };
   if (const Request* r = m.queue.first_retried()) {
     if (Tenant* t = may(*r->account)) return t;
   }
@@ -68,10 +70,30 @@ Tenant* Scheduler::State::payer(const Model& m, const Offer& o) const {
   return may(*m.owner);
 }
 
+/// Who may never hold as much as a replica takes is not kept waiting for one.
+void Scheduler::State::refuse_beyond_quota(Model& m, const Offer& o, Actions& out) {
+  const auto never = [&](const Request* r) {
+    const Tenant& t = *r->account;
+    return t.policy.max_devices && devices_for(t, o) > *t.policy.max_devices + kRounding;
+  };
+  std::vector<Request*> in_vain;
+  std::copy_if(m.queue.retried().begin(), m.queue.retried().end(), std::back_inserter(in_vain), never);
+  for (const Lane& lane : m.queue.lanes()) {
+    for (const std::list<Request*>& line : lane.waiting) std::copy_if(line.begin(), line.end(), std::back_inserter(in_vain), never);
+  }
+  for (Request* r : in_vain) {
+    m.queue.remove(*r);
+    refuse(*r, Refuse::Why::tenant_quota,
+           "a replica of model " + m.name() + " takes more of the devices than tenant " + r->account->policy.tenant.str() + " may hold at once", {}, out);
+  }
+  if (!in_vain.empty()) touch(m);
+}
+
 /// Whoever has the next turn gives up an idle replica of its own for another one, as anybody else's is none of its room.
 void Scheduler::State::make_quota_room(const Model& m, const Offer& o, base::TimePoint now, Actions& out) {
   const Request* const r = m.queue.first_retried() != nullptr ? m.queue.first_retried() : m.queue.first_fair();
-  keep_to_quota(r != nullptr ? *r->account : *m.owner, devices_of(o), &m, now, out);
+  Tenant& whose = r != nullptr ? *r->account : *m.owner;
+  keep_to_quota(whose, devices_for(whose, o), &m, now, out);
 }
 
 /// Its idle replicas that are worth least leave until it may hold so much `more`, as far as that is in reach.

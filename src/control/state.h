@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "control/account.h"
 #include "control/demand.h"
 #include "control/keep_alive.h"
 #include "control/priority.h"
@@ -19,7 +20,6 @@
 #include "control/routing.h"
 #include "control/scheduler.h"
 #include "control/shortlist.h"
-#include "control/tenants.h"
 #include "control/timers.h"
 #include "control/transitions.h"
 #include "control/victims.h"
@@ -249,20 +249,6 @@ struct Model {
   [[nodiscard]] spec::Priority priority() const { return queue.highest(spec.priority); }  ///< of what it wants a replica for
   [[nodiscard]] std::uint32_t waiting_requests() const { return static_cast<std::uint32_t>(queue.size()); }
   [[nodiscard]] const std::string& name() const { return spec.name.str(); }
-};
-
-/// An account of what a tenant holds and has had (accounts.cpp).
-struct Tenant {
-  TenantPolicy policy;
-  std::map<base::InstanceId, Instance*> instances;  ///< that count as its
-  double devices = 0;                 ///< that those hold, in whole ones, and that are promised to it
-  double lately = 0;                  ///< the same on average, older times counting half as much every kLately
-  base::TimePoint lately_at{};
-  DeviceSeconds used;
-  double today = 0;                   ///< device-seconds since its day began
-  base::TimePoint day_ends = base::never();
-  bool exhausted = false;
-  bool active = false;                ///< in State::active
 };
 
 /// A way to get a model's replica onto a device, best first.
@@ -542,6 +528,7 @@ struct Scheduler::State {
   double lately(const Tenant& t, base::TimePoint now) const;
   bool within_quota(const Tenant& t, double more) const;
   Tenant* payer(const Model& m, const Offer& o) const;
+  void refuse_beyond_quota(Model& m, const Offer& o, Actions& out);
   void make_quota_room(const Model& m, const Offer& o, base::TimePoint now, Actions& out);
   void keep_to_quota(Tenant& t, double more, const Model* for_whom, base::TimePoint now, Actions& out);
 

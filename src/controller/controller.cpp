@@ -118,6 +118,19 @@ base::Result<std::uint32_t> Controller::set_duty(const base::NodeName& node, con
   return leaving;
 }
 
+base::Status Controller::set_tenant(const control::TenantPolicy& policy) {
+  auto set = scheduler_.set_tenant(policy, loop_.now(), actions_);
+  carry_out();
+  return set;
+}
+
+void Controller::forget_tenant(const base::TenantName& tenant) {
+  scheduler_.forget_tenant(tenant, loop_.now(), actions_);
+  carry_out();
+}
+
+std::vector<control::TenantView> Controller::tenants() const { return scheduler_.tenants(loop_.now()); }
+
 const ModelEntry* Controller::find(const ModelName& name) const {
   const auto found = models_.find(name);
   return found == models_.end() ? nullptr : found->second.get();
@@ -128,10 +141,11 @@ std::shared_ptr<ModelEntry> Controller::share(std::string_view name) const {
   return found == by_name_.end() ? nullptr : found->second;
 }
 
-void Controller::arrived(Ticket& ticket, const ModelName& model, const base::TenantName& tenant, std::uint64_t affinity) {
+void Controller::arrived(Ticket& ticket, const ModelName& model, const base::TenantName& tenant, std::uint64_t affinity,
+                         std::optional<spec::Priority> priority) {
   for (auto& [node, cache] : caches_) cache->requested(model);
   arriving_ = &ticket;
-  scheduler_.request_arrived({ticket.id(), model, tenant, affinity}, loop_.now(), actions_);
+  scheduler_.request_arrived({ticket.id(), model, tenant, affinity, priority}, loop_.now(), actions_);
   carry_out();
   arriving_ = nullptr;
   if (!ticket.resolved()) waiting_.emplace(ticket.id(), &ticket);
@@ -154,6 +168,7 @@ void Controller::failed(Ticket& ticket, control::RequestFailure failure) {
 
 void Controller::ended(Ticket& ticket) {
   waiting_.erase(ticket.id());
+  ticket.device_seconds_ = scheduler_.device_seconds(ticket.id(), loop_.now());
   scheduler_.request_ended(ticket.id(), loop_.now(), actions_);
   carry_out();
 }
@@ -193,8 +208,10 @@ void Controller::arm_timer() {
 void Controller::perform(const control::Start& action) {
   const wire::StartInstance& command = action.command;
   const bool restores = !command.image.empty();
+  std::string devices;
+  for (const base::DeviceId& device : command.all_devices()) devices += (devices.empty() ? "" : "+") + device.str();
   spdlog::info("{}: {} instance {} on {}/{} ({}): {}", command.model.name.str(), restores ? "restoring" : "starting", command.instance.value(),
-               action.node.str(), command.device.str(), base::format_bytes(command.model.resources.device_memory_bytes.value_or(0)), action.why);
+               action.node.str(), devices, base::format_bytes(command.model.resources.device_memory_bytes.value_or(0)), action.why);
   auto begun = std::make_shared<Replica>(command.instance, command.model.name, loop_.now());
   begun->rises(restores ? wire::Way::restore : wire::Way::start, action.why, loop_.now());
   replicas_.emplace(command.instance, std::move(begun));

@@ -69,6 +69,10 @@ class Controller {
   void file_differs(const base::ModelName& name, const std::string& difference);
   base::Status drop_image(const base::ImageId& image);
   base::Result<std::uint32_t> set_duty(const base::NodeName& node, const base::DeviceId& device, control::Duty duty);
+  /// What a tenant may have of the devices; see the scheduler's functions of these names.
+  base::Status set_tenant(const control::TenantPolicy& policy);
+  void forget_tenant(const base::TenantName& tenant);
+  [[nodiscard]] std::vector<control::TenantView> tenants() const;
   [[nodiscard]] const ModelEntry* find(const base::ModelName& name) const;
   [[nodiscard]] const std::map<base::ModelName, std::shared_ptr<ModelEntry>>& models() const { return models_; }
   [[nodiscard]] std::shared_ptr<ModelEntry> share(std::string_view name) const;
@@ -78,8 +82,9 @@ class Controller {
   [[nodiscard]] CacheKeeper* cache() { return caches_.empty() ? nullptr : caches_.begin()->second.get(); }
 
   // --- requests: arrived, (wait on the ticket, answering | failed)*, ended
-  /// `affinity`: control::Arrival's.
-  void arrived(Ticket& ticket, const base::ModelName& model, const base::TenantName& tenant, std::uint64_t affinity = 0);
+  /// `affinity`, `priority`: control::Arrival's.
+  void arrived(Ticket& ticket, const base::ModelName& model, const base::TenantName& tenant, std::uint64_t affinity = 0,
+               std::optional<spec::Priority> priority = {});
   void answering(Ticket& ticket);
   /// The engine answered that it cannot (HTTP 5xx). Before ended.
   void engine_error(const Ticket& ticket) { scheduler_.request_engine_error(ticket.id()); }

@@ -31,6 +31,8 @@ class Ticket {
   [[nodiscard]] bool resolved() const { return !std::holds_alternative<std::monostate>(outcome_); }
   [[nodiscard]] const Grant* grant() const { return std::get_if<Grant>(&outcome_); }
   [[nodiscard]] const control::Refuse* refusal() const { return std::get_if<control::Refuse>(&outcome_); }
+  /// Seconds of a whole device that its answer has had (control::Scheduler::device_seconds); known once it has ended.
+  [[nodiscard]] double device_seconds() const { return device_seconds_; }
   /// Wakes the waiter because the client has gone.
   void cancel() { wake(Wake::cancelled); }
 
@@ -69,6 +71,7 @@ class Ticket {
   std::variant<std::monostate, Grant, control::Refuse> outcome_;
   std::coroutine_handle<> waiter_;
   Wake woken_by_ = Wake::resolved;
+  double device_seconds_ = 0;
   bool answering_ = false;  ///< a byte went out: no further outcome comes
   net::Timer timer_;
 };

@@ -55,7 +55,7 @@ TEST(Properties, hold_with_gangs) {
   for (std::uint64_t seed = 1; seed <= histories() / 2; ++seed) {
     Policy policy;
     if (seed % 3 == 0) policy.look_everywhere_up_to = 0;
-    World world(seed, policy, {true});
+    World world(seed, policy, {true, false});
     ASSERT_NO_THROW(world.live(60)) << "seed " << seed;
     gangs += world.gangs_begun();
     served += world.served();
@@ -67,8 +67,23 @@ TEST(Properties, hold_with_gangs) {
   EXPECT_GT(woken, 100U);
   EXPECT_GT(images, 50U);
   for (std::uint64_t seed = 10'001; seed <= 10'003; ++seed) {
-    World world(seed, {}, {true});
+    World world(seed, {}, {true, false});
     ASSERT_NO_THROW(world.live(2000)) << "seed " << seed;
+  }
+}
+
+/// Priorities, weights and limits; with gangs in every other history.
+TEST(Properties, hold_with_tenants_and_priorities) {
+  unsigned served = 0;
+  for (std::uint64_t seed = 1; seed <= histories() / 3; ++seed) {
+    World world(seed, {}, {seed % 2 == 0, true});
+    ASSERT_NO_THROW(world.live(60)) << "seed " << seed;
+    served += world.served();
+  }
+  EXPECT_GT(served, 5'000U);
+  for (std::uint64_t seed = 10'001; seed <= 10'003; ++seed) {
+    World world(seed, {}, {true, true});
+    ASSERT_NO_THROW(world.live(1000)) << "seed " << seed;
   }
 }
 

@@ -1,3 +1,4 @@
+#include "control/priority.h"
 #include "control/queue.h"
 
 #include <gtest/gtest.h>
@@ -10,12 +11,13 @@ namespace {
 
 class QueueTest : public testing::Test {
  protected:
-  Request& add(std::uint64_t id, const std::string& tenant, int deadline_s = 100) {
+  Request& add(std::uint64_t id, const std::string& tenant, int deadline_s = 100, spec::Priority priority = spec::Priority::normal, double weight = 1) {
     Request& r = requests_.emplace_back();
     r.id = base::RequestId(id);
     r.tenant = base::TenantName(tenant);
     r.deadline = base::TimePoint{} + base::Seconds(deadline_s);
-    queue_.push(r);
+    r.priority = priority;
+    queue_.push(r, weight);
     return r;
   }
   std::vector<std::uint64_t> serve_all() {
@@ -51,6 +53,29 @@ TEST_F(QueueTest, a_tenant_that_was_served_goes_behind_one_that_comes_later) {
   add(3, "b");
   add(4, "b");
   EXPECT_EQ(serve_all(), (Ids{2, 3, 4}));  // a was in line first
+}
+
+TEST_F(QueueTest, turns_are_by_weight) {
+  for (std::uint64_t id = 1; id <= 6; ++id) add(id, "twice", 100, spec::Priority::normal, 2);
+  for (std::uint64_t id = 11; id <= 13; ++id) add(id, "once");
+  EXPECT_EQ(serve_all(), (Ids{1, 11, 2, 3, 12, 4, 5, 13, 6}));
+}
+
+TEST_F(QueueTest, a_tenants_own_go_by_priority_which_counts_as_waiting) {
+  Request& low = add(1, "a", 100, spec::Priority::low);
+  add(2, "a");
+  add(3, "a", 100, spec::Priority::high);
+  add(4, "b", 100, spec::Priority::low);
+  EXPECT_EQ(queue_.highest(spec::Priority::low), spec::Priority::high);
+  EXPECT_EQ(serve_all(), (Ids{3, 4, 2, 1}));
+  EXPECT_EQ(queue_.highest(spec::Priority::low), spec::Priority::low);
+  low.queued_at = base::TimePoint{};
+  queue_.push(low);
+  Request& late = add(5, "a", 100, spec::Priority::high);
+  queue_.remove(late);
+  late.queued_at = base::TimePoint{} + 2 * kLevelWaits + base::Millis(1);  // two levels, and it came later by more
+  queue_.push(late);
+  EXPECT_EQ(serve_all(), (Ids{1, 5}));
 }
 
 TEST_F(QueueTest, one_that_leaves_uses_up_nobodys_turn) {

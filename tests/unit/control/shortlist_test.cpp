@@ -1,6 +1,8 @@
 // In a fleet that is too large to look at every device, what is chosen is what would have been chosen otherwise, or nearly as good.
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "control/scheduler.h"
 
 namespace thaw::control::test {
@@ -22,12 +24,13 @@ class Fleet {
     }
   }
 
-  void deploy(const std::string& name, std::uint64_t bytes) {
+  void deploy(const std::string& name, std::uint64_t bytes, std::uint32_t devices = 1) {
     spec::ModelSpec spec;
     spec.name = base::ModelName(name);
     spec.source.path = "/" + name;
     spec.resources.device = spec::DeviceKind::cuda;
-    spec.resources.device_memory_bytes = bytes;
+    spec.resources.devices = devices;
+    spec.resources.device_memory_bytes = bytes * devices;
     scheduler_.model_deployed(spec, now_, actions_);
   }
   /// Asks once, starts what has to be, and answers. Where it ran; empty: it was not started.
@@ -126,6 +129,54 @@ TEST(Shortlist, takes_the_place_of_what_is_worth_least) {
   fleet.gone(base::InstanceId(334));
   ASSERT_EQ(fleet.starts().size(), 1U);
   EXPECT_EQ(fleet.starts().front().node.str() + "/" + fleet.starts().front().command.device.str(), rare);
+}
+
+/// Of many nodes with a device or two that are free, the one with three.
+TEST(Shortlist, a_gang_finds_the_one_node_with_room) {
+  Fleet fleet(kNodes);
+  std::map<std::string, std::vector<base::InstanceId>> on_node;
+  for (unsigned n = 0; n < kNodes * kDevicesOfNode; ++n) {
+    const std::string name = "busy" + std::to_string(n);
+    fleet.deploy(name, 70 * kMiB);
+    const std::string where = fleet.ask(name);
+    ASSERT_NE(where, "");
+    on_node[where.substr(0, where.find('/'))].push_back(base::InstanceId(n + 1));
+    fleet.become_ready(base::InstanceId(n + 1), base::Millis(1));  // and its request never ends
+  }
+  for (unsigned n = 0; n < kNodes; ++n) {
+    const std::vector<base::InstanceId>& here = on_node.at("n" + std::to_string(n));
+    const unsigned leave = n == 57 ? 3 : n % 3;
+    for (unsigned i = 0; i < leave; ++i) fleet.gone(here[i]);
+  }
+  fleet.deploy("gang", 70 * kMiB, 3);
+  EXPECT_EQ(fleet.ask("gang").substr(0, 4), "n57/");
+  ASSERT_EQ(fleet.starts().size(), 1U);
+  EXPECT_EQ(fleet.starts().front().command.devices.size(), 3U);
+  fleet.deploy("late", 70 * kMiB, 3);
+  EXPECT_EQ(fleet.ask("late"), "");   // it waits ...
+  fleet.gone(on_node.at("n32").back());
+  EXPECT_EQ(fleet.starts().size(), 1U);  // ... for the third of a node that has two already (32 % 3)
+}
+
+TEST(Shortlist, a_gang_makes_the_idle_of_one_node_leave) {
+  Fleet fleet(kNodes);
+  for (unsigned n = 0; n < kNodes * kDevicesOfNode; ++n) {
+    const std::string name = "m" + std::to_string(n);
+    fleet.deploy(name, 70 * kMiB);
+    ASSERT_NE(fleet.serve(name, base::Millis(5)), "");
+  }
+  fleet.wait(base::Seconds(10));
+  fleet.deploy("gang", 90 * kMiB, 4);
+  fleet.ask("gang");
+  const std::vector<Stop> leaving = fleet.stops();
+  ASSERT_EQ(leaving.size(), 4U);
+  for (const Stop& stop : leaving) {
+    EXPECT_EQ(stop.node, leaving.front().node);
+    EXPECT_TRUE(fleet.starts().empty());
+    fleet.gone(stop.instance);
+  }
+  ASSERT_EQ(fleet.starts().size(), 1U);
+  EXPECT_EQ(fleet.starts().front().command.devices.size(), 4U);
 }
 
 TEST(Shortlist, whoever_waits_gets_room_as_it_comes_in_the_order_of_waiting) {

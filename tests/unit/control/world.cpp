@@ -1,6 +1,7 @@
 #include "unit/control/world.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "base/units.h"
@@ -22,6 +23,15 @@ base::Duration Dice::between(base::Duration low, base::Duration high) {
 World::World(std::uint64_t seed, const Policy& policy, const Mix& mix) : mix_(mix), dice_(seed), scheduler_(policy) {
   const unsigned nodes = 1 + static_cast<unsigned>(dice_.below(2));
   for (unsigned n = 0; n < nodes; ++n) hello(n);
+  for (unsigned n = 0; mix.shares && n < 3; ++n) {
+    TenantPolicy tenant;
+    tenant.tenant = base::TenantName("tenant" + std::to_string(n));
+    tenant.weight = 0.5 + static_cast<double>(dice_.below(8)) / 2;
+    if (dice_.chance(50)) tenant.max_devices = 0.3 + static_cast<double>(dice_.below(20)) / 10;
+    call("tenant", [&](Actions& out) {
+      if (!scheduler_.set_tenant(tenant, now_, out).ok()) broken("a sensible policy is refused");
+    });
+  }
   const unsigned models = 2 + static_cast<unsigned>(dice_.below(5));
   for (unsigned n = 0; n < models; ++n) deploy("m" + std::to_string(n));
 }
@@ -56,10 +66,12 @@ void World::step() {
   const base::TimePoint tick = scheduler_.next_tick();
   if (events_.empty() || tick <= events_.begin()->first) {
     now_ = std::max(now_, tick);
+    account();
     call("tick", [&](Actions& out) { scheduler_.tick(now_, out); });
     return;
   }
   now_ = events_.begin()->first;
+  account();
   const std::function<void()> act = std::move(events_.begin()->second);
   events_.erase(events_.begin());
   act();
@@ -109,8 +121,31 @@ void World::broken(const std::string& what) const {
   throw std::runtime_error("after " + base::format_duration(now_.time_since_epoch()) + ": " + what + last);
 }
 
+void World::account() {
+  const double passed_s = base::to_s(now_ - accounted_at_);
+  accounted_at_ = now_;
+  if (!mix_.shares) return;
+  for (const auto& [id, i] : instances_) {
+    for (const std::string& device : i.devices)
+      held_device_s_ += passed_s * static_cast<double>(i.bytes) / static_cast<double>(devices_.at(device).budget_bytes);
+  }
+}
+
+/// Nobody holds more than it may, and every second of a device is on one account.
+void World::check_accounts() const {
+  constexpr double kRounding = 1e-5;
+  double used = 0;
+  for (const TenantView& v : scheduler_.tenants(now_)) {
+    if (v.policy.max_devices && v.devices > *v.policy.max_devices + kRounding) broken("tenant " + v.policy.tenant.str() + " holds more than it may");
+    used += v.used.all();
+  }
+  if (std::abs(used - held_device_s_) > kRounding * (1 + held_device_s_))
+    broken("accounts have " + std::to_string(used) + " device-seconds, and " + std::to_string(held_device_s_) + " were held");
+}
+
 void World::check() const {
   check_tiers();
+  if (mix_.shares) check_accounts();
   std::map<std::string, std::uint64_t> held;
   std::size_t running = 0;
   for (const auto& [id, i] : instances_) {

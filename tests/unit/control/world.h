@@ -32,6 +32,7 @@ class World {
   /// What happens beside the ordinary.
   struct Mix {
     bool gangs = false;   ///< models that take several devices, on machines that have more
+    bool shares = false;  ///< priorities, and tenants with weights and limits
   };
   explicit World(std::uint64_t seed, const Policy& policy = {}) : World(seed, policy, Mix()) {}
   World(std::uint64_t seed, const Policy& policy, const Mix& mix);
@@ -82,6 +83,8 @@ class World {
   void carry_out(const Actions& actions);
   void check() const;
   void check_rest() const;
+  void check_accounts() const;
+  void account();       ///< what instances hold until now
   [[noreturn]] void broken(const std::string& what) const;
 
   // world_node.cpp: what nodes do
@@ -138,6 +141,8 @@ class World {
   bool tick_may_be_due_ = false;
   unsigned served_ = 0, refused_ = 0, woken_ = 0, restored_ = 0, images_made_ = 0, gangs_begun_ = 0;
   std::uint64_t fingerprint_ = 0;
+  double held_device_s_ = 0;         ///< by all instances together, in seconds of whole devices
+  base::TimePoint accounted_at_{};
   std::deque<std::string> history_;  ///< the last events and actions, for the report of a broken promise
 };
 

@@ -20,7 +20,9 @@ void World::arrive() {
       call("end " + text(id), [&](Actions& out) { scheduler_.request_ended(id, now_, out); });
     });
   }
-  call("request " + text(id) + " " + name.str(), [&](Actions& out) { scheduler_.request_arrived({id, name, tenant}, now_, out); });
+  std::optional<spec::Priority> priority;
+  if (mix_.shares && dice_.chance(30)) priority = spec::Priority(dice_.below(3));
+  call("request " + text(id) + " " + name.str(), [&](Actions& out) { scheduler_.request_arrived({id, name, tenant, 0, priority}, now_, out); });
 }
 
 void World::on(const Dispatch& action) {
@@ -147,6 +149,7 @@ void World::deploy(const std::string& name) {
     }
     spec.scaling.target_concurrency = 1 + static_cast<std::uint32_t>(dice_.below(4));
   }
+  if (mix_.shares) spec.priority = spec::Priority(dice_.below(3));
   spec.start_deadline = base::Seconds(10);
   spec.scaling.max_replicas = 1 + static_cast<std::uint32_t>(dice_.below(3));
   spec.scaling.min_replicas = !quiet_ && dice_.chance(15) ? 1 : 0;
