@@ -59,6 +59,10 @@ void add_deploy_command(Commands& commands) {
   command->add_option("--device", flags->device, "Where it runs (default: cpu)")
       ->type_name("cpu|cuda")
       ->check(CLI::IsMember({"cpu", "cuda"}).description(""));
+  command->add_option("--devices", flags->devices, "Devices of one machine that a replica takes (default: 1)")->type_name("N");
+  command->add_option("--priority", flags->priority, "Who goes first where not all can be served (default: normal)")
+      ->type_name("low|normal|high")
+      ->check(CLI::IsMember({"low", "normal", "high"}).description(""));
   command->add_option("--device-memory", flags->device_memory, "Held by one replica, like 2GiB (default: estimated)")
       ->type_name("SIZE");
   command->add_option("--min-replicas", flags->min_replicas, "Kept awake always (default: 0)")->type_name("N");

@@ -85,6 +85,11 @@ void set_context(std::vector<std::string>& args, std::uint32_t tokens) {
 base::Status apply_flags(const DeployFlags& flags, spec::ModelSpec& spec) {
   if (flags.name) spec.name = base::ModelName(*flags.name);
   if (flags.device) spec.resources.device = *flags.device == "cuda" ? spec::DeviceKind::cuda : spec::DeviceKind::cpu;
+  if (flags.devices) spec.resources.devices = *flags.devices;
+  if (flags.priority) {
+    for (const spec::Priority priority : {spec::Priority::low, spec::Priority::normal, spec::Priority::high})
+      if (*flags.priority == to_string(priority)) spec.priority = priority;
+  }
   if (flags.device_memory) {
     auto bytes = base::parse_bytes(*flags.device_memory);
     if (!bytes.ok()) return bytes.error().within("--device-memory");

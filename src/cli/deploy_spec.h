@@ -14,6 +14,8 @@ struct DeployFlags {
   std::string path;  ///< FILE.yaml, PATH.gguf, or "-" for YAML on standard input
   std::optional<std::string> name;
   std::optional<std::string> device;         ///< "cpu" or "cuda"
+  std::optional<std::uint32_t> devices;
+  std::optional<std::string> priority;       ///< "low", "normal" or "high"
   std::optional<std::string> device_memory;  ///< as base::parse_bytes reads it
   std::optional<std::uint32_t> min_replicas;
   std::optional<std::uint32_t> max_replicas;

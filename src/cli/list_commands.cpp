@@ -30,6 +30,22 @@ std::string bytes_or_dash(const json::object& object, std::string_view key) {
   return bytes == 0 ? "-" : base::format_bytes(bytes);
 }
 
+/// "cuda0", "cuda0+cuda1": those that an instance has.
+std::string devices_of(const json::object& instance) {
+  std::string text;
+  if (const json::value* devices = instance.if_contains("devices"); devices != nullptr && devices->is_array()) {
+    for (const json::value& device : devices->get_array())
+      if (device.is_string()) text += (text.empty() ? "" : "+") + std::string(device.get_string());
+  }
+  return text.empty() ? text_of(instance, "device") : text;
+}
+
+/// "cpu", "cuda", "2 cuda": what a model runs on.
+std::string device_of(const json::object& model) {
+  const std::uint64_t devices = count_of(model, "devices");
+  return devices > 1 ? fmt::format("{} {}", devices, text_of(model, "device")) : text_of(model, "device");
+}
+
 /// "100%", "34%, pinned": how much of the weights is in host memory, where the next start finds it.
 std::string warmth(const json::object& model) {
   const auto resident_bytes = number_of(model, "resident_bytes");
@@ -149,7 +165,7 @@ void print_models(const std::vector<const json::object*>& models, Context& conte
                {replicas_of(*model)},
                {std::to_string(count_of(*model, "in_flight"))},
                {std::to_string(count_of(*model, "queued"))},
-               {text_of(*model, "device")},
+               {device_of(*model)},
                {bytes_or_dash(*model, "device_memory_bytes")},
                {bytes_or_dash(*model, "weights_bytes")},
                {warmth(*model)},
@@ -173,7 +189,7 @@ void print_model(const json::object& model, Context& context) {
   line("source", text_of(model, "source"));
   line("engine", text_of(model, "engine"));
   line("device",
-       fmt::format("{}, {} a replica", text_of(model, "device"), bytes_or_dash(model, "device_memory_bytes")));
+       fmt::format("{}, {} a replica", device_of(model), bytes_or_dash(model, "device_memory_bytes")));
   line("weights", bytes_or_dash(model, "weights_bytes"));
   line("in memory", number_of(model, "resident_bytes")
                         ? fmt::format("{} ({})", base::format_bytes(count_of(model, "resident_bytes")), warmth(model))
@@ -236,7 +252,7 @@ void print_instances(const std::vector<const json::object*>& instances, Context&
                {text_of(*instance, "model"), Style::bold},
                {state, style_of_state(state)},
                {text_of(*instance, "way")},
-               {text_of(*instance, "device")},
+               {devices_of(*instance)},
                {bytes_or_dash(*instance, "device_bytes")},
                {bytes_or_dash(*instance, "held_bytes")},
                {bytes_or_dash(*instance, "host_bytes")},
@@ -259,12 +275,14 @@ void print_instances(const std::vector<const json::object*>& instances, Context&
 
 /// What is kept beside the devices, on nodes that keep any.
 void print_nodes(const std::vector<const json::object*>& nodes, Context& context) {
-  Table table({{"NODE"}, {"HOST MEMORY", Align::right}, {"BUDGET", Align::right}, {"IMAGES", Align::right}, {"BUDGET", Align::right}});
+  Table table({{"NODE"}, {"DOMAIN"}, {"HOST MEMORY", Align::right}, {"BUDGET", Align::right}, {"IMAGES", Align::right}, {"BUDGET", Align::right}});
   bool any = false;
   for (const json::object* node : nodes) {
-    if (count_of(*node, "host_budget_bytes") + count_of(*node, "image_budget_bytes") == 0) continue;
+    const std::string domain = text_of(*node, "domain");
+    if (count_of(*node, "host_budget_bytes") + count_of(*node, "image_budget_bytes") == 0 && domain.empty()) continue;
     any = true;
     table.add({{text_of(*node, "node"), Style::bold},
+               {domain.empty() ? "-" : domain},
                {base::format_bytes(count_of(*node, "host_reserved_bytes"))},
                {base::format_bytes(count_of(*node, "host_budget_bytes"))},
                {base::format_bytes(count_of(*node, "image_reserved_bytes"))},

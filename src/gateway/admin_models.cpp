@@ -63,6 +63,8 @@ json::object describe(const controller::ModelEntry& model, const control::ModelV
           {"min_replicas", spec.scaling.min_replicas},
           {"max_replicas", spec.scaling.max_replicas},
           {"device", to_string(spec.resources.device)},
+          {"devices", spec.resources.devices},
+          {"priority", to_string(spec.priority)},
           {"device_memory_bytes", spec.resources.device_memory_bytes.value_or(0)},
           {"weights_bytes", model.weights_bytes},
           {"files_changed", files_changed},

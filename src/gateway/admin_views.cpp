@@ -39,6 +39,8 @@ json::object describe(const control::InstanceView& view, base::TimePoint now) {
                  {"idle_ms", nullptr},
                  {"pid", nullptr},
                  {"reason", view.reason}};
+  json::array& devices = o["devices"].emplace_array();
+  for (const base::DeviceId& device : view.devices) devices.emplace_back(device.str());
   if (view.idle_since != base::never()) o["idle_ms"] = whole_ms(now - view.idle_since);
   return o;
 }
@@ -78,6 +80,7 @@ json::object describe(const control::NodeView& view) {
                                    {"opt_in", d.opt_in},
                                    {"why_not", d.why_not}});
   return {{"node", view.node.str()},
+          {"domain", view.domain},
           {"host_reserved_bytes", view.host_reserved_bytes},
           {"host_budget_bytes", view.host_budget_bytes},
           {"image_reserved_bytes", view.image_reserved_bytes},

@@ -37,6 +37,7 @@ ApiError refused(const control::Refuse& refusal) {
   ApiError error{503, "server_error", to_string(refusal.why), refusal.message, {}, refusal.retry_after};
   switch (refusal.why) {
     case Why::queue_full: error.status = 429; error.type = "rate_limit_error"; break;
+    case Why::tenant_quota: error.status = 429; error.type = "insufficient_quota"; break;
     case Why::replica_failed: error.status = 502; break;
     case Why::model_removed: error.status = 404; error.type = "invalid_request_error"; error.param = "model"; break;
     case Why::queue_timeout:

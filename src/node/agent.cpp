@@ -188,6 +188,7 @@ base::Result<wire::NodeHello> Agent::open() {
   THAW_ASSIGN_OR_RETURN(impl_->sandboxes, Sandboxes::open(impl_->home, impl_->config.settings));
   wire::NodeHello hello;
   hello.node = impl_->config.node;
+  hello.domain = impl_->config.settings.domain;
   hello.devices = find_devices(impl_->config);
   hello.host_cache = host_cache_info(impl_->config.settings.host_cache_bytes, hello.devices);
   const bool cuda = std::any_of(hello.devices.begin(), hello.devices.end(), [](const auto& device) { return device.kind == spec::DeviceKind::cuda; });

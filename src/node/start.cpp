@@ -128,7 +128,7 @@ base::Result<StartOutcome> carry_out_start(const wire::StartInstance& command, b
   if (cache) paths.cache_dir = maker->cache_view(cache->directory());
   THAW_ASSIGN_OR_RETURN(EngineLaunch launch, plan_launch(command, engine, paths));
   if (command.image.empty()) owner.opens(launch.model_files);
-  THAW_ASSIGN_OR_RETURN(DeviceGrant devices, grant_devices({command.device}, {.cdi_required = config.settings.cdi_required}));
+  THAW_ASSIGN_OR_RETURN(DeviceGrant devices, grant_devices(command.all_devices(), {.cdi_required = config.settings.cdi_required}));
   for (const auto& [name, value] : devices.env) launch.env[name] = value;
   THAW_ASSIGN_OR_RETURN(std::vector<SecretValue> secrets, read_secrets(command.model, command.tenant, config.settings.secrets_dir));
   const SandboxContents contents{launch.model_files, launch.engine_dir, std::move(devices), cache ? cache->directory() : std::string(), std::move(secrets)};

@@ -440,7 +440,8 @@ void Supervisor::remove(const InstancePtr& instance) {
     if (instance->driver != nullptr) status = instance->driver->discard(subject_of(*instance));
     if (status.ok()) status = instance->sandbox->destroy();
     const base::TimePoint give_up = now() + kDeviceReturnTimeout;
-    while (status.ok() && !device_memory_returned(instance->command.device, engine_pid)) {
+    const std::vector<base::DeviceId> devices = instance->command.all_devices();
+    while (status.ok() && !device_memory_returned(devices, engine_pid)) {
       if (now() >= give_up)
         status = base::Error{base::ErrorKind::timeout, "the driver still lists its memory on " + instance->command.device.str()};
       else

@@ -30,6 +30,7 @@ TierSubject Supervisor::subject_of(const Instance& instance) {
   subject.instance = instance.command.instance;
   subject.model = instance.command.model;
   subject.device = instance.command.device;
+  subject.devices = instance.command.all_devices();
   subject.weight_files = weight_files(instance.command.model);
   subject.sleep_api = sleep_api_of(instance.command.model);
   subject.sandbox = instance.sandbox.get();

@@ -82,6 +82,20 @@ std::vector<std::string> device_nodes(const base::DeviceId& device, const CudaLi
   return nodes;
 }
 
+std::vector<std::string> device_nodes(const std::vector<base::DeviceId>& devices, const CudaLibraries& libraries) {
+  std::vector<std::string> nodes;
+  for (const base::DeviceId& device : devices) {
+    for (std::string& path : device_nodes(device, libraries)) {
+      if (std::find(nodes.begin(), nodes.end(), path) == nodes.end()) nodes.push_back(std::move(path));
+    }
+  }
+  return nodes;
+}
+
+bool device_memory_returned(const std::vector<base::DeviceId>& devices, pid_t pid, const CudaLibraries& libraries) {
+  return std::all_of(devices.begin(), devices.end(), [&](const base::DeviceId& device) { return device_memory_returned(device, pid, libraries); });
+}
+
 bool device_memory_returned(const base::DeviceId& device, pid_t pid, const CudaLibraries& libraries) {
   const auto index = cuda_index(device);
   if (!index) return true;

@@ -39,8 +39,13 @@ std::optional<std::uint32_t> cuda_index(const base::DeviceId& device);
 /// Device files that a sandbox needs for this device, those of them that exist. Empty for a CPU.
 std::vector<std::string> device_nodes(const base::DeviceId& device, const CudaLibraries& libraries = {});
 
+/// The same for all devices of an instance, each file once.
+std::vector<std::string> device_nodes(const std::vector<base::DeviceId>& devices, const CudaLibraries& libraries = {});
+
 /// True when NVML no longer lists `pid` among the device's compute processes (a CPU: always; NVML absent: true, nothing can be known).
 /// A process's device memory is given back after its exit, not by it. Blocking: some ms a call on a host with GPUs; poll every 20 ms or so.
 bool device_memory_returned(const base::DeviceId& device, pid_t pid, const CudaLibraries& libraries = {});
+/// On all of them.
+bool device_memory_returned(const std::vector<base::DeviceId>& devices, pid_t pid, const CudaLibraries& libraries = {});
 
 }  // namespace thaw::node

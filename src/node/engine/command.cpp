@@ -27,6 +27,7 @@ base::Result<EngineLaunch> plan_command(const wire::StartInstance& start, const 
                                         {"host", paths.address},
                                         {"port", std::to_string(paths.port)},
                                         {"socket", paths.socket},
+                                        {"devices", std::to_string(spec.resources.devices)},
                                         {"concurrency", std::to_string(spec.scaling.target_concurrency)}});
   launch.engine_dir = program.mount_dir;
   launch.argv = program.argv;

@@ -106,9 +106,13 @@ void show_device(EngineLaunch& launch, const wire::StartInstance& start) {
         "";  // an engine built for CUDA would take seconds, and a context's memory, to find out
     return;
   }
-  const std::string& device = start.device.str();
   launch.env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID";  // the order in which devices are numbered here (NVML's)
-  launch.env["CUDA_VISIBLE_DEVICES"] = device.substr(std::min(device.size(), std::string("cuda").size()));
+  std::string visible;
+  for (const base::DeviceId& id : start.all_devices()) {
+    const std::string& device = id.str();
+    visible += (visible.empty() ? "" : ",") + device.substr(std::min(device.size(), std::string("cuda").size()));
+  }
+  launch.env["CUDA_VISIBLE_DEVICES"] = visible;
 }
 
 void set_environment(EngineLaunch& launch, const spec::ModelSpec& model, const LaunchPaths& paths, const std::string& program_dir) {
@@ -184,22 +188,29 @@ base::Status add_user_args(EngineLaunch& launch, const spec::ModelSpec& spec, co
 }
 
 base::Result<GpuMemory> gpu_memory_of(const wire::StartInstance& start, const CudaLibraries& libraries) {
-  const auto index = cuda_index(start.device);
+  GpuMemory least{UINT64_MAX, UINT64_MAX};
   auto nvml = Nvml::open(libraries.nvml);
-  if (!index || !nvml.ok())
-    return Error{
-        ErrorKind::unavailable,
-        fmt::format(
-            "cannot start {} on {}: it is given a share of the device's memory, and how much that has cannot be "
-            "seen; install NVIDIA's libnvidia-ml.so.1",
-            spec::to_string(start.model.engine), start.device.str())};
-  THAW_ASSIGN_OR_RETURN(const std::vector<GpuInfo> gpus, nvml->devices());
-  if (*index >= gpus.size())
-    return Error{ErrorKind::not_found, fmt::format("cannot start {}: there is no device {}",
-                                                   spec::to_string(start.model.engine), start.device.str())};
-  THAW_ASSIGN_OR_RETURN(const std::uint64_t free_bytes, nvml->free_bytes(*index));
-  return GpuMemory{gpus[*index].total_bytes, free_bytes};
+  for (const base::DeviceId& device : start.all_devices()) {
+    const auto index = cuda_index(device);
+    if (!index || !nvml.ok())
+      return Error{
+          ErrorKind::unavailable,
+          fmt::format(
+              "cannot start {} on {}: it is given a share of the device's memory, and how much that has cannot be "
+              "seen; install NVIDIA's libnvidia-ml.so.1",
+              spec::to_string(start.model.engine), device.str())};
+    THAW_ASSIGN_OR_RETURN(const std::vector<GpuInfo> gpus, nvml->devices());
+    if (*index >= gpus.size())
+      return Error{ErrorKind::not_found, fmt::format("cannot start {}: there is no device {}",
+                                                     spec::to_string(start.model.engine), device.str())};
+    THAW_ASSIGN_OR_RETURN(const std::uint64_t free_bytes, nvml->free_bytes(*index));
+    least.total_bytes = std::min(least.total_bytes, gpus[*index].total_bytes);
+    least.free_bytes = std::min(least.free_bytes, free_bytes);
+  }
+  return least;
 }
+
+std::uint64_t share_bytes(const spec::ModelSpec& spec) { return spec.resources.device_memory_bytes.value_or(0) / spec.resources.devices; }
 
 std::string fraction(std::uint64_t part_bytes, std::uint64_t whole_bytes) {
   constexpr double kSteps = 10'000;

@@ -51,7 +51,11 @@ struct GpuMemory {
   std::uint64_t total_bytes = 0;
   std::uint64_t free_bytes = 0;
 };
+/// Of the one of its devices that has least: every one is given the same share.
 base::Result<GpuMemory> gpu_memory_of(const wire::StartInstance& start, const CudaLibraries& libraries);
+
+/// What a replica may hold on each of its devices.
+std::uint64_t share_bytes(const spec::ModelSpec& spec);
 
 /// `part` of `whole` as a command line has it: four digits, rounded down, 0.0001 to 0.9999.
 std::string fraction(std::uint64_t part_bytes, std::uint64_t whole_bytes);

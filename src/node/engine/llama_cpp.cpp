@@ -36,6 +36,17 @@ bool user_gives(const LlamaSettings& settings, std::initializer_list<std::string
   });
 }
 
+/// By default the engine splits by what is free at its start: then a share would depend on who else is there. Whole layers, so that devices need not be joined
+/// by more than the bus.
+void split_evenly(EngineLaunch& launch, std::uint32_t devices, const LlamaSettings& settings) {
+  if (devices < 2) return;
+  if (!user_gives(settings, {"-sm", "--split-mode"})) launch.argv.insert(launch.argv.end(), {"--split-mode", "layer"});
+  if (user_gives(settings, {"-ts", "--tensor-split"})) return;
+  std::string split = "1";
+  for (std::uint32_t n = 1; n < devices; ++n) split += ",1";
+  launch.argv.insert(launch.argv.end(), {"--tensor-split", split});
+}
+
 void add_device(EngineLaunch& launch, const wire::StartInstance& start, const LlamaSettings& settings) {
   show_device(launch, start);
   if (start.model.resources.device == spec::DeviceKind::cpu) {
@@ -43,6 +54,7 @@ void add_device(EngineLaunch& launch, const wire::StartInstance& start, const Ll
     return;
   }
   if (!user_gives(settings, {"-ngl", "--gpu-layers", "--n-gpu-layers"})) launch.argv.insert(launch.argv.end(), {"-ngl", "999"});
+  split_evenly(launch, start.model.resources.devices, settings);
 }
 
 /// Without a limit the engine has a thread for each core. Each is kept on its own: when engines take turns (cpu/turns_plan.h), the kernel else leaves both

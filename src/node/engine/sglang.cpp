@@ -45,10 +45,10 @@ const std::vector<Refusal>& refusals() {
       {{"--served-model-name"}, {}, "the model is called metadata.name"},
       {{"--max-running-requests"}, {}, "set spec.scaling.targetConcurrency"},
       {{"--mem-fraction-static"}, {}, "set spec.resources.deviceMemory"},
-      {{"--tensor-parallel-size", "--tp-size", "--tp", "--data-parallel-size", "--dp-size", "--dp",
-        "--pipeline-parallel-size", "--pp-size", "--nnodes"},
+      {{"--tensor-parallel-size", "--tp-size", "--tp"}, {}, "set spec.resources.devices"},
+      {{"--data-parallel-size", "--dp-size", "--dp", "--pipeline-parallel-size", "--pp-size", "--nnodes"},
        {},
-       "a replica has one device; leave it out"},
+       "the devices of a replica share its tensors; leave it out"},
       {{"--device"}, {"CUDA_VISIBLE_DEVICES"}, "set spec.resources.device"},
       {{}, {"SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION"}, "leave it out"}};
   return kAll;
@@ -89,9 +89,10 @@ base::Result<EngineLaunch> plan_sglang(const wire::StartInstance& start, const s
                                          std::to_string(spec.scaling.target_concurrency)});
   if (spec.resources.device == spec::DeviceKind::cuda) {
     THAW_ASSIGN_OR_RETURN(const GpuMemory memory, gpu_memory_of(start, libraries));
-    const double static_bytes = static_cast<double>(spec.resources.device_memory_bytes.value_or(0)) * kStaticShare;
+    const double static_bytes = static_cast<double>(share_bytes(spec)) * kStaticShare;
     launch.argv.insert(launch.argv.end(), {"--mem-fraction-static",
                                            fraction(static_cast<std::uint64_t>(static_bytes), memory.free_bytes)});
+    if (spec.resources.devices > 1) launch.argv.insert(launch.argv.end(), {"--tp-size", std::to_string(spec.resources.devices)});
   } else {
     launch.argv.insert(launch.argv.end(), {"--device", "cpu"});
   }

@@ -40,10 +40,10 @@ const std::vector<Refusal>& refusals() {
       {{"--served-model-name"}, {}, "the model is called metadata.name"},
       {{"--max-num-seqs"}, {}, "set spec.scaling.targetConcurrency"},
       {{"--gpu-memory-utilization", "--kv-cache-memory-bytes"}, {}, "set spec.resources.deviceMemory"},
-      {{"--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp", "--headless",
-        "--nnodes"},
+      {{"--tensor-parallel-size", "-tp"}, {}, "set spec.resources.devices"},
+      {{"--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp", "--headless", "--nnodes"},
        {},
-       "a replica has one device; leave it out"},
+       "the devices of a replica share its tensors; leave it out"},
       {{}, {"VLLM_SERVER_DEV_MODE"}, "it is set where the engine is to sleep (spec.standby.mode)"},
       {{}, {"CUDA_VISIBLE_DEVICES"}, "set spec.resources.device"}};
   return kAll;
@@ -81,7 +81,9 @@ base::Result<EngineLaunch> plan_vllm(const wire::StartInstance& start, const std
     THAW_ASSIGN_OR_RETURN(const GpuMemory memory, gpu_memory_of(start, libraries));
     launch.argv.insert(
         launch.argv.end(),
-        {"--gpu-memory-utilization", fraction(spec.resources.device_memory_bytes.value_or(0), memory.total_bytes)});
+        {"--gpu-memory-utilization", fraction(share_bytes(spec), memory.total_bytes)});
+    if (spec.resources.devices > 1)
+      launch.argv.insert(launch.argv.end(), {"--tensor-parallel-size", std::to_string(spec.resources.devices)});
   }
   if (sleep_api_of(spec) == SleepApi::vllm) {
     launch.env["VLLM_SERVER_DEV_MODE"] = "1";

@@ -34,6 +34,7 @@ wire::StartInstance start_of(const wire::TakeSnapshot& command, const std::vecto
   start.model = command.model;
   start.model.args.insert(start.model.args.end(), extra_args.begin(), extra_args.end());
   start.device = command.device;
+  start.devices = command.devices;
   start.deadline = command.deadline;
   return start;
 }
@@ -43,6 +44,7 @@ TierSubject subject_of(const wire::StartInstance& start, const EngineLaunch& lau
   subject.instance = start.instance;
   subject.model = start.model;
   subject.device = start.device;
+  subject.devices = start.devices;
   subject.weight_files = launch.model_files;
   return subject;
 }
@@ -207,6 +209,7 @@ base::Result<Restored> restore_image(const wire::StartInstance& start, const Ima
   subject.model = start.model;
   subject.model.args.insert(subject.model.args.end(), manifest.extra_args.begin(), manifest.extra_args.end());
   subject.device = start.device;
+  subject.devices = start.devices;
   for (const FileIdentity& file : origin.model_files) subject.weight_files.push_back(file.path);
   subject.image = tools.store.directory_of(start.image);
   const base::Duration checked = now() - begun;

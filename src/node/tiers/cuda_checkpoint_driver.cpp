@@ -55,6 +55,13 @@ base::Status CudaCheckpointDriver::accepts(const TierSubject& subject) const {
   if (subject.model.resources.device != spec::DeviceKind::cuda || !cuda_index(subject.device))
     return Error{ErrorKind::unavailable, "it is on no NVIDIA GPU"};
   if (subject.sandbox == nullptr) return Error{ErrorKind::unavailable, "it has no process"};
+  // A process is checkpointed with all its devices. But a tensor-parallel server has a process for each of them, and those share device memory.
+  const bool shares = subject.model.engine == spec::EngineKind::vllm || subject.model.engine == spec::EngineKind::sglang;
+  if (subject.all_devices().size() > 1 && shares)
+    return Error{ErrorKind::unavailable,
+                 fmt::format("the processes of {} on several GPUs share device memory (CUDA IPC), which NVIDIA's driver does not checkpoint before "
+                             "release 610; its own sleep mode can (docs/standby-drivers.md)",
+                             spec::to_string(subject.model.engine))};
   return {};
 }
 
@@ -137,9 +144,11 @@ TierOutcome CudaCheckpointDriver::down(const TierSubject& subject, const TierCal
 std::optional<CudaCheckpointDriver::Failure> CudaCheckpointDriver::park(const TierSubject& subject,
                                                                         const TierCall& call, Parked& parked) {
   parked.pids = cuda_processes(subject);
-  parked.device = subject.device;
-  if (const auto nvml = Nvml::open(options_.libraries.nvml); nvml.ok())
-    parked.uuid = nvml->uuid_of(*cuda_index(subject.device)).value_or("");
+  const auto nvml = Nvml::open(options_.libraries.nvml);
+  for (const base::DeviceId& device : subject.all_devices()) {
+    parked.devices.push_back(device);
+    parked.uuids.push_back(nvml.ok() ? nvml->uuid_of(*cuda_index(device)).value_or("") : "");
+  }
   if (parked.pids.empty()) return Failure{{ErrorKind::conflict, "none of its processes uses CUDA"}, Rests::ready};
   if (auto failure = lock_all(subject, parked.pids, call)) return failure;
   if (auto failure = checkpoint_all(subject, parked.pids, call)) return failure;
@@ -280,33 +289,45 @@ std::optional<CudaCheckpointDriver::Failure> CudaCheckpointDriver::unpark(const 
 
 base::Result<std::vector<CudaMove>> CudaCheckpointDriver::moves_to(const TierSubject& subject,
                                                                    const Parked& parked) const {
-  if (subject.device == parked.device) return std::vector<CudaMove>();
+  const std::vector<base::DeviceId> to = subject.all_devices();
+  if (to == parked.devices) return std::vector<CudaMove>();
   if (!cuda_->can_move())
     return Error{ErrorKind::unavailable,
                  fmt::format("it was checkpointed on {} and cannot come back on {}: that takes NVIDIA's driver 580",
-                             parked.device.str(), subject.device.str())};
-  const auto index = cuda_index(subject.device);
-  if (!index) return Error{ErrorKind::invalid, subject.device.str() + " is no NVIDIA GPU"};
+                             parked.devices.front().str(), subject.device.str())};
+  if (to.size() != parked.devices.size())
+    return Error{ErrorKind::invalid, fmt::format("it was checkpointed on {} GPUs and cannot come back on {}", parked.devices.size(), to.size())};
   THAW_ASSIGN_OR_RETURN(const Nvml nvml, Nvml::open(options_.libraries.nvml));
-  THAW_ASSIGN_OR_RETURN(const std::string uuid, nvml.uuid_of(*index));
-  if (parked.uuid.empty())
-    return Error{ErrorKind::unavailable, "which GPU it was checkpointed on is not known: NVML did not say"};
-  return std::vector<CudaMove>{{parked.uuid, uuid}};
+  std::vector<CudaMove> moves;
+  for (std::size_t n = 0; n < to.size(); ++n) {
+    const auto index = cuda_index(to[n]);
+    if (!index) return Error{ErrorKind::invalid, to[n].str() + " is no NVIDIA GPU"};
+    THAW_ASSIGN_OR_RETURN(const std::string uuid, nvml.uuid_of(*index));
+    if (parked.uuids[n].empty())
+      return Error{ErrorKind::unavailable, "which GPU it was checkpointed on is not known: NVML did not say"};
+    moves.push_back({parked.uuids[n], uuid});
+  }
+  return moves;
 }
 
 /// Asked before every restore: one that fails for want of room spoils the process. Where NVML does not say, it is
 /// tried.
 base::Status CudaCheckpointDriver::await_room(const TierSubject& subject, const TierCall& call,
                                               std::uint64_t bytes) const {
-  const auto index = cuda_index(subject.device);
-  for (;;) {
-    const auto nvml = Nvml::open(options_.libraries.nvml);
-    const auto free_bytes = nvml.ok() && index ? nvml->free_bytes(*index) : base::Result<std::uint64_t>(UINT64_MAX);
-    if (!free_bytes.ok() || *free_bytes >= bytes) return {};
-    if (auto on = call.pause(kMemoryPoll); !on.ok())
-      return on.error().within(fmt::format("{} has {} free, and {} are needed", subject.device.str(),
-                                           base::format_bytes(*free_bytes), base::format_bytes(bytes)));
+  const std::vector<base::DeviceId> devices = subject.all_devices();
+  const std::uint64_t share = bytes / devices.size();
+  for (const base::DeviceId& device : devices) {
+    const auto index = cuda_index(device);
+    for (;;) {
+      const auto nvml = Nvml::open(options_.libraries.nvml);
+      const auto free_bytes = nvml.ok() && index ? nvml->free_bytes(*index) : base::Result<std::uint64_t>(UINT64_MAX);
+      if (!free_bytes.ok() || *free_bytes >= share) break;
+      if (auto on = call.pause(kMemoryPoll); !on.ok())
+        return on.error().within(fmt::format("{} has {} free, and {} are needed", device.str(),
+                                             base::format_bytes(*free_bytes), base::format_bytes(share)));
+    }
   }
+  return {};
 }
 
 base::Status CudaCheckpointDriver::discard(const TierSubject& subject) {

@@ -50,8 +50,8 @@ class CudaCheckpointDriver : public TierDriver {
  private:
   struct Parked {
     std::vector<pid_t> pids;  ///< those that use CUDA
-    base::DeviceId device;
-    std::string uuid;  ///< of that device
+    std::vector<base::DeviceId> devices;
+    std::vector<std::string> uuids;  ///< of those devices; "": not known
     std::uint64_t device_bytes = 0;
   };
   using Failure = TierFailure;

@@ -55,11 +55,14 @@ enum class Keeps {
 struct TierSubject {
   base::InstanceId instance;
   spec::ModelSpec model;
-  base::DeviceId device;
+  base::DeviceId device;                  ///< the first of its devices
+  std::vector<base::DeviceId> devices{};  ///< all of them; empty: `device` alone
   std::vector<std::string> weight_files;  ///< host paths, in the order in which the engine loads them
   SleepApi sleep_api = SleepApi::none;    ///< the engine's own calls for sleeping
   Sandbox* sandbox = nullptr;             ///< its process, control group and socket; null for up() from an image
   std::string image;  ///< Keeps::image: the directory. down() finds it absent and leaves it whole or absent
+
+  [[nodiscard]] std::vector<base::DeviceId> all_devices() const { return devices.empty() ? std::vector{device} : devices; }
 };
 
 /// How long a call may take, and who may end it earlier. Drivers look at both at least every kTierPoll, and in every

@@ -159,8 +159,20 @@ TEST_F(EngineLaunchTest, ChoosesTheDevice) {
   EXPECT_EQ(after(launch, "-ngl"), "999");
   EXPECT_EQ(launch.env["CUDA_VISIBLE_DEVICES"], "2");
   EXPECT_EQ(launch.env["CUDA_DEVICE_ORDER"], "PCI_BUS_ID");
+  EXPECT_FALSE(has(launch, "--tensor-split"));
   start_.model.args = {"-ngl", "10"};
   EXPECT_FALSE(has(plan(), "999"));
+  start_.model.args.clear();
+  start_.model.resources.devices = 3;
+  start_.devices = {base::DeviceId("cuda2"), base::DeviceId("cuda4"), base::DeviceId("cuda11")};
+  launch = plan();
+  EXPECT_EQ(launch.env["CUDA_VISIBLE_DEVICES"], "2,4,11");
+  EXPECT_EQ(after(launch, "--split-mode"), "layer");
+  EXPECT_EQ(after(launch, "--tensor-split"), "1,1,1");
+  start_.model.args = {"-sm", "row", "-ts", "3,1,1"};
+  launch = plan();
+  EXPECT_FALSE(has(launch, "layer"));
+  EXPECT_FALSE(has(launch, "1,1,1"));
 }
 
 TEST_F(EngineLaunchTest, ThreadsFollowTheCpuLimit) {

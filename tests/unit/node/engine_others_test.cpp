@@ -115,6 +115,19 @@ TEST_F(OtherEngines, OnAGpuTheyAreGivenTheSpecsShareOfItAndSleep) {
   const EngineLaunch sglang = planned(spec::EngineKind::sglang);
   EXPECT_NE(line(sglang).find("--mem-fraction-static 0.10"), std::string::npos) << line(sglang);
   EXPECT_NE(line(sglang).find("--enable-memory-saver --enable-weights-cpu-backup"), std::string::npos) << line(sglang);
+  EXPECT_EQ(line(vllm).find("tensor-parallel"), std::string::npos);
+  machine.set("THAW_EMULATOR_DEVICES", "2");
+  start_.model.resources.devices = 2;
+  start_.devices = {base::DeviceId("cuda0"), base::DeviceId("cuda1")};
+  const EngineLaunch pair = planned(spec::EngineKind::vllm);
+  EXPECT_NE(line(pair).find("--gpu-memory-utilization 0.0625 --tensor-parallel-size 2"), std::string::npos) << line(pair);
+  EXPECT_EQ(pair.env.at("CUDA_VISIBLE_DEVICES"), "0,1");
+  EXPECT_NE(line(planned(spec::EngineKind::sglang)).find("--tp-size 2"), std::string::npos);
+  EXPECT_NE(refusal(spec::EngineKind::vllm, {"-tp", "2"}).find("set spec.resources.devices"), std::string::npos);
+  EXPECT_NE(refusal(spec::EngineKind::sglang, {"--tp", "2"}).find("set spec.resources.devices"), std::string::npos);
+  start_.model.args.clear();
+  start_.model.resources.devices = 1;
+  start_.devices.clear();
   start_.model.standby.mode = spec::Mode::never;
   EXPECT_EQ(line(planned(spec::EngineKind::vllm)).find("sleep"), std::string::npos);
   const auto unseen =

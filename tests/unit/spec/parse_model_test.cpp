@@ -173,6 +173,11 @@ TEST(ParseModelErrors, NameTheValue) {
        "6:29: spec.resources.deviceMemory: \"5 MB\" has the unknown unit \" MB\"; use B, kB, MB, GB, TB, KiB, MiB, GiB "
        "or TiB"},
       {"resources: {deviceMemory: 0}", "6:29: spec.resources.deviceMemory: 0 is out of range; give 1B to 1024TiB"},
+      {"resources: {devices: 0, device: cuda}", "6:24: spec.resources.devices: 0 is out of range; give 1 to 64"},
+      {"resources: {devices: 65, device: cuda}", "6:24: spec.resources.devices: 65 is out of range; give 1 to 64"},
+      {"resources: {devices: 2}",
+       "6:24: spec.resources.devices: 2 is more than a node has: it has one cpu device; set resources.device to cuda, or leave devices out"},
+      {"priority: urgent", "6:13: spec.priority: \"urgent\" is unknown; known: low, normal, high"},
       {"resources: {cpus: 0}", "6:21: spec.resources.cpus: 0 is out of range; give 0.01 to 4096"},
       {"resources: {cpus: nan}", "6:21: spec.resources.cpus: nan is out of range; give 0.01 to 4096"},
       {"resources: {cpus: 500m}", "6:21: spec.resources.cpus: \"500m\" is not a number; write it like 2 or 0.5"},
@@ -222,7 +227,7 @@ TEST(ParseModelErrors, AcceptTheEndsOfEveryRange) {
         "queue: {maxLength: 100000, timeout: 1h}}",
         "startDeadline: 100ms", "startDeadline: 1h", "requestTimeout: 1s", "requestTimeout: 24h", "stallTimeout: 100ms",
         "stallTimeout: 1h", "standby: {timeout: 0s}", "standby: {mode: auto, timeout: 8760h}", "snapshot: {mode: auto}",
-        "resources: {cpus: 0.01}", "cache: {pin: true}", "cache: {}", "args: []", "env: {}"})
+        "resources: {cpus: 0.01}", "resources: {devices: 64, device: cuda}", "priority: high", "cache: {pin: true}", "cache: {}", "args: []", "env: {}"})
     EXPECT_EQ(error_of_line(line), "(no error)") << line;
 }
 
@@ -232,7 +237,7 @@ TEST(ParseModelErrors, NameWhatIsMissing) {
             "m.yaml:3:11: metadata.name: missing\nm.yaml:5:11: spec.source.path: missing");
   EXPECT_EQ(
       error(kHead + std::string("spec:\n")),
-      "m.yaml:4:1: spec: is nothing, where a mapping with source, engine, enginePath, command, readyPath, args, env, secrets, sandbox, resources, "
+      "m.yaml:4:1: spec: is nothing, where a mapping with source, engine, enginePath, command, readyPath, args, env, secrets, sandbox, resources, priority, "
       "scaling, cache, standby, snapshot, startDeadline, requestTimeout, stallTimeout is expected");
 }
 

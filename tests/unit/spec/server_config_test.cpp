@@ -85,6 +85,16 @@ TEST(ServerConfig, TheHostCacheIsASizeOrAuto) {
   EXPECT_EQ(parse_server_config("node: {}", "", defaults)->node.host_cache_bytes, 1U);
 }
 
+TEST(ServerConfig, AFailureDomainHasAName) {
+  EXPECT_EQ(parse_server_config("node: {domain: rack-1.b}", "", ServerConfig())->node.domain, "rack-1.b");
+  EXPECT_EQ(parse_server_config("node: {}", "", ServerConfig())->node.domain, "");
+  for (const char* bad : {"node: {domain: ''}", "node: {domain: a b}", "node: {domain: a/b}"}) {
+    const auto parsed = parse_server_config(bad, "", ServerConfig());
+    ASSERT_FALSE(parsed.ok()) << bad;
+    EXPECT_NE(parsed.error().message.find("failure domain"), std::string::npos) << parsed.error().message;
+  }
+}
+
 TEST(ServerConfig, HostMemoryIsASizeOrAuto) {
   ServerConfig defaults;
   defaults.node.host_memory_bytes = 1;

@@ -105,6 +105,18 @@ TEST(Messages, CommandsComeBack) {
   EXPECT_EQ(std::get<StopInstance>(*stopped).grace, base::Seconds(5));
 }
 
+TEST(Messages, AFailureDomainComesBackAndNeedNotBeThere) {
+  NodeHello with = hello();
+  with.domain = "rack1";
+  with.drivers[0].gangs = true;
+  const auto back = parse_hello(to_json(with));
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(back->domain, "rack1");
+  EXPECT_TRUE(back->drivers[0].gangs);
+  EXPECT_FALSE(back->drivers[1].gangs);
+  EXPECT_EQ(parse_hello(to_json(hello()))->domain, "");
+}
+
 TEST(Messages, CommandsForStandbyAndImagesComeBack) {
   StartInstance restore = start();
   restore.image = base::ImageId("m-17");
@@ -397,6 +409,23 @@ TEST(MessageErrors, ChecksTheSpecInside) {
   wrong.model.scaling.max_replicas = 0;
   EXPECT_EQ(command_error(to_json(NodeCommand(wrong))),
             "start_instance.model: spec.scaling.maxReplicas: 0 is out of range; give 1 to 1000");
+}
+
+TEST(MessageErrors, NameAllDevicesOfAReplicaThatTakesSeveral) {
+  StartInstance gang = start();
+  gang.device = base::DeviceId("cuda1");
+  EXPECT_EQ(gang.all_devices(), std::vector{gang.device});
+  EXPECT_EQ(to_json(NodeCommand(gang)).find("\"devices\":[\""), std::string::npos);  // one is said as ever
+  gang.devices = {base::DeviceId("cuda1"), base::DeviceId("cuda3")};
+  const auto back = parse_command(to_json(NodeCommand(gang)));
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(std::get<StartInstance>(*back).all_devices(), gang.devices);
+  gang.devices = {base::DeviceId("cuda3"), base::DeviceId("cuda1")};
+  EXPECT_EQ(command_error(to_json(NodeCommand(gang))), "start_instance.devices: must begin with the one in device");
+  gang.devices = {base::DeviceId("cuda1"), base::DeviceId("cuda1")};
+  EXPECT_EQ(command_error(to_json(NodeCommand(gang))), "start_instance.devices: names one twice");
+  gang.devices = {base::DeviceId("cuda1"), base::DeviceId("")};
+  EXPECT_EQ(command_error(to_json(NodeCommand(gang))), "start_instance.devices: must be an array of names");
 }
 
 TEST(MessageErrors, BoundWhatIsRead) {
