@@ -24,6 +24,7 @@ struct CalibrateFlags {
   std::vector<std::string> models;
   std::uint32_t rounds = 3;
   std::uint32_t machines = 1;
+  std::uint32_t pause_s = 8;
 };
 
 base::Result<std::vector<std::string>> deployed(const Client& client) {
@@ -142,7 +143,8 @@ int calibrate_fleet(Context& context, const CalibrateFlags& flags) {
   const auto client = context.client();
   if (!client.ok()) return context.fail(client.error());
   const Interrupt interrupt;
-  Prober prober(*client, interrupt, [&](const std::string& what) { context.err << what << std::endl; });
+  Prober prober(*client, interrupt, base::Seconds(flags.pause_s),
+                [&](const std::string& what) { context.err << what << std::endl; });
   const auto fleet = measure(flags, *client, prober);
   if (!fleet.ok()) return interrupt.wait_for(base::Duration::zero()) ? kExitInterrupted : context.fail(fleet.error());
   context.out << sim::to_yaml(*fleet);
@@ -162,6 +164,12 @@ void add_calibrate_command(Commands& commands) {
   command->add_option("MODEL", flags->models, "The models to measure (default: all; those that are alike once)");
   command->add_option("--rounds", flags->rounds, "How often each thing is measured; the median counts")
       ->check(CLI::Range(1U, 100U))
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--pause", flags->pause_s,
+          "Seconds that weights stay out of memory before they are asked for again: as long as they usually do")
+      ->check(CLI::Range(0U, 600U))
       ->capture_default_str();
   command->add_option("--machines", flags->machines, "So many machines like this one")
       ->check(CLI::Range(1U, sim::kMaxFleetDevices))

@@ -22,12 +22,9 @@ using Clock = std::chrono::steady_clock;
 constexpr base::Duration kPatience = base::Seconds(120);  // for a start, a stop, a freeze
 constexpr base::Duration kPoll = base::Millis(5);
 constexpr base::Duration kSettle = base::Millis(700);        // the node makes the next sandbox ahead after a start
-// What left memory has left it some time before it is wanted again. A virtual machine's host has taken free memory back
-// by then, and a read into it takes several times as long as right after an eviction.
-constexpr base::Duration kCold = base::Seconds(8);
 constexpr std::array<std::uint32_t, 3> kPrompts{4, 16, 48};  // words, each of some tokens
-constexpr std::uint32_t kShortPrompt = 4, kSharingPrompt = 32;
-constexpr std::uint32_t kShortAnswer = 4, kAnswer = 24, kLongAnswer = 96;
+constexpr std::uint32_t kShortPrompt = 4, kSharingPrompt = 16;
+constexpr std::uint32_t kShortAnswer = 4, kSharingAnswer = 8, kAnswer = 24, kLongAnswer = 96;
 
 base::Error interrupted() {
   return {base::ErrorKind::conflict, "interrupted"};
@@ -184,7 +181,7 @@ base::Status Prober::measure_start(const std::string& name, bool from_disk, sim:
   THAW_RETURN_IF_ERROR(stop(name));
   probes.stop_s.push_back(since(stopped));
   if (from_disk) THAW_RETURN_IF_ERROR(act(name, "evict"));
-  if (interrupt_.wait_for(from_disk ? kCold : kSettle)) return interrupted();
+  if (interrupt_.wait_for(from_disk ? std::max(pause_, kSettle) : kSettle)) return interrupted();
   THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, kShortPrompt, kShortAnswer));
   // The server may have kept the weights for another model that has the same files, or had no room to keep them.
   (probe.read_bytes > 0 ? probes.from_disk : probes.starts).push_back(probe);
@@ -211,7 +208,7 @@ base::Status Prober::measure_standby(ProbedModel& model, sim::ModelProbes& probe
   }));
   probes.freeze_s.push_back(since(frozen));
   model.kind.state_bytes = std::min(std::max(rests.device_bytes, rests.host_bytes), model.kind.working_bytes);
-  if (interrupt_.wait_for(kCold)) return interrupted();
+  if (interrupt_.wait_for(std::max(pause_, kSettle))) return interrupted();
   THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, kShortPrompt, kShortAnswer));
   probes.wakes.push_back(probe);
   return {};
@@ -233,7 +230,7 @@ base::Status Prober::measure(ProbedModel& model, sim::ModelProbes& probes) {
 
 base::Result<std::vector<sim::Probe>> Prober::ask_both(const std::string& one, const std::string& other,
                                                        std::uint32_t words, std::uint32_t tokens) {
-  Prober beside(client_, interrupt_, say_);
+  Prober beside(client_, interrupt_, pause_, say_);
   beside.word_ = ~word_;
   std::optional<base::Result<sim::Probe>> second;
   std::thread thread([&] { second = beside.ask(other, words, tokens); });
@@ -244,7 +241,7 @@ base::Result<std::vector<sim::Probe>> Prober::ask_both(const std::string& one, c
   return std::vector<sim::Probe>{*first, **second};
 }
 
-/// A start beside an engine that computes, and without; prompts one after the other, and at once.
+/// A start beside an engine that computes, and without; answers one after the other, and at once.
 base::Status Prober::measure_sharing(const ProbedModel& one, const ProbedModel& other, sim::SharingProbes& probes) {
   const std::string &a = one.kind.name, &b = other.kind.name;
   say_("asking " + a + " and " + b + " at once");
@@ -253,7 +250,7 @@ base::Status Prober::measure_sharing(const ProbedModel& one, const ProbedModel& 
   probes.fresh_alone_s.push_back(alone.queued_s + alone.first_s);
   THAW_RETURN_IF_ERROR(stop(b));
   if (interrupt_.wait_for(kSettle)) return interrupted();
-  Prober beside(client_, interrupt_, say_);
+  Prober beside(client_, interrupt_, pause_, say_);
   beside.word_ = ~word_;
   std::optional<base::Result<sim::Probe>> computes;
   std::thread thread([&] { computes = beside.ask(a, kShortPrompt, kLongAnswer); });
@@ -263,11 +260,13 @@ base::Status Prober::measure_sharing(const ProbedModel& one, const ProbedModel& 
   if (!fresh.ok()) return fresh.error();
   if (!computes->ok()) return computes->error();
   probes.fresh_beside_s.push_back(fresh->queued_s + fresh->first_s);
-  THAW_ASSIGN_OR_RETURN(const sim::Probe first, ask(a, kSharingPrompt, 1));
-  THAW_ASSIGN_OR_RETURN(const sim::Probe second, ask(b, kSharingPrompt, 1));
-  probes.apart_s.push_back(first.first_s + second.first_s);
-  THAW_ASSIGN_OR_RETURN(const auto both, ask_both(a, b, kSharingPrompt, 1));
-  probes.together_s.push_back(std::max(both[0].first_s, both[1].first_s));
+  // Prompts and tokens: engines that wait for their own threads at every layer lose more by each other in the latter.
+  const auto whole_s = [](const sim::Probe& probe) { return probe.first_s + probe.answer_s; };
+  THAW_ASSIGN_OR_RETURN(const sim::Probe first, ask(a, kSharingPrompt, kSharingAnswer));
+  THAW_ASSIGN_OR_RETURN(const sim::Probe second, ask(b, kSharingPrompt, kSharingAnswer));
+  probes.apart_s.push_back(whole_s(first) + whole_s(second));
+  THAW_ASSIGN_OR_RETURN(const auto both, ask_both(a, b, kSharingPrompt, kSharingAnswer));
+  probes.together_s.push_back(std::max(whole_s(both[0]), whole_s(both[1])));
   THAW_RETURN_IF_ERROR(stop(a));
   return stop(b);
 }

@@ -24,9 +24,12 @@ struct ProbedModel {
 /// that nobody else uses at the time. Blocking. Every wait has a bound.
 class Prober {
  public:
-  /// `say`: hears what begins.
-  Prober(const Client& client, const Interrupt& interrupt, std::function<void(const std::string&)> say)
-      : client_(client), interrupt_(interrupt), say_(std::move(say)) {}
+  /// `say`: hears what begins. `pause`: how long weights that were taken out of memory stay away before they are wanted
+  /// again. A virtual machine's host takes free memory back after some seconds, and a read into it takes several times
+  /// as long then as right after an eviction.
+  Prober(const Client& client, const Interrupt& interrupt, base::Duration pause,
+         std::function<void(const std::string&)> say)
+      : client_(client), interrupt_(interrupt), pause_(pause), say_(std::move(say)) {}
 
   base::Result<ProbedModel> describe(const std::string& name);
   /// Each thing once, added to `probes`; what it holds into model.kind. No other replica is up. Stops it in the end.
@@ -56,6 +59,7 @@ class Prober {
 
   const Client& client_;
   const Interrupt& interrupt_;
+  base::Duration pause_;
   std::function<void(const std::string&)> say_;
   std::uint64_t word_ = 0;  ///< so that no two prompts begin alike
   std::vector<double> client_s_;

@@ -37,7 +37,7 @@ struct ModelProbes {
 struct SharingProbes {
   std::vector<double> fresh_alone_s,
       fresh_beside_s;                       ///< a start's first answer, and the same beside an engine that computes
-  std::vector<double> apart_s, together_s;  ///< two models' prompts one after the other, and both at once
+  std::vector<double> apart_s, together_s;  ///< two models' answers one after the other, and both at once
 };
 
 /// prompt and promptToken: the median of the slopes between all pairs, and of what is left (Theil 1950, Sen 1968): up

@@ -37,9 +37,11 @@ double step_s(const Fleet& fleet, const NodeShape& shape, const ModelClass& kind
              (static_cast<double>(shape.memory_bytes_per_s) * fleet.decode_efficiency);
 }
 
-base::Duration first_answer_cost(const ModelClass& kind, wire::Way way, bool reads) {
-  if (way == wire::Way::wake) return kind.measured.first_after_wake;
-  return reads ? kind.measured.first_from_disk.value_or(kind.measured.first_answer) : kind.measured.first_answer;
+base::Duration first_answer_cost(const ModelClass& kind, wire::Way way, double missing_share) {
+  const Measured& m = kind.measured;
+  const base::Duration all = way == wire::Way::wake ? m.first_after_wake : m.first_from_disk.value_or(m.first_answer);
+  const base::Duration none = m.first_answer;
+  return none + base::Duration(static_cast<std::int64_t>(static_cast<double>((all - none).count()) * missing_share));
 }
 
 }  // namespace thaw::sim

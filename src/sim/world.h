@@ -95,7 +95,7 @@ class World {
     std::vector<RequestIndex> requests;        ///< in flight
     std::vector<HeldUp> held_up;               ///< of them those that are answered once its weights are there
     std::uint64_t way_number = 0;              ///< events of an earlier way are stale
-    bool reads = false;                        ///< its weights are not in the page cache
+    double missing_bytes = 0;                  ///< of its weights, not in the page cache when it began to come up
     base::TimePoint moves_since{}, read_at{};  ///< the bytes of the way it is on; when those of the disk were there
     double planned_disk = 0, planned_bus = 0;  ///< bytes that it is going to move once what is fixed is done
   };

@@ -144,7 +144,7 @@ void World::start(base::InstanceId id, ModelIndex model, DeviceIndex device, wir
     way = wire::Way::start;
   }
   instance.way = way;
-  instance.reads = !nodes_[devices_[device].node].cache.has(model);
+  instance.missing_bytes = disk_bytes(devices_[device].node, model, wire::Way::start);
   if (on_cpu(instance)) return rise_on_cpu(id, instance);
   begin_way(id, instance, fixed_cost(fleet_, class_of(model), way), disk_bytes(devices_[device].node, model, way),
             bus_bytes(model, way));
@@ -235,12 +235,11 @@ void World::add_slot(base::InstanceId id, Instance& instance) {
 
 void World::rise_on_cpu(base::InstanceId id, Instance& instance) {
   Device& device = devices_[instance.device];
-  const double missing = disk_bytes(device.node, instance.model, instance.way);
-  instance.reads = missing > 0;
+  const double missing = instance.missing_bytes = disk_bytes(device.node, instance.model, instance.way);
   instance.moves_since = instance.read_at = now_;
   device.compute.begin_way(instance.slot, base::to_s(fixed_cost(fleet_, class_of(instance.model), instance.way)), now_);
   plan_compute(instance.device);
-  if (!instance.reads) return weights_are_there(id, instance);
+  if (missing <= 0) return weights_are_there(id, instance);
   links_[disk_of(device.node)].add(id.value(), missing, now_);
   plan_link(disk_of(device.node));
 }
@@ -392,7 +391,9 @@ void World::rest_on_cpu(Instance& instance) {
 void World::become_ready(base::InstanceId id, Instance& instance) {
   instance.state = State::ready;
   if (!instance.has_slot) add_slot(id, instance);
-  instance.first_answer = first_answer_cost(class_of(instance.model), instance.way, instance.reads);
+  const ModelClass& kind = class_of(instance.model);
+  const double missing_share = instance.missing_bytes / static_cast<double>(kind.weights_bytes);
+  instance.first_answer = first_answer_cost(kind, instance.way, missing_share);
   ++(instance.way == wire::Way::wake      ? outcome_.wakes
      : instance.way == wire::Way::restore ? outcome_.restores
                                           : outcome_.starts);
@@ -401,9 +402,9 @@ void World::become_ready(base::InstanceId id, Instance& instance) {
 
 wire::Phase World::loaded(base::InstanceId id) const {
   const Instance& instance = instances_.at(id);
-  const std::uint64_t weights = class_of(instance.model).weights_bytes;
+  const auto read = static_cast<std::uint64_t>(instance.missing_bytes);
   wire::Phase phase{"weights", {}, instance.read_at - instance.moves_since};
-  phase.bytes = wire::PhaseBytes{instance.reads ? weights : 0, instance.reads ? 0 : weights};
+  phase.bytes = wire::PhaseBytes{read, class_of(instance.model).weights_bytes - read};
   return phase;
 }
 

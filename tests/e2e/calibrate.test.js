@@ -19,7 +19,7 @@ describe('thaw calibrate', { timeout: 180_000 }, () => {
     await server.deploy(fakeModel('one', { scaling: { targetConcurrency: 2, maxReplicas: 3, idleTimeout: '7s' }, standby: { mode: 'always' } }));
     await server.deploy(fakeModel('like-one', { scaling: { targetConcurrency: 2 }, standby: { mode: 'never' } }));
     await server.deploy(fakeModel('other', { args: ['--fake-first-ms', '30'] }));
-    const { code, stdout, stderr } = await server.cli(['calibrate', '--rounds', '1', '--machines', '2']);
+    const { code, stdout, stderr } = await server.cli(['calibrate', '--rounds', '1', '--pause', '0', '--machines', '2']);
     assert.equal(code, 0, stderr);
     assert.match(stdout, /^ {2}- \{count: 2, devices: 1, deviceKind: cpu, deviceMemory: 419430400,/m);
     const models = stdout.split('  - name: ').slice(1);

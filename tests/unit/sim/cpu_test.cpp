@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "sim/compute.h"
+#include "sim/costs.h"
 #include "sim/experiment.h"
 #include "sim/page_cache.h"
 
@@ -99,6 +100,17 @@ TEST(Cpu, WeightsLeaveWhereAnotherModelNeedsTheirRoom) {
   EXPECT_EQ(delays(run(fleet, trace)), (std::vector<double>{3.25, 3.25, 3.5}));
   fleet.nodes[0].device_bytes = 200;  // 150 of the second, and 100 that the first has left there
   EXPECT_EQ(delays(run(fleet, trace)), (std::vector<double>{3.25, 3.25, 3.25}));
+}
+
+TEST(Cpu, WhatAFirstAnswerTakesLongerGrowsWithWhatIsMissing) {
+  ModelClass kind;
+  kind.measured.first_answer = Millis(100);
+  EXPECT_EQ(first_answer_cost(kind, wire::Way::start, 1), base::Duration(Millis(100)));  // nothing else was measured
+  kind.measured.first_from_disk = Millis(300);
+  kind.measured.first_after_wake = Millis(200);
+  EXPECT_EQ(first_answer_cost(kind, wire::Way::start, 0), base::Duration(Millis(100)));
+  EXPECT_EQ(first_answer_cost(kind, wire::Way::start, 0.25), base::Duration(Millis(150)));
+  EXPECT_EQ(first_answer_cost(kind, wire::Way::wake, 1), base::Duration(Millis(200)));
 }
 
 TEST(Cpu, AStartComputesBesideOthersAndComesFirst) {
