@@ -27,7 +27,7 @@ describe('thaw calibrate', { timeout: 180_000 }, () => {
     const one = models.find((text) => text.startsWith('one'));
     assert.match(one, /concurrency: 2\n {4}maxReplicas: 3\n {4}idleTimeout: 7000ms\n {4}standby: always/);
     assert.match(one, /measured: \{start: \d+us, .*wake: \d+us, freeze: \d+us, stop: \d+us, .*promptToken: \d+us, step: \d+us\}/);
-    assert.match(stderr, /freezing one/);
+    assert.match(stderr, /asking like-one and one at once/);
     assert.equal((await server.instances()).length, 0);
 
     const [fleet, trace, requests] = ['fleet.yaml', 'trace.csv', 'requests.csv'].map((name) => path.join(server.directory, name));
