@@ -39,6 +39,7 @@ const tokenShare = 1 / 32, answerShare = 1 / 4;  // of the trace's: a CPU is slo
 const mostTokens = 256, mostAnswer = 32;
 const idleTimeoutS = 10;
 const longestAnswerMs = 120_000;
+const mostDrift = 0.15;  // of the machine's pace
 const policy = { timeout: 'thaw-5m', auto: 'thaw' }[options.idle];
 
 /// Numbers in [0, 1) that are the same every time (xorshift32).
@@ -267,6 +268,7 @@ main(async () => {
   const p50Error = off(at(foretold, 0.5), at(answered, 0.5)), p99Error = off(at(foretold, 0.99), at(answered, 0.99));
   const meanError = off(mean * GiB, memory.mean), peakError = off(peak * GiB, memory.peak);
   console.log(`a prompt of 128 tokens took ${(before * 1000).toFixed(0)} ms before, ${(after * 1000).toFixed(0)} ms after\n`);
+  if (off(after, before) > mostDrift) say('this machine is not as fast as when it was measured: the errors say little');
   result('replay_pace_drift', after / before, 'ratio');
   result('replay_failed', failed.length, 'requests');
   result('replay_requests', answers.length, 'requests');
