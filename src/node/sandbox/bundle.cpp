@@ -18,8 +18,9 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr const char* kTmpSize = "size=64m";  // also counted against the sandbox's memory limit
-constexpr const char* kShmSize = "size=1g";   // CUDA and NCCL use it; counted against the limit too
+constexpr const char* kTmpSize = "size=64m";      // also counted against the sandbox's memory limit
+constexpr const char* kShmSize = "size=1g";       // CUDA and NCCL use it; counted against the limit too
+constexpr const char* kTmpFiles = "nr_inodes=65536";
 constexpr rlim_t kOpenFiles = 65'536;
 constexpr int kOomScoreAdj = 500;  // when the host itself runs out, an engine goes before the server does
 
@@ -40,8 +41,13 @@ json::array mounts(const Bundle& bundle) {
   json::array out;
   out.push_back(mount_entry("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}));
   out.push_back(mount_entry("/dev", "tmpfs", "tmpfs", {"nosuid", "noexec", "strictatime", "mode=755", "size=64k"}));
-  out.push_back(mount_entry("/dev/shm", "tmpfs", "shm", {"nosuid", "noexec", "nodev", "mode=1777", kShmSize}));
-  out.push_back(mount_entry("/tmp", "tmpfs", "tmpfs", {"nosuid", "noexec", "nodev", "mode=1777", kTmpSize}));
+  json::array shared{"nosuid", "noexec", "nodev", "mode=1777", kShmSize};
+  json::array temporary{"nosuid", "noexec", "nodev", "mode=1777", kTmpSize};
+  // gVisor's releases know no bound on files; there they are memory of the sandbox's own.
+  if (!bundle.init_path.empty())
+    for (json::array* options : {&shared, &temporary}) options->emplace_back(kTmpFiles);
+  out.push_back(mount_entry("/dev/shm", "tmpfs", "shm", std::move(shared)));
+  out.push_back(mount_entry("/tmp", "tmpfs", "tmpfs", std::move(temporary)));
   for (const HostPath& shown : host_view())
     if (shown.kind != HostPath::Kind::link)
       out.push_back(bind_mount(shown.path, shown.path, false, shown.path.find("/etc") != 0));

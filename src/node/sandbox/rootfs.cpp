@@ -69,6 +69,8 @@ std::vector<std::string> host_view_paths() {
 base::Status make_rootfs(const std::string& directory) {
   for (const char* path : {"/etc", "/proc", "/dev", "/tmp", kInsideRun, kInsideModel, kInsideEngine, kInsideCache})
     THAW_RETURN_IF_ERROR(make_mount_point(directory, path, true));
+  // runc gives a tmpfs the mode of what it is mounted on, whatever its options say.
+  if (::chmod((directory + "/tmp").c_str(), 01777) != 0) return base::errno_error("cannot open " + directory + "/tmp to all", errno);
   THAW_RETURN_IF_ERROR(make_mount_point(directory, kInsideSecretsMount, true));
   THAW_RETURN_IF_ERROR(make_directories(directory + std::string(std::filesystem::path(kInsideSecrets).parent_path()), 0755));
   THAW_RETURN_IF_ERROR(make_link(directory + kInsideSecrets, kInsideSecretsMount));

@@ -105,6 +105,13 @@ TEST_F(SandboxDevices, SecretsAreShownInSandboxesMadeAheadAndMadeForTheirInstanc
   }
 }
 
+TEST_F(SandboxDevices, PlacesForTemporaryFilesAreThere) {
+  auto made = maker_->make_empty();
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  EXPECT_EQ(run(**made, "stat -c %a /tmp /dev/shm; echo x > /tmp/x && echo y > /dev/shm/y && cat /tmp/x /dev/shm/y"), "1777\n1777\nx\ny\n");
+  EXPECT_TRUE((*made)->destroy().ok());
+}
+
 TEST_F(SandboxDevices, TheSocketsPlaceIsSmall) {
   auto made = maker_->make_empty();
   ASSERT_TRUE(made.ok()) << made.error().message;

@@ -176,6 +176,8 @@ static int become(const char *directory) {
 
 int main(int argc, char **argv) {
   struct header h;
+  /* The engine is the same user: without this it could write into this program's memory (/proc/1/mem) and speak for it. */
+  if (prctl(PR_SET_DUMPABLE, 0) != 0) return fail("cannot", "close its memory to the engine");
   if (argc > 2 && strcmp(argv[1], "--become") == 0) return become(argv[2]);
   if (argc > 1 && mount_proc(argv[1]) != 0) return CANNOT_RUN;
   int ending = read_message(&h);
