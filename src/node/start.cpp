@@ -12,6 +12,7 @@
 #include "node/images/image_service.h"
 #include "node/limits.h"
 #include "node/sandbox/clock.h"
+#include "node/shown_paths.h"
 #include "spec/trust.h"
 
 namespace thaw::node {
@@ -127,6 +128,9 @@ base::Result<StartOutcome> carry_out_start(const wire::StartInstance& command, b
   std::shared_ptr<CompileCaches::Lease> cache = lease_cache(command, *maker, caches);
   if (cache) paths.cache_dir = maker->cache_view(cache->directory());
   THAW_ASSIGN_OR_RETURN(EngineLaunch launch, plan_launch(command, engine, paths));
+  std::vector<std::string> shown = launch.model_files;
+  shown.push_back(launch.engine_dir);
+  THAW_RETURN_IF_ERROR(check_shown_paths(shown, config.data_dir, config.settings.secrets_dir));
   if (command.image.empty()) owner.opens(launch.model_files);
   THAW_ASSIGN_OR_RETURN(DeviceGrant devices, grant_devices(command.all_devices(), {.cdi_required = config.settings.cdi_required}));
   for (const auto& [name, value] : devices.env) launch.env[name] = value;

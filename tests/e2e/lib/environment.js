@@ -32,6 +32,9 @@ for (const name of ['thaw-init', 'libthaw_lazy_map.so']) copyOf(path.join(binDir
 export const thaw = copyOf(path.join(binDir, 'thaw'), 0o755, 'bin');
 export const fakeEngine = copyOf(path.join(binDir, 'fake-engine'), 0o755, 'engine');
 
+/** Does what its prompts say an engine in wrong hands would (tests/hostile_engine); null where it was not built. */
+export const hostileEngine = fs.existsSync(path.join(binDir, 'hostile-engine')) ? copyOf(path.join(binDir, 'hostile-engine'), 0o755, 'engine') : null;
+
 const stories = process.env.THAW_TEST_MODEL ?? path.join(repo, '../shared/models/stories260K.gguf');
 
 /** The real model if it is on this machine: its answers are known. */
