@@ -68,6 +68,7 @@ std::uint32_t Scheduler::State::worthwhile(const Model& m, base::TimePoint now) 
 /// Replicas idle for idleTimeout, counted from the end of their last request (from ready if they had none), are put to rest, down
 /// to minReplicas. A starting one is never stopped for being idle: it becomes ready first and idles out then.
 void Scheduler::State::stop_idle(Model& m, base::TimePoint now, Actions& out) {
+  keep_with_tide(m, now);
   while (m.ready() > m.min_replicas()) {
     Instance* longest = nullptr;
     for (Instance* i : m.usable) {
@@ -79,40 +80,10 @@ void Scheduler::State::stop_idle(Model& m, base::TimePoint now, Actions& out) {
   }
 }
 
-base::TimePoint Scheduler::State::idles_out_at(const Instance& i) {
-  return std::max(i.idle_since + i.model->keeps, i.rest_at);
-}
-
 /// How far back a model's peak says how many replicas it keeps.
 base::Duration Scheduler::State::peak_window(const spec::Scaling& scaling) const {
   constexpr base::Duration kStable = base::Seconds(60);
   return policy.automatic_idle ? std::min(scaling.idle_timeout, kStable) : scaling.idle_timeout;
-}
-
-/// A pause begins. idleTimeout, or what pauses and costs say. Nothing is known of a model that never came up:
-/// idleTimeout then.
-void Scheduler::State::think_of_keeping(Model& m) const {
-  const spec::Scaling& scaling = m.spec.scaling;
-  m.keeps = scaling.idle_timeout;
-  m.pause_costs = {};
-  m.expected_at = base::never();
-  if (!policy.automatic_idle) return;
-  const bool wakes = m.rests_in_standby && m.costs.wake.known();
-  const base::Duration up = wakes ? m.costs.wake.mean() : m.start_cost();
-  if (up <= base::Duration::zero()) return;
-  m.pause_costs = {wakes ? m.costs.freeze.mean() : base::Duration::zero(), up};
-  m.plan = m.forecast.plan(first_pauses, m.pause_costs);
-  m.plan.keep = m.keeps = std::min(scaling.idle_timeout, m.plan.keep);
-  if (m.plan.prewakes() && m.quiet_since != base::never()) m.expected_at = m.quiet_since + m.plan.from - up;
-}
-
-/// The next request is there: what the pause was is learnt.
-void Scheduler::State::pause_ended(Model& m, base::TimePoint now) {
-  if (m.quiet_since == base::never()) return;
-  const base::Duration pause = now - m.quiet_since;
-  if (m.forecast.pauses().total() < kPausesToBelieve) first_pauses.note(pause);
-  m.forecast.note(pause, m.plan, m.pause_costs);
-  m.quiet_since = m.expected_at = base::never();
 }
 
 /// A replica for a request that the forecast expects soon: only into room that nobody has to leave for it.

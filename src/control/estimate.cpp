@@ -30,10 +30,19 @@ base::Duration Scheduler::State::quickest_up(const Model& m, const Node& node) c
   return way.known() ? way.quickest() : m.costs.restore.quickest();
 }
 
-/// Reading its weights from the node's disk, if they are not in its memory already.
-base::Duration Scheduler::State::disk_time(const Model& m, const Node& node) {
-  if (node.read_bytes_per_s <= 0 || node.warm.has(m)) return {};
-  return seconds(static_cast<double>(m.weights_bytes) / node.read_bytes_per_s);
+/// Of a model that never came up: as large a part of a replica as others' are.
+std::uint64_t Scheduler::State::weights_of(const Model& m) const {
+  if (m.weights_bytes > 0) return m.weights_bytes;
+  return static_cast<std::uint64_t>(static_cast<double>(m.bytes) * (weights_share > 0 ? weights_share : 1));
+}
+
+/// Reading its weights from the node's disk, if they are not in its memory already. A disk that nothing was read from yet is taken to be
+/// as fast as the fastest one known: else all new models would go where nothing is known.
+base::Duration Scheduler::State::disk_time(const Model& m, const Node& node) const {
+  constexpr double kUnmeasured_bytes_per_s = 1e9;
+  if (node.warm.has(m)) return {};
+  const double rate = node.read_bytes_per_s > 0 ? node.read_bytes_per_s : read_bytes_per_s > 0 ? read_bytes_per_s : kUnmeasured_bytes_per_s;
+  return seconds(static_cast<double>(weights_of(m)) / rate);
 }
 
 /// From the time its room is there to its first answer. `to_wake`: the replica in standby that is woken; null: a new
@@ -87,11 +96,15 @@ bool Scheduler::State::standby_is_dear(const Instance& i, base::TimePoint now) c
   const Model& m = *i.model;
   const Device& d = busiest_bus(i);
   constexpr double kLittle = 0.1;  // of what a wake saves
+  constexpr base::Duration kOfUse = std::chrono::hours(1);  // weights that nobody used for so long are no loss
   if (d.info.kind == spec::DeviceKind::cpu || m.spec.standby.mode == spec::Mode::always ||
       image_for(m, *d.owner) == nullptr)
     return false;
   if (!m.costs.wake.known() || !m.costs.freeze.known() || !m.costs.restore.known()) return false;
   const base::Duration saved = m.costs.restore.quickest() - m.costs.wake.quickest();
+  // What others have of its memory would leave for it: one in standby is of use on its device alone, weights in memory are on all of them.
+  const std::uint64_t needs = expected_host_bytes(i) - i.host_bytes;
+  if (d.owner->cache_budget > 0 && !d.owner->warm.spares(needs, cache_room(*d.owner), now - kOfUse)) return true;
   if (d.owner->disk_wait_s > kLittle * base::to_s(saved)) return true;
   const auto waited_for = std::count_if(d.instances.begin(), d.instances.end(),
                                         [](const Instance* o) { return o->rising() && !o->model->queue.empty(); });
@@ -119,8 +132,8 @@ void Scheduler::State::promise_way_up(const Instance& i, base::TimePoint now) {
 /// than they are leaves, if it can come back from an image.
 void Scheduler::State::make_room_for_weights(const Model& m, Node& node, base::TimePoint now, Actions& out) {
   const base::Duration disk = disk_time(m, node);
-  if (disk <= base::Duration::zero() || node.warm.bytes() + m.weights_bytes <= cache_room(node)) return;
-  const double worth = worth_per_byte(m.rate.per_second(now), disk, m.weights_bytes);
+  if (disk <= base::Duration::zero() || node.warm.bytes() + weights_of(m) <= cache_room(node)) return;
+  const double worth = worth_per_byte(m.rate.per_second(now), disk, weights_of(m));
   Instance* const victim = least_worth_resting(node, worth, now);
   if (victim == nullptr || victim->device->info.kind == spec::DeviceKind::cpu) return;
   if (image_for(*victim->model, node) == nullptr) return;
@@ -133,8 +146,8 @@ void Scheduler::State::promise_way_down(const Instance& i, base::TimePoint now) 
 }
 
 /// Its weights have been read there, or were there.
-void Scheduler::State::weights_used(const Model& m, Node& node) {
-  if (m.weights_bytes > 0 && !m.removed) node.warm.used(m, m.weights_bytes, cache_room(node));
+void Scheduler::State::weights_used(const Model& m, Node& node, base::TimePoint now) {
+  if (m.weights_bytes > 0 && !m.removed) node.warm.used(m, m.weights_bytes, cache_room(node), now);
 }
 
 /// A replica on a device of its own rests with all that it needs: the files may leave memory first, and have to where

@@ -142,4 +142,10 @@ void Forecaster::note(base::Duration pause, const PausePlan& planned, const Paus
   lead_s_ = std::min(lead_s_, kRemembered * base::to_s(costs.break_even()));
 }
 
+void Preference::note(double by_pauses_s, double by_tide_s) {
+  constexpr double kForgets = 1.0 / 64;  // of what is known, at each pause
+  lead_s_ += by_pauses_s - by_tide_s - lead_s_ * kForgets;
+  if (known_ < kPausesToBelieve) ++known_;
+}
+
 }  // namespace thaw::control

@@ -32,7 +32,7 @@ class PauseHistogram {
 };
 
 /// Seconds of a device's time that one is ready to give for a second that a request need not wait.
-constexpr double kDeviceSecondsPerDelaySecond = 1.0;
+constexpr double kDeviceSecondsPerDelaySecond = 0.5;
 /// So many pauses must be known before they are believed.
 constexpr float kPausesToBelieve = 8;
 /// What following the forecast may cost beyond what the reactive rule costs, as a share of that (see Forecaster).
@@ -91,6 +91,19 @@ class Forecaster {
  private:
   PauseHistogram pauses_;
   double lead_s_ = 0;  ///< what the plans followed won, and may lose
+};
+
+/// Which of two forecasts costs less, of late: that by a model's past pauses, or that by how much comes to all models at present (tide.h).
+/// Both are accounted for at every pause, whichever was followed.
+class Preference {
+ public:
+  void note(double by_pauses_s, double by_tide_s);
+  [[nodiscard]] bool known() const { return known_ >= kPausesToBelieve; }
+  [[nodiscard]] bool tide() const { return lead_s_ > 0; }
+
+ private:
+  double lead_s_ = 0;  ///< of the tide; fades
+  float known_ = 0;    ///< pauses, at most kPausesToBelieve
 };
 
 }  // namespace thaw::control

@@ -152,7 +152,7 @@ void Scheduler::State::deployed(const spec::ModelSpec& spec, const base::TenantN
   m.owner = &tenant(owner);
   if (spec.scaling.min_replicas > 0) keepers.insert(&m);
   else keepers.erase(&m);
-  think_of_keeping(m);
+  think_of_keeping(m, now);
   m.bytes = share(spec.resources.device_memory_bytes.value_or(0), spec.resources.devices);
   if (fresh || replaced || loads_otherwise) m.loading_bytes = share(spec.resources.loading_memory_bytes.value_or(0), spec.resources.devices);
   m.paused = false;

@@ -32,9 +32,7 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
     out.emplace_back(exhausted_refusal(a.request, whose, now));
     return;
   }
-  m.rate.note(now);
-  m.burst.note(now);
-  pause_ended(m, now);
+  note_arrival(m, now);
   m.paused = false;
   const auto [at, fresh] = requests.try_emplace(a.request);
   assert(fresh && "a request id was used twice");
@@ -160,7 +158,7 @@ void Scheduler::State::release(Request& r, base::TimePoint now, Actions& out) {
   i.exclusive = false;
   if (m.in_flight == 0 && m.queue.empty()) {
     m.quiet_since = now;
-    think_of_keeping(m);
+    think_of_keeping(m, now);
   }
   if (i.in_flight > 0) return;
   i.idle_since = now;
@@ -172,7 +170,7 @@ void Scheduler::State::release(Request& r, base::TimePoint now, Actions& out) {
   } else if (i.phase == Phase::ready && i.drain != Instance::Drain::none) {
     stop(i, now, out);
   } else if (i.phase == Phase::ready) {
-    timers.arm_at_latest(m.timer, now + m.keeps);
+    timers.arm_at_latest(m.timer, idles_out_at(i));
     if (!waiters.empty()) {
       for (Device* d : i.devices) offer_idle_room(*d, now);
     }

@@ -170,11 +170,15 @@ void Scheduler::instance_weights(const wire::InstanceWeights& event) {
   Instance* const i = state_->find(event.instance);
   if (i == nullptr || !event.phase.bytes) return;
   i->model->weights_bytes = event.phase.bytes->read + event.phase.bytes->resident;
-  State::weights_used(*i->model, *i->device->owner);
+  const double share = i->model->bytes > 0 ? std::min(static_cast<double>(i->model->weights_bytes) / static_cast<double>(i->model->bytes), 1.0) : 0;
+  double& average = state_->weights_share;
+  average = average > 0 ? average + (share - average) / 8 : share;
+  State::weights_used(*i->model, *i->device->owner, i->phase_since);
   if (event.phase.bytes->read < kEnoughToMeasure || event.phase.duration <= base::Duration::zero()) return;
   double& known = i->device->owner->read_bytes_per_s;
   const double seen = event.phase.bytes_per_s();
   known = seen > known ? seen : known + (seen - known) * kWeightOfSlower;
+  state_->read_bytes_per_s = std::max(state_->read_bytes_per_s, known);
 }
 
 void Scheduler::instance_standby(const wire::InstanceStandby& event, base::TimePoint now, Actions& out) { state_->frozen(event, now, out); }

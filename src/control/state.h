@@ -20,6 +20,7 @@
 #include "control/routing.h"
 #include "control/scheduler.h"
 #include "control/shortlist.h"
+#include "control/tide.h"
 #include "control/timers.h"
 #include "control/transitions.h"
 #include "control/victims.h"
@@ -41,6 +42,9 @@ struct WaitOrder {
 
 /// Arrivals of the last few seconds say how many more come before another replica is up.
 constexpr base::Duration kPanicHalfLife = base::Seconds(2);
+
+/// What came longer ago than this hardly counts for a model's share of all arrivals.
+constexpr base::Duration kShareHalfLife = std::chrono::minutes(10);
 
 /// A snapshot on a node's disk. Its bytes are reserved until the node says that it is gone.
 struct Image {
@@ -173,11 +177,15 @@ struct Model {
   ArrivalRate burst{kPanicHalfLife};  ///< the panic window: what goes on right now
   RunningMean service;       ///< from dispatch to the end of the answer
   RunningMean first_answer;  ///< from dispatch to its first byte
+  ArrivalRate steady{kShareHalfLife};  ///< its share of State::all_arrivals
+  Preference preference;     ///< by which its pauses are forecast
   Forecaster forecast;       ///< of its pauses: between its requests, as long as nothing was under way
   RetryBudget retries;
   base::TimePoint quiet_since = base::never();  ///< never(): something is under way, or nothing ever was
   PauseCosts pause_costs;                       ///< with which `plan` was made; up 0: without any
   PausePlan plan;                               ///< for the pause that is going on
+  PausePlan by_pauses;                          ///< what the past says; `plan` may be another
+  bool follows_tide = false;                    ///< `plan` is extended for as long as the tide lasts
   base::TimePoint expected_at = base::never();  ///< when to begin to wake a replica ahead of the next request
   base::Duration keeps{};             ///< how long an idle replica keeps its device
   Costs costs;
@@ -316,6 +324,11 @@ struct Scheduler::State {
   Timer settle_timer;           ///< an idle replica is still to be offered to those who wait; no model's
   bool draining = false;
   std::size_t in_flight = 0;
+  double read_bytes_per_s = 0;   ///< of weights, by the fastest node known; 0: unknown
+  double weights_share = 0;      ///< of a replica's device bytes that its weights were, on average over the last starts; 0: unknown
+  Tide tide;
+  ArrivalRate all_arrivals{kShareHalfLife};
+  Preference preference;        ///< of all models together: what is expected of one of which little is known
   PauseHistogram first_pauses;  ///< the first few of every model: what is expected of one of which little is known
   RoutingTotals totals;
   Timers timers;
@@ -444,9 +457,6 @@ struct Scheduler::State {
   std::uint32_t missing(const Model& m, base::TimePoint now) const;
   std::uint32_t worthwhile(const Model& m, base::TimePoint now) const;
   void stop_idle(Model& m, base::TimePoint now, Actions& out);
-  static base::TimePoint idles_out_at(const Instance& i);
-  void think_of_keeping(Model& m) const;
-  void pause_ended(Model& m, base::TimePoint now);
   void wake_ahead(Model& m, base::TimePoint now, Actions& out);
   base::Duration peak_window(const spec::Scaling& scaling) const;
   static bool can_wake(const Model& m);
@@ -454,6 +464,15 @@ struct Scheduler::State {
   void revive_scaled_down(Model& m, base::TimePoint now);
   void drop_surplus_claims(Model& m, base::TimePoint now, Actions& out);
   base::TimePoint wake_at(Model& m, base::TimePoint now) const;
+
+  // keeping.cpp
+  void think_of_keeping(Model& m, base::TimePoint now) const;
+  void keep_with_tide(Model& m, base::TimePoint now) const;
+  base::Duration tide_lasts(const Model& m, base::TimePoint now) const;
+  double share_of(const Model& m, base::TimePoint now) const;
+  void note_arrival(Model& m, base::TimePoint now);
+  void pause_ended(Model& m, base::TimePoint now);
+  static base::TimePoint idles_out_at(const Instance& i);
 
   // placement.cpp
   void settle(base::TimePoint now, Actions& out);
@@ -491,7 +510,8 @@ struct Scheduler::State {
 
   // estimate.cpp
   base::Duration quickest_up(const Model& m, const Node& node) const;
-  static base::Duration disk_time(const Model& m, const Node& node);
+  std::uint64_t weights_of(const Model& m) const;
+  base::Duration disk_time(const Model& m, const Node& node) const;
   base::Duration time_to_answer(const Device& d, const Model& m, const Instance* to_wake, base::TimePoint now) const;
   base::Duration time_to_return(const Device& d, base::TimePoint now) const;
   base::Duration time_to_make_way(const Offer& o, base::TimePoint now) const;
@@ -501,7 +521,7 @@ struct Scheduler::State {
   void promise_way_up(const Instance& i, base::TimePoint now);
   static void promise_way_down(const Instance& i, base::TimePoint now);
   static void weights_rest(const Model& m, Node& node);
-  static void weights_used(const Model& m, Node& node);
+  static void weights_used(const Model& m, Node& node, base::TimePoint now);
   static std::uint32_t at_work(const Device& d, const Model& m);
   static bool better(const Offer& a, const Offer& b, const Model& m);
   void judge(Offer& o, const Model& m, base::TimePoint now) const;

@@ -1,10 +1,12 @@
 #include "control/warm_weights.h"
 
+#include <algorithm>
+
 namespace thaw::control {
 
-void WarmWeights::used(const Model& model, std::uint64_t bytes, std::uint64_t capacity_bytes) {
+void WarmWeights::used(const Model& model, std::uint64_t bytes, std::uint64_t capacity_bytes, base::TimePoint now) {
   forget(model);
-  entries_.push_front({&model, bytes});
+  entries_.push_front({&model, bytes, now});
   by_model_.emplace(&model, entries_.begin());
   bytes_ += bytes;
   resize(capacity_bytes);
@@ -20,7 +22,15 @@ void WarmWeights::resize(std::uint64_t capacity_bytes) {
 
 void WarmWeights::may_leave(const Model& model) {
   const auto found = by_model_.find(&model);
-  if (found != by_model_.end()) entries_.splice(entries_.end(), entries_, found->second);
+  if (found == by_model_.end()) return;
+  found->second->used_at = {};
+  entries_.splice(entries_.end(), entries_, found->second);
+}
+
+bool WarmWeights::spares(std::uint64_t bytes, std::uint64_t capacity_bytes, base::TimePoint since) const {
+  std::uint64_t room = capacity_bytes - std::min(capacity_bytes, bytes_);
+  for (auto entry = entries_.rbegin(); room < bytes && entry != entries_.rend() && entry->used_at <= since; ++entry) room += entry->bytes;
+  return room >= bytes;
 }
 
 void WarmWeights::forget(const Model& model) {

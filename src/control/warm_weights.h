@@ -4,6 +4,8 @@
 #include <list>
 #include <unordered_map>
 
+#include "base/time.h"
+
 namespace thaw::control {
 
 struct Model;
@@ -15,17 +17,20 @@ class WarmWeights {
  public:
   /// The model's weights have just been used here; of those that are known, the longest unused beyond `capacity_bytes`
   /// are forgotten.
-  void used(const Model& model, std::uint64_t bytes, std::uint64_t capacity_bytes);
+  void used(const Model& model, std::uint64_t bytes, std::uint64_t capacity_bytes, base::TimePoint now);
   void resize(std::uint64_t capacity_bytes);
   void may_leave(const Model& model);  ///< they are needed no more, and leave first
   void forget(const Model& model);
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+  /// Whether so many bytes of something else fit in with no loss: beside what was used after `since`.
+  [[nodiscard]] bool spares(std::uint64_t bytes, std::uint64_t capacity_bytes, base::TimePoint since) const;
   [[nodiscard]] bool has(const Model& model) const { return by_model_.count(&model) > 0; }
 
  private:
   struct Entry {
     const Model* model;
     std::uint64_t bytes;
+    base::TimePoint used_at;
   };
   std::list<Entry> entries_;  ///< the last used first
   std::unordered_map<const Model*, std::list<Entry>::iterator> by_model_;

@@ -1,6 +1,7 @@
 #include "sim/bound.h"
 
 #include <algorithm>
+#include <limits>
 #include <set>
 #include <vector>
 
@@ -17,40 +18,82 @@ double service_s(const Fleet& fleet, const Trace& trace, const TraceRequest& req
          each_s * (request.output_tokens > 1 ? request.output_tokens - 1 : 0);
 }
 
-LowerBound lower_bound(const Fleet& fleet, const Trace& trace) {
-  struct Span {
-    double begin_s = -1, end_s = -1;  ///< of requests that overlap
-  };
-  std::vector<Span> last(trace.models.size());
+namespace {
+
+/// The n-th replica of a model: needed while more requests run than n - 1 others serve.
+struct Level {
+  double needed_from_s = -1, free_from_s = -1;  ///< -1: it is not needed; it never was
+
+  void needed(double at_s, double down_and_up_s, double share, LowerBound& bound) {
+    bound.held_device_s += share * (free_from_s < 0 ? down_and_up_s : std::min(at_s - free_from_s, down_and_up_s));
+    needed_from_s = at_s;
+  }
+  void free(double at_s, double share, LowerBound& bound) {
+    bound.held_device_s += share * (at_s - needed_from_s);
+    bound.serving_device_s += share * (at_s - needed_from_s);
+    free_from_s = at_s;
+  }
+};
+
+/// One model's replicas, as its requests begin and end.
+struct Levels {
+  std::vector<Level> levels;
+  std::multiset<double> ends_s;  ///< of what runs
+
+  void end_until(double at_s, std::size_t slots, double share, LowerBound& bound) {
+    while (!ends_s.empty() && *ends_s.begin() <= at_s) {
+      const double end_s = *ends_s.begin();
+      ends_s.erase(ends_s.begin());
+      if (ends_s.size() % slots == 0) levels[ends_s.size() / slots].free(end_s, share, bound);
+    }
+  }
+  void begin(double at_s, double end_s, std::size_t slots, double down_and_up_s, double share, LowerBound& bound) {
+    if (ends_s.size() % slots == 0) {
+      const std::size_t level = ends_s.size() / slots;
+      if (level == levels.size()) levels.emplace_back();
+      levels[level].needed(at_s, down_and_up_s, share, bound);
+    }
+    ends_s.insert(end_s);
+  }
+};
+
+/// Down and up again by the way that holds the device for less.
+double down_and_up_s(const Fleet& fleet, const ModelClass& kind) {
   const NodeShape& shape = fleet.nodes.front();
+  const auto bus_s = [&](std::uint64_t bytes) {
+    return shape.bus_bytes_per_s == 0 ? 0 : static_cast<double>(bytes) / static_cast<double>(shape.bus_bytes_per_s);
+  };
+  const auto fixed_s = [&](wire::Way way) { return base::to_s(fixed_cost(fleet, kind, way)); };
+  const double stop_s = base::to_s(kind.measured.stop.value_or(fleet.costs.stop));
+  const double standby_s = base::to_s(freeze_cost(fleet, kind)) + fixed_s(wire::Way::wake) + 2 * bus_s(kind.kept_bytes());
+  const double read_s = static_cast<double>(kind.state_bytes) / static_cast<double>(shape.disk_bytes_per_s);
+  const double restored_s = stop_s + fixed_s(wire::Way::restore) + std::max(bus_s(kind.kept_bytes()), read_s);
+  const double started_s = stop_s + fixed_s(wire::Way::start) + bus_s(kind.weights_bytes);
+  return std::min({standby_s, restored_s, started_s});
+}
+
+}  // namespace
+
+LowerBound lower_bound(const Fleet& fleet, const Trace& trace) {
+  const double device_bytes = static_cast<double>(fleet.nodes.front().device_bytes);
+  std::vector<Levels> models(trace.models.size());
   LowerBound bound;
   const auto kind_of = [&](ModelIndex model) -> const ModelClass& {
     return fleet.class_of(model, trace.models[model]);
   };
   const auto share_of = [&](ModelIndex model) {
-    return static_cast<double>(kind_of(model).device_bytes()) / static_cast<double>(shape.device_bytes);
-  };
-  const auto up_and_down_s = [&](ModelIndex model) {
-    const ModelClass& kind = kind_of(model);
-    const double move_s = shape.bus_bytes_per_s == 0
-                              ? 0
-                              : static_cast<double>(kind.kept_bytes()) / static_cast<double>(shape.bus_bytes_per_s);
-    return base::to_s(fixed_cost(fleet, kind, wire::Way::wake)) + base::to_s(freeze_cost(fleet, kind)) + 2 * move_s;
+    return static_cast<double>(kind_of(model).device_bytes()) / device_bytes;
   };
   for (const TraceRequest& request : trace.requests) {
-    Span& span = last[request.model];
-    const double at_s = base::to_s(request.at), end_s = at_s + service_s(fleet, trace, request);
-    const double share = share_of(request.model);
-    if (span.begin_s < 0) {
-      bound.held_device_s += share * up_and_down_s(request.model);  // up before the first, down after the last
-      span = {at_s, at_s};
-    }
-    const double gap_s = std::max(at_s - span.end_s, 0.0);
-    const double serving_s = end_s - std::max(at_s, span.end_s);
-    bound.held_device_s += share * (std::min(gap_s, up_and_down_s(request.model)) + std::max(serving_s, 0.0));
-    bound.serving_device_s += share * std::max(serving_s, 0.0);
-    span.end_s = std::max(span.end_s, end_s);
+    Levels& model = models[request.model];
+    const double at_s = base::to_s(request.at), share = share_of(request.model);
+    const std::size_t slots = kind_of(request.model).concurrency;
+    model.end_until(at_s, slots, share, bound);
+    model.begin(at_s, at_s + service_s(fleet, trace, request), slots, down_and_up_s(fleet, kind_of(request.model)), share,
+                bound);
   }
+  for (ModelIndex m = 0; m < models.size(); ++m)
+    models[m].end_until(std::numeric_limits<double>::infinity(), kind_of(m).concurrency, share_of(m), bound);
   return bound;
 }
 

@@ -10,10 +10,13 @@ namespace thaw::sim {
 
 /// What cannot be undercut: the device time that every policy must hold which begins each request as it arrives.
 ///
-/// With perfect foresight, as many devices as it wants, no queue for disk or bus, every model in standby when it is not
-/// up (the fastest way), and one replica a model however many requests run. For each model, between two of its requests
-/// it holds its memory the whole time, or it goes down after the first and up before the second, whichever is less: for
-/// each gap the cheaper of two, as in ski rental with the future known.
+/// With perfect foresight, as many devices as it wants, no queue for disk or bus, every model's weights in host memory,
+/// and requests that are never slowed down by others on their device or in their batch. A replica serves as many at
+/// once as its model's concurrency, so a second one is needed while more run, and so on. Each of these, between two
+/// times at which it is needed, holds its memory the whole time, or it goes down and up again by the way that holds it
+/// for less (standby, or a stop and a restore), whichever is less: for each gap the cheaper of two, as in ski rental
+/// with the future known. No schedule does with less: the n-th replica of a model is held at least whenever n or more
+/// are needed.
 struct LowerBound {
   double held_device_s = 0;     ///< share of a device's memory held, times time; on the fleet's first kind of device
   double serving_device_s = 0;  ///< of it while a request runs

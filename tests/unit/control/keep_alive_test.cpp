@@ -13,7 +13,7 @@ using base::Millis;
 using base::Seconds;
 
 /// A break-even of 4 s.
-const PauseCosts kCosts{Seconds(1), Millis(1500)};
+const PauseCosts kCosts{Seconds(1), Seconds(2)};
 
 PauseHistogram pauses(std::initializer_list<std::pair<Duration, int>> all) {
   PauseHistogram histogram;
@@ -24,7 +24,7 @@ PauseHistogram pauses(std::initializer_list<std::pair<Duration, int>> all) {
 }
 
 TEST(KeepAlive, BreakEvenIsDownAndUpAndTheWait) {
-  EXPECT_EQ((PauseCosts{Seconds(1), Seconds(2)}).break_even(), Seconds(1 + 2 + 2));
+  EXPECT_EQ((PauseCosts{Seconds(1), Seconds(2)}).break_even(), Seconds(1 + 2 + 1));
   EXPECT_EQ(reactive_plan(kCosts).keep, Seconds(4));
   EXPECT_FALSE(reactive_plan(kCosts).prewakes());
 }
@@ -35,10 +35,10 @@ TEST(KeepAlive, CostsOfAPause) {
   EXPECT_DOUBLE_EQ(cost_of_pause_s(keeps, Seconds(5), kCosts), 4 + 4);
   const PausePlan prewakes{Seconds(1), Seconds(60), Seconds(62)};
   EXPECT_DOUBLE_EQ(cost_of_pause_s(prewakes, Seconds(30), kCosts), 1 + 4);
-  EXPECT_DOUBLE_EQ(cost_of_pause_s(prewakes, Seconds(59), kCosts), 1 + 2.5 + 1) << "it is on its way, and waited for";
-  EXPECT_DOUBLE_EQ(cost_of_pause_s(prewakes, Seconds(61), kCosts), 1 + 2.5 + 1)
+  EXPECT_DOUBLE_EQ(cost_of_pause_s(prewakes, Seconds(59), kCosts), 1 + 3 + 0.5) << "it is on its way, and waited for";
+  EXPECT_DOUBLE_EQ(cost_of_pause_s(prewakes, Seconds(61), kCosts), 1 + 3 + 1)
       << "down, up, and a second before it was needed";
-  EXPECT_DOUBLE_EQ(cost_of_pause_s(prewakes, Seconds(100), kCosts), 1 + 2.5 + 2 + 4);
+  EXPECT_DOUBLE_EQ(cost_of_pause_s(prewakes, Seconds(100), kCosts), 1 + 3 + 2 + 4);
 }
 
 TEST(KeepAlive, IsAsLongAsItTakesToTheNextRequest) {

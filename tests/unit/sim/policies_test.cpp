@@ -148,12 +148,24 @@ TEST(Thaw, WithoutImagesEveryColdStartIsAStart) {
 
 TEST(LowerBound, IsTheCheaperOfHoldingAndOfGoingDownAndUp) {
   const Trace trace = trace_of({{0, 0}, {3, 0}, {100, 0}});
-  // Up and down: 4 s (1 s + 1 s each way). Serving 3 s, a gap of 2 s held, a gap of 96 s not.
-  EXPECT_DOUBLE_EQ(lower_bound(small_fleet(), trace).held_device_s, 0.5 * (4 + 3 + 2 + 4));
+  // Stopped and restored: 3 s (1 s, and 1 s + 1 s); standby would be 4 s. Serving 3 s, a gap of 2 s held, a gap of 96 s not.
+  EXPECT_DOUBLE_EQ(lower_bound(small_fleet(), trace).held_device_s, 0.5 * (3 + 3 + 2 + 3));
+}
+
+TEST(LowerBound, TakesTheWayThatHoldsLess) {
+  Fleet fleet = small_fleet();
+  fleet.costs.stop = Seconds(5);
+  EXPECT_DOUBLE_EQ(lower_bound(fleet, trace_of({{0, 0}})).held_device_s, 0.5 * (4 + 1));
+}
+
+TEST(LowerBound, BeyondItsConcurrencyAModelNeedsAnotherReplica) {
+  // Two at once for each: the third one needs a second replica, twice, with 8 s between.
+  EXPECT_DOUBLE_EQ(lower_bound(small_fleet(), trace_of({{0, 0}, {0, 0}, {0, 0}})).held_device_s, 0.5 * 2 * (3 + 1));
+  EXPECT_DOUBLE_EQ(lower_bound(small_fleet(), trace_of({{0, 0}, {0, 0}, {0, 0}, {2, 0}, {2, 0}, {2, 0}})).held_device_s, 0.5 * 2 * (3 + 1 + 1 + 1));
 }
 
 TEST(LowerBound, RequestsThatOverlapAreHeldOnce) {
-  EXPECT_DOUBLE_EQ(lower_bound(small_fleet(), trace_of({{0, 0}, {0, 0}})).held_device_s, 0.5 * (4 + 1));
+  EXPECT_DOUBLE_EQ(lower_bound(small_fleet(), trace_of({{0, 0}, {0, 0}})).held_device_s, 0.5 * (3 + 1));
 }
 
 // --- what holds for all
