@@ -113,6 +113,19 @@ Result<std::unique_ptr<audit::AuditLog>> open_audit_log(const spec::ServerConfig
   return audit::AuditLog::open(std::move(options));
 }
 
+/// nullptr when usage is not recorded.
+Result<std::unique_ptr<store::UsageJournal>> open_usage_journal(const spec::ServerConfig& config, store::UsageDatabase& database) {
+  if (!config.usage.record) return std::unique_ptr<store::UsageJournal>();
+  store::UsageJournal::Options options;
+  options.path = config.usage.journal_path.empty() ? config.data_dir + "/usage.journal" : config.usage.journal_path;
+  options.unix_ms = net::unix_ms;
+  options.warn = [](const std::string& text) { spdlog::error("{}", text); };
+  THAW_ASSIGN_OR_RETURN(auto journal, store::UsageJournal::open(std::move(options), database));
+  if (journal->interrupted() > 0)
+    spdlog::warn("{} requests were open when the server died; their usage is recorded as interrupted", journal->interrupted());
+  return journal;
+}
+
 /// Making the first key, as an act in the audit log.
 Status record_first_key(audit::AuditLog& log, audit::Event event, const std::string& subject) {
   audit::Record record;
@@ -262,7 +275,9 @@ Result<int> serve(const ServeOptions& options) {
   THAW_ASSIGN_OR_RETURN(const wire::NodeHello hello, agent.open());
 
   THAW_ASSIGN_OR_RETURN(const auto store, store::open_sqlite(config.data_dir + "/thaw.db"));
-  store::UsageWriter usage(*store);
+  THAW_ASSIGN_OR_RETURN(const auto usage_database, store::UsageDatabase::open(config.data_dir + "/usage.db", config.data_dir + "/thaw.db",
+                                                                              {config.usage.retention_days, config.usage.daily_retention_days}));
+  THAW_ASSIGN_OR_RETURN(const auto usage_journal, open_usage_journal(config, *usage_database));
   THAW_ASSIGN_OR_RETURN(const auto audit_log, open_audit_log(config));
   THAW_ASSIGN_OR_RETURN(const std::string new_key, config.dev ? Result<std::string>(std::string()) : first_key(*store, *audit_log));
   gateway::KeyRing keys(config.dev);
@@ -292,6 +307,8 @@ Result<int> serve(const ServeOptions& options) {
   THAW_RETURN_IF_ERROR(model_files.load());
   std::uint32_t process_tag = 0;
   if (getrandom(&process_tag, sizeof process_tag, 0) != sizeof process_tag) return base::errno_error("cannot get random bytes", errno);
+  THAW_ASSIGN_OR_RETURN(const std::uint64_t usage_start, usage_database->begin_start(process_tag, net::unix_ms()));
+  const gateway::UsageServices usage{usage_journal.get(), *usage_database, usage_start};
   gateway::Server server({*loop, *controller, *store, usage, *audit_log, metrics, store_worker, files_worker, engines_worker, agent, model_files}, config, std::move(keys), process_tag);
   THAW_RETURN_IF_ERROR(server.listen());
   const std::string url = url_of(config, server.port());

@@ -37,6 +37,7 @@ void Replica::became_ready(const wire::InstanceReady& event, base::TimePoint now
   }
   stage_ = Stage::ready;
   ready_at_ = now;
+  unclaimed_start_ = now - ordered_at_;
 }
 
 void Replica::close() {

@@ -3,10 +3,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/ids.h"
 #include "base/time.h"
+#include "controller/service_share.h"
 #include "net/socket.h"
 #include "wire/messages.h"
 
@@ -50,6 +52,11 @@ class Replica {
   /// with its engine by itself; a TCP peer that vanished with its sandbox's network says nothing more.
   void cut();
 
+  /// How the requests that it serves at once share its device's time.
+  ServiceShare& service() { return service_; }
+  /// How long its last way up took: told once, to whom that is charged, and 0 from then on.
+  base::Duration claim_start() { return std::exchange(unclaimed_start_, base::Duration::zero()); }
+
   using SocketPtr = std::shared_ptr<net::Socket>;  ///< one owner: the relay, or the idle list
   struct Connection {
     SocketPtr socket;
@@ -74,6 +81,8 @@ class Replica {
   std::optional<net::Dialer> dialer_;  ///< absent: its address cannot be dialled, address_error_ says why
   std::optional<base::Error> address_error_;
   std::vector<wire::Phase> phases_;
+  ServiceShare service_;
+  base::Duration unclaimed_start_{};
   bool closed_ = false;
   std::vector<SocketPtr> idle_;
   std::vector<std::weak_ptr<net::Socket>> given_;  ///< all that may live, for cut(); swept when it has doubled

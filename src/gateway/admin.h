@@ -39,7 +39,9 @@ net::Task<void> drain_node(Server& server, Exchange& exchange);
 
 net::Task<void> list_instances(Server& server, Exchange& exchange);
 net::Task<void> show_request(Server& server, Exchange& exchange);
-net::Task<void> usage(Server& server, Exchange& exchange);
+net::Task<void> usage(Server& server, Exchange& exchange);           ///< ?by=model|tenant|day|key&since=DAY&until=DAY
+net::Task<void> usage_requests(Server& server, Exchange& exchange);  ///< ?after=SEQ&limit=N and the period
+net::Task<void> erase_tenant(Server& server, Exchange& exchange);
 
 // --- for the handlers above
 

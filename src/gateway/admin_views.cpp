@@ -146,7 +146,7 @@ net::Task<void> metrics(Server& server, Exchange& exchange) {
   levels.changed_models = static_cast<double>(server.services().model_files.models_with_changed_files());
   levels.connections = static_cast<double>(server.connections());
   levels.buffered_bytes = static_cast<double>(server.buffered_bytes());
-  levels.usage_rows_dropped = static_cast<double>(server.services().usage.dropped());
+  if (const store::UsageJournal* journal = server.services().usage.journal) levels.usage_rows_dropped = static_cast<double>(journal->lost());
   const audit::AuditLog& audit = server.services().audit;
   levels.audit_records = static_cast<double>(audit.written());
   levels.audit_failures = static_cast<double>(audit.failed());
@@ -241,27 +241,6 @@ net::Task<void> show_request(Server& server, Exchange& exchange) {
                                                         {"completion_tokens", record->completion_tokens},
                                                         {"failure", failure},
                                                         {"phases", std::move(phases)}});
-  co_await exchange.respond(200, "application/json", body);
-}
-
-net::Task<void> usage(Server& server, Exchange& exchange) {
-  Services& services = server.services();
-  const auto sums = co_await services.store_worker.run([&services] {
-    services.usage.flush();
-    return services.store.usage_by_model();
-  });
-  if (!sums.ok()) {
-    co_await exchange.respond_error(from_error(sums.error()));
-    co_return;
-  }
-  json::array models;
-  for (const auto& sum : *sums)
-    models.push_back(json::object{{"model", sum.model.str()},
-                                  {"requests", sum.requests},
-                                  {"prompt_tokens", sum.prompt_tokens},
-                                  {"completion_tokens", sum.completion_tokens},
-                                  {"cold_starts", sum.cold_starts}});
-  const std::string body = json::serialize(json::object{{"models", std::move(models)}, {"rows_dropped", services.usage.dropped()}});
   co_await exchange.respond(200, "application/json", body);
 }
 

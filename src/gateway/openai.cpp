@@ -7,15 +7,12 @@
 #include "gateway/body_scan.h"
 #include "gateway/relay.h"
 #include "gateway/server.h"
+#include "gateway/usage_meter.h"
 
 namespace thaw::gateway::openai {
 namespace {
 
 constexpr std::size_t kScanOnLoopBytes = 256 * 1024;  ///< about half a millisecond
-
-std::uint32_t to_ms32(base::Duration duration) {
-  return static_cast<std::uint32_t>(base::duration_cast<base::Millis>(duration).count());
-}
 
 /// The parts of the start that the request waited for, counted from its arrival.
 std::vector<wire::Phase> start_phases(const Exchange& exchange, const Relay::Outcome& outcome) {
@@ -35,8 +32,39 @@ observe::Found found(const Relay::Outcome& outcome) {
   return observe::Found::cold;
 }
 
+store::UsageOutcome usage_outcome(const Relay::Outcome& outcome) {
+  constexpr int kClientLeft = 499;
+  constexpr int kFirstError = 400;
+  if (outcome.status == kClientLeft) return store::UsageOutcome::cancelled;
+  if (outcome.attempts == 0 && outcome.refused) return store::UsageOutcome::refused;
+  if (outcome.status >= kFirstError || !outcome.failure.empty()) return store::UsageOutcome::failed;
+  return store::UsageOutcome::ok;
+}
+
+store::UsageWay usage_way(const Relay::Outcome& outcome) {
+  if (!outcome.cold) return store::UsageWay::warm;
+  switch (outcome.way) {
+    case wire::Way::wake: return store::UsageWay::woken;
+    case wire::Way::restore: return store::UsageWay::restored;
+    case wire::Way::start: break;
+  }
+  return store::UsageWay::cold;
+}
+
+store::UsageClosing usage_closing(const Relay::Outcome& outcome) {
+  store::UsageClosing closing;
+  closing.ended_unix_ms = net::unix_ms();
+  closing.outcome = usage_outcome(outcome);
+  closing.way = usage_way(outcome);
+  closing.status = static_cast<std::uint16_t>(outcome.status);
+  closing.prompt_tokens = outcome.tokens.prompt;
+  closing.completion_tokens = outcome.tokens.completion;
+  closing.wait_us = static_cast<std::uint64_t>(base::duration_cast<std::chrono::microseconds>(outcome.queued).count());
+  return closing;
+}
+
 void account(Server& server, const Exchange& exchange, const controller::ModelEntry& model,
-             const Relay::Outcome& outcome) {
+             const Relay::Outcome& outcome, UsageMeter& meter) {
   const base::TimePoint end = net::Loop::clock();
   const base::TimePoint arrived = exchange.arrived();
   const bool first_sent = outcome.first_byte != base::TimePoint{};
@@ -62,12 +90,7 @@ void account(Server& server, const Exchange& exchange, const controller::ModelEn
                                                     record.total, record.prompt_tokens, record.completion_tokens});
   if (outcome.attempts > 1) services.metrics.request_retried(model.spec.name.str());
   if (outcome.status == 499) services.metrics.client_left();
-  const auto unix_ms =
-      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-          .count();
-  services.usage.add({unix_ms, exchange.caller().key, model.usage_ref, record.prompt_tokens, record.completion_tokens,
-                      to_ms32(record.queued), to_ms32(record.total), static_cast<std::uint16_t>(outcome.status),
-                      outcome.cold});
+  meter.close(usage_closing(outcome));
 }
 
 boost::json::object describe(const controller::ModelEntry& model) {
@@ -98,9 +121,16 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
     co_await exchange.respond_error(model_not_found(facts->model));
     co_return;
   }
-  Relay relay(exchange, controller, model, *facts, server.config().gateway.stream_hold);
+  // On record before a replica has it, whatever happens to this process then.
+  const UsageServices& usage = server.services().usage;
+  UsageMeter meter(usage.journal, {.seq = store::usage_seq(usage.start, exchange.id().value()),
+                                   .arrived_unix_ms = net::unix_ms(),
+                                   .key = exchange.caller().key,
+                                   .tenant = exchange.caller().tenant.str(),
+                                   .model = model->spec.name.str()});
+  Relay relay(exchange, controller, model, *facts, server.config().gateway.stream_hold, meter);
   co_await relay.run();
-  account(server, exchange, *model, relay.outcome());
+  account(server, exchange, *model, relay.outcome(), meter);
 }
 
 net::Task<void> list_models(Server& server, Exchange& exchange) {

@@ -19,14 +19,15 @@ constexpr int kClientLeft = 499;                                ///< nginx's sta
 }  // namespace
 
 Relay::Relay(Exchange& exchange, controller::Controller& controller, std::shared_ptr<controller::ModelEntry> model,
-             const BodyFacts& facts, base::Duration stream_hold)
+             const BodyFacts& facts, base::Duration stream_hold, UsageMeter& meter)
     : exchange_(exchange),
       controller_(controller),
       model_(std::move(model)),
       ticket_(exchange.loop(), exchange.id()),
       streaming_(facts.stream),
       affinity_(facts.affinity),
-      next_hold_(exchange.arrived() + stream_hold) {
+      next_hold_(exchange.arrived() + stream_hold),
+      meter_(meter) {
   if (const auto session = exchange_.head().find("x-session-id")) affinity_ = affinity_of(*session);
   exchange_.when_gone([this] {
     ticket_.cancel();
@@ -56,7 +57,9 @@ net::Task<void> Relay::run() {
     outcome_.queued += grant.queued;
     outcome_.replica = grant.replica;
     ++outcome_.attempts;
+    meter_.dispatched(outcome_.replica, grant.cold);
     const Attempt result = co_await attempt();
+    meter_.released();
     if (result == Attempt::complete) break;
     if (result == Attempt::client_left) {
       client_left();
@@ -110,6 +113,7 @@ net::Task<void> Relay::answer_refusal(const control::Refuse& refusal) {
   const ApiError error = refused(refusal);
   outcome_.failure = error.message;
   outcome_.status = error.status;
+  outcome_.refused = true;
   if (!exchange_.head_sent()) {
     co_await exchange_.respond_error(error);
     co_return;

@@ -7,6 +7,7 @@
 #include "controller/controller.h"
 #include "gateway/body_scan.h"
 #include "gateway/exchange.h"
+#include "gateway/usage_meter.h"
 #include "gateway/usage_tap.h"
 #include "net/task.h"
 
@@ -21,7 +22,7 @@ namespace thaw::gateway {
 class Relay {
  public:
   Relay(Exchange& exchange, controller::Controller& controller, std::shared_ptr<controller::ModelEntry> model, const BodyFacts& facts,
-        base::Duration stream_hold);
+        base::Duration stream_hold, UsageMeter& meter);
   ~Relay();
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
@@ -31,6 +32,7 @@ class Relay {
   /// What became of it, once run() has returned.
   struct Outcome {
     int status = 0;               ///< as sent; 499: the client left
+    bool refused = false;         ///< by the scheduler
     std::uint32_t attempts = 0;
     bool cold = false;
     wire::Way way = wire::Way::start;  ///< by which the replica came up that a cold request waited for
@@ -89,6 +91,7 @@ class Relay {
   bool ended_ = false;         ///< the scheduler has forgotten the request
   Failure failure_ = Failure::connect;
   UsageTap tap_;
+  UsageMeter& meter_;
   Outcome outcome_;
 };
 

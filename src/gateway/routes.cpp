@@ -36,6 +36,8 @@ const std::vector<Route>& route_table() {
       {"GET", "/admin/v1/instances", Access::key, admin::list_instances, "instance.list"},
       {"GET", "/admin/v1/requests/*", Access::key, admin::show_request, "request.show"},
       {"GET", "/admin/v1/usage", Access::key, admin::usage, "usage.show"},
+      {"GET", "/admin/v1/usage/requests", Access::key, admin::usage_requests, "usage.requests"},
+      {"POST", "/admin/v1/tenants/*/erase", Access::key, admin::erase_tenant, "tenant.erase"},
   };
   return table;
 }

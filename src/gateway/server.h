@@ -18,16 +18,25 @@
 #include "node/agent.h"
 #include "observe/metrics.h"
 #include "spec/server_config.h"
+#include "store/sqlite/usage_database.h"
 #include "store/store.h"
+#include "store/usage_journal.h"
 
 namespace thaw::gateway {
+
+/// Where usage is recorded and read.
+struct UsageServices {
+  store::UsageJournal* journal = nullptr;  ///< nullptr: usage.record is off
+  store::UsageDatabase& database;
+  std::uint64_t start = 0;  ///< this server start's number in it
+};
 
 /// What the gateway works with; owned by whoever runs the server, outliving it.
 struct Services {
   net::Loop& loop;
   controller::Controller& controller;
   store::Store& store;
-  store::UsageWriter& usage;
+  UsageServices usage;
   audit::AuditLog& audit;
   observe::Metrics& metrics;
   net::Worker& store_worker;  ///< one thread: what it is given is done in order

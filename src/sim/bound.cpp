@@ -64,7 +64,7 @@ double down_and_up_s(const Fleet& fleet, const ModelClass& kind) {
     return shape.bus_bytes_per_s == 0 ? 0 : static_cast<double>(bytes) / static_cast<double>(shape.bus_bytes_per_s);
   };
   const auto fixed_s = [&](wire::Way way) { return base::to_s(fixed_cost(fleet, kind, way)); };
-  const double stop_s = base::to_s(kind.measured.stop.value_or(fleet.costs.stop));
+  const double stop_s = base::to_s(stop_cost(fleet, kind));
   const double standby_s = base::to_s(freeze_cost(fleet, kind)) + fixed_s(wire::Way::wake) + 2 * bus_s(kind.kept_bytes());
   const double read_s = static_cast<double>(kind.state_bytes) / static_cast<double>(shape.disk_bytes_per_s);
   const double restored_s = stop_s + fixed_s(wire::Way::restore) + std::max(bus_s(kind.kept_bytes()), read_s);

@@ -8,6 +8,7 @@
 #include "spec/model_spec.h"
 #include "spec/schema.h"
 #include "spec/server_config.h"
+#include "spec/usage_prices.h"
 
 namespace thaw::spec {
 namespace {
@@ -110,6 +111,15 @@ Table<ServerConfig::Audit> audit_table() {
           duration("exportInterval", &Audit::export_interval, Millis(100), hours(24))};
 }
 
+Table<ServerConfig::Usage> usage_table() {
+  using Usage = ServerConfig::Usage;
+  return {choice<Usage, bool>("record", &Usage::record, {{"true", true}, {"false", false}}),
+          whole("retentionDays", &Usage::retention_days, 1, 36'500),
+          whole("dailyRetentionDays", &Usage::daily_retention_days, 1, 36'500),
+          path("journal", &Usage::journal_path, ""),
+          {"prices", [](const Cursor& at, Usage& into) { read_prices(at, into.prices); }}};
+}
+
 Table<ServerConfig> devices_table() {
   return {group<ServerConfig>("cpu", {bytes("memory", &ServerConfig::cpu_memory_bytes, kMiB, kMaxMemory)}),
           group<ServerConfig>("cuda", {bytes("reserve", &ServerConfig::cuda_reserve_bytes, 0, kMaxMemory)})};
@@ -131,6 +141,7 @@ Table<ServerConfig> server_table() {
   table.push_back({"gateway", read_gateway, false, shape_of(gateway_table())});
   table.push_back(nested("node", &ServerConfig::node, node_table()));
   table.push_back(nested("audit", &ServerConfig::audit, audit_table()));
+  table.push_back(nested("usage", &ServerConfig::usage, usage_table()));
   table.push_back(group<ServerConfig>(
       "scaling", {choice<ServerConfig, bool>("idle", &ServerConfig::automatic_idle, {{"timeout", false}, {"auto", true}})}));
   table.push_back(group("devices", devices_table()));

@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "base/time.h"
 #include "spec/sandbox_kind.h"
+#include "spec/usage_prices.h"
 
 namespace thaw::spec {
 
@@ -23,6 +24,8 @@ namespace thaw::spec {
 ///     node: {sandbox: runc, tenantSandbox: runsc, seccomp: enforce, cdi: auto, secretsDir: /etc/thaw/secrets, pool: 1,
 ///            maxConcurrentStarts: 16, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto, hostMemory: auto, domain: rack1, images: {budget: 16GiB}, compileCaches: {budget: 8GiB}}
 ///     audit: {reads: false, segmentBytes: 8MiB, retentionDays: 400, export: /mnt/worm/heads.jsonl, exportInterval: 1m}
+///     usage: {record: true, retentionDays: 90, dailyRetentionDays: 1100, journal: /var/lib/thaw/usage.journal,
+///             prices: {currency: EUR, deviceSecond: 0.0004, promptTokens1k: 0.0001, completionTokens1k: 0.0002, models: {big: {deviceSecond: 0.002}}}}
 ///     scaling: {idle: timeout}
 ///     devices: {cpu: {memory: 16GiB}, cuda: {reserve: 512MiB}}
 ///     engines: {llama.cpp: /opt/llama/llama-server, vllm: /opt/vllm/bin/vllm, sglang: /opt/sglang/bin/python3}
@@ -72,6 +75,15 @@ struct ServerConfig {
     std::string export_path;                          ///< signed heads are appended to it; empty: none
     base::Duration export_interval = base::Seconds(60);
   } audit;
+
+  /// What requests used: docs/usage.md.
+  struct Usage {
+    bool record = true;
+    std::uint32_t retention_days = 90;          ///< rows, one a request, that are older are removed
+    std::uint32_t daily_retention_days = 1100;  ///< ... and sums by day
+    std::string journal_path;                   ///< empty: <dataDir>/usage.journal
+    UsagePrices prices;
+  } usage;
 
   /// scaling.idle: auto. Idle replicas rest as pauses and costs of waking say, at the latest after their model's idleTimeout.
   bool automatic_idle = false;

@@ -10,7 +10,7 @@
 #include "base/result.h"
 #include "base/time.h"
 
-/// What must survive kill -9: models, keys, usage, audit. An interface, so that a cluster can keep the same on etcd.
+/// What must survive kill -9: models and keys (usage: usage.h). An interface, so that a cluster can keep the same on etcd.
 namespace thaw::store {
 
 struct StoredModel {
@@ -44,24 +44,8 @@ struct StoredKey {
   std::int64_t created_unix_ms = 0;
 };
 
-/// One answered (or failed) request.
-struct UsageRow {
-  std::int64_t unix_ms = 0;            ///< when it ended
-  base::KeyId key;
-  std::uint32_t model = 0;             ///< Store::model_ref
-  std::uint32_t prompt_tokens = 0, completion_tokens = 0;
-  std::uint32_t queued_ms = 0, total_ms = 0;
-  std::uint16_t status = 0;            ///< HTTP status sent
-  bool cold = false;
-};
-
-struct UsageSum {
-  base::ModelName model;
-  std::uint64_t requests = 0, prompt_tokens = 0, completion_tokens = 0, cold_starts = 0;
-};
-
 /// Thread-safe: every call may come from any thread and may block for a disk write; never call it from the gateway's loop except
-/// at start-up (use UsageWriter for usage).
+/// at start-up.
 class Store {
  public:
   virtual ~Store() = default;
@@ -79,8 +63,6 @@ class Store {
 
   /// A small number that stands for the model's name in usage rows for ever (also after the model was removed and deployed again).
   virtual base::Result<std::uint32_t> model_ref(const base::ModelName& name) = 0;
-  virtual base::Status append_usage(const std::vector<UsageRow>& rows) = 0;   ///< one transaction
-  virtual base::Result<std::vector<UsageSum>> usage_by_model() = 0;
 
   /// Next value of a named counter that never repeats, also after kill -9 (instance ids). Reserves `count` values; returns the first.
   virtual base::Result<std::uint64_t> reserve_ids(const std::string& counter, std::uint64_t count) = 0;
@@ -88,25 +70,5 @@ class Store {
 
 /// Opens or creates `path` (SQLite, WAL). Migrates older schemas; refuses newer ones with the remedy. A corrupt file is a clear error.
 base::Result<std::unique_ptr<Store>> open_sqlite(const std::string& path);
-
-/// Takes usage rows from one hot thread and commits them in groups on a thread of its own. add() costs tens of nanoseconds and never
-/// blocks: when more than `max_pending` rows wait (the disk hangs), further rows are dropped and counted, since a request must not wait for accounting.
-/// The thread sleeps while there is nothing to do. The destructor commits what is pending.
-class UsageWriter {
- public:
-  explicit UsageWriter(Store& store, base::Duration group_interval = base::Millis(100), std::size_t max_pending = 1'000'000);
-  ~UsageWriter();
-  UsageWriter(const UsageWriter&) = delete;
-  UsageWriter& operator=(const UsageWriter&) = delete;
-
-  void add(const UsageRow& row);          ///< thread: the one hot thread
-  void flush();                           ///< returns when all rows added before are committed or given up on; any thread
-  [[nodiscard]] std::uint64_t dropped() const;
-  [[nodiscard]] std::uint64_t committed() const;
-
- private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
-};
 
 }  // namespace thaw::store

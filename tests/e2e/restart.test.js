@@ -38,7 +38,7 @@ describe('kill -9 with instances running', { timeout: 240_000 }, () => {
   });
 
   it('keeps the usage that was committed, and leaves nothing when it ends', async () => {
-    const usage = (await server.call('GET', '/admin/v1/usage')).json.models;
+    const usage = (await server.call('GET', '/admin/v1/usage')).json.groups;
     assert.ok(usage.some((row) => row.model === 'stories' && row.requests >= 1), JSON.stringify(usage));
     assert.deepEqual(await server.end(), { code: 0, signal: null });
     await server.nothingLeft({ serverGone: true });

@@ -1,7 +1,6 @@
 #include <cerrno>
 #include <limits>
 #include <mutex>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -15,28 +14,6 @@
 
 namespace thaw::store {
 namespace {
-
-// A statement of many rows takes half the time a row: what a statement costs by itself is as much as a row.
-constexpr std::size_t kRowsAtOnce = 64;
-constexpr int kUsageColumns = 9;
-
-std::string insert_usage(std::size_t rows) {
-  std::string sql = "INSERT INTO usage VALUES";
-  int parameter = 0;
-  for (std::size_t row = 0; row < rows; ++row) {
-    for (int column = 0; column < kUsageColumns; ++column)
-      sql += (column > 0 ? ", ?" : row > 0 ? "), (?" : "(?") + std::to_string(++parameter);
-  }
-  return sql + ")";
-}
-
-void append_columns(const UsageRow& row, std::vector<std::int64_t>& values) {
-  for (const std::uint64_t value :
-       {static_cast<std::uint64_t>(row.unix_ms), row.key.value(), std::uint64_t{row.model},
-        std::uint64_t{row.prompt_tokens}, std::uint64_t{row.completion_tokens}, std::uint64_t{row.queued_ms},
-        std::uint64_t{row.total_ms}, std::uint64_t{row.status}, std::uint64_t{row.cold}})
-    values.push_back(static_cast<std::int64_t>(value));
-}
 
 constexpr mode_t kOwnerOnly = 0600;  // hashes of keys, and who asked what when
 
@@ -63,8 +40,6 @@ class SqliteStore : public Store {
         {&keys_, "SELECT id, name, tenant, salt, hash, created_unix_ms FROM keys ORDER BY id"},
         {&find_ref_, "SELECT ref FROM model_refs WHERE name = ?1"},
         {&add_ref_, "INSERT INTO model_refs(name) VALUES(?1)"},
-        {&add_usage_, insert_usage(1)},
-        {&add_usages_, insert_usage(kRowsAtOnce)},
         {&reserve_ids_,
          "INSERT INTO counters VALUES(?1, 1 + ?2) ON CONFLICT(name) DO UPDATE SET next = next + ?2 RETURNING next - "
          "?2"},
@@ -164,41 +139,6 @@ class SqliteStore : public Store {
     return static_cast<std::uint32_t>(ref);
   }
 
-  base::Status append_usage(const std::vector<UsageRow>& rows) override {
-    if (rows.empty()) return {};
-    const std::lock_guard lock(mutex_);
-    const auto status = transaction([&]() -> base::Status {
-      std::span<const UsageRow> left = rows;
-      for (; left.size() >= kRowsAtOnce; left = left.subspan(kRowsAtOnce)) {
-        usage_values_.clear();
-        for (const UsageRow& row : left.first(kRowsAtOnce)) append_columns(row, usage_values_);
-        THAW_RETURN_IF_ERROR(add_usages_.run_list(usage_values_));
-      }
-      for (; !left.empty(); left = left.subspan(1)) {
-        usage_values_.clear();
-        append_columns(left.front(), usage_values_);
-        THAW_RETURN_IF_ERROR(add_usage_.run_list(usage_values_));
-      }
-      return {};
-    });
-    return explain(status, "cannot store usage");
-  }
-
-  base::Result<std::vector<UsageSum>> usage_by_model() override {
-    // On a connection of its own: the scan may take seconds, and WAL lets the others write meanwhile.
-    THAW_ASSIGN_OR_RETURN(Database reader, Database::open(database_.path(), Database::Access::read_only));
-    THAW_ASSIGN_OR_RETURN(
-        Statement statement,
-        reader.prepare("SELECT coalesce(name, ''), count(*), sum(prompt_tokens), sum(completion_tokens), sum(cold) "
-                       "FROM usage LEFT JOIN model_refs ON ref = model GROUP BY model ORDER BY name"));
-    std::vector<UsageSum> sums;
-    const auto status = statement.each([&](const Row& row) {
-      sums.push_back({base::ModelName(row.bytes(0)), row.natural(1), row.natural(2), row.natural(3), row.natural(4)});
-    });
-    THAW_RETURN_IF_ERROR(explain(status, "cannot sum the usage up"));
-    return sums;
-  }
-
   base::Result<std::uint64_t> reserve_ids(const std::string& counter, std::uint64_t count) override {
     constexpr std::uint64_t kMaxCount = 1ULL << 32;  // so that 63 bits last for ever
     if (count == 0 || count > kMaxCount)
@@ -228,9 +168,7 @@ class SqliteStore : public Store {
 
   std::mutex mutex_;  ///< held for every use of the members below
   Database database_;
-  Statement put_model_, delete_model_, models_, add_key_, keys_, find_ref_, add_ref_, add_usage_, add_usages_,
-      reserve_ids_;
-  std::vector<std::int64_t> usage_values_;  ///< of one statement; keeps its memory
+  Statement put_model_, delete_model_, models_, add_key_, keys_, find_ref_, add_ref_, reserve_ids_;
   Statement delete_files_, add_file_, files_, begin_, commit_, rollback_;
 };
 

@@ -108,50 +108,5 @@ TEST(MissingDirectory, IsNamedWithTheRemedy) {
             "cannot create " + path + ": No such file or directory; create its directory first");
 }
 
-// A child commits group after group and says so in a pipe; it is killed with SIGKILL in the midst of it. What it said
-// was committed must be there, and never a part of a group.
-TEST(KilledStore, HasEveryCommittedGroupAndNoHalfOne) {
-  constexpr std::size_t kGroup = 500;
-  constexpr int kGroupsBeforeTheKill = 20;
-  const test::TempDir dir;
-  const std::string path = dir.file("t.db");
-  std::array<int, 2> ends{};
-  ASSERT_EQ(::pipe(ends.data()), 0);
-  const pid_t child = ::fork();
-  ASSERT_GE(child, 0);
-  if (child == 0) {
-    ::close(ends[0]);
-    const auto store = open_sqlite(path);
-    if (!store.ok()) ::_exit(1);
-    const std::vector<UsageRow> group(kGroup, UsageRow{1, base::KeyId(1), 1, 1, 1, 1, 1, 200, false});
-    for (std::uint64_t next = 1;; ++next)
-      if (!(*store)->append_usage(group).ok() || (*store)->reserve_ids("n", 1).value_or(0) != next ||
-          ::write(ends[1], "x", 1) != 1)
-        ::_exit(1);
-  }
-  ::close(ends[1]);
-  std::uint64_t reported = 0;
-  char byte = 0;
-  while (reported < kGroupsBeforeTheKill && ::read(ends[0], &byte, 1) == 1) ++reported;
-  ASSERT_EQ(::kill(child, SIGKILL), 0);
-  int status = 0;
-  ASSERT_EQ(::waitpid(child, &status, 0), child);
-  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-  while (::read(ends[0], &byte, 1) == 1) ++reported;
-  ::close(ends[0]);
-  ASSERT_GE(reported, static_cast<std::uint64_t>(kGroupsBeforeTheKill));
-
-  const auto store = open_sqlite(path);
-  ASSERT_TRUE(store.ok()) << store.error().message;
-  const auto sums = (*store)->usage_by_model();
-  ASSERT_TRUE(sums.ok()) << sums.error().message;
-  ASSERT_EQ(sums->size(), 1U);
-  EXPECT_GE(sums->at(0).requests, reported * kGroup);
-  EXPECT_LE(sums->at(0).requests, (reported + 1) * kGroup);
-  EXPECT_EQ(sums->at(0).requests % kGroup, 0U);
-  const std::uint64_t next = (*store)->reserve_ids("n", 1).value_or(0);
-  EXPECT_GT(next, reported);
-}
-
 }  // namespace
 }  // namespace thaw::store

@@ -21,10 +21,6 @@ StoredModel model(const char* name, const char* json, std::int64_t updated = 2) 
   return {base::ModelName(name), json, 1, updated};
 }
 
-UsageRow usage(std::uint32_t ref, bool cold = false) {
-  return {1'700'000'000'000, base::KeyId(1), ref, 10, 20, 3, 4, 200, cold};
-}
-
 TEST(SqliteStore, KeepsModelsOverAReopen) {
   const test::TempDir dir;
   {
@@ -124,32 +120,18 @@ TEST(SqliteStore, KeepsKeysWithTheirBytes) {
   EXPECT_EQ(keys->at(1).created_unix_ms, 5);
 }
 
-TEST(SqliteStore, SumsUsageByModelAlsoWhenTheModelIsGone) {
+TEST(SqliteStore, ANameKeepsItsNumberAlsoWhenTheModelIsGone) {
   const test::TempDir dir;
   std::uint32_t a = 0;
   {
     const auto store = open(dir.file("t.db"));
     a = *store->model_ref(base::ModelName("a"));
-    const std::uint32_t b = *store->model_ref(base::ModelName("b"));
     EXPECT_NE(a, 0U);
-    EXPECT_NE(a, b);
+    EXPECT_NE(a, *store->model_ref(base::ModelName("b")));
     ASSERT_TRUE(store->put_model(model("a", "{}")).ok());
-    ASSERT_TRUE(store->append_usage({usage(b), usage(a, true), usage(b)}).ok());
-    ASSERT_TRUE(store->append_usage({}).ok());
     ASSERT_TRUE(*store->delete_model(base::ModelName("a")));
   }
-  const auto store = open(dir.file("t.db"));
-  EXPECT_EQ(*store->model_ref(base::ModelName("a")), a);
-  const auto sums = store->usage_by_model();
-  ASSERT_TRUE(sums.ok()) << sums.error().message;
-  ASSERT_EQ(sums->size(), 2U);
-  EXPECT_EQ(sums->at(0).model.str(), "a");
-  EXPECT_EQ(sums->at(0).requests, 1U);
-  EXPECT_EQ(sums->at(0).cold_starts, 1U);
-  EXPECT_EQ(sums->at(1).requests, 2U);
-  EXPECT_EQ(sums->at(1).prompt_tokens, 20U);
-  EXPECT_EQ(sums->at(1).completion_tokens, 40U);
-  EXPECT_EQ(sums->at(1).cold_starts, 0U);
+  EXPECT_EQ(*open(dir.file("t.db"))->model_ref(base::ModelName("a")), a);
 }
 
 TEST(SqliteStore, NeverRepeatsAnId) {
@@ -175,8 +157,8 @@ TEST(SqliteStore, ServesManyThreads) {
     threads.emplace_back([&mine, &store] {
       for (int i = 0; i < kRounds; ++i) {
         mine.push_back(store->reserve_ids("instance", 1).value_or(0));
-        (void)store->append_usage({usage(1)});
-        (void)store->usage_by_model();
+        (void)store->put_model(model("m", "{}"));
+        (void)store->models();
       }
     });
   for (auto& thread : threads) thread.join();
@@ -184,7 +166,6 @@ TEST(SqliteStore, ServesManyThreads) {
   for (const auto& mine : ids) distinct.insert(mine.begin(), mine.end());
   EXPECT_EQ(distinct.size(), static_cast<std::size_t>(kThreads * kRounds));
   EXPECT_FALSE(distinct.contains(0));
-  EXPECT_EQ(store->usage_by_model()->at(0).requests, static_cast<std::uint64_t>(kThreads * kRounds));
 }
 
 TEST(SqliteStore, KeepsItsFilesToItsOwner) {
