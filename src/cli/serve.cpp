@@ -56,6 +56,8 @@ Result<spec::ServerConfig> load_config(const ServeOptions& options) {
   config.log_json = config.log_json || options.log_json;
   config.dev = options.dev;
   config.data_dir = fs::absolute(config.data_dir).lexically_normal().string();
+  if (config.dev && config.tls.on && !is_loopback(config.tls.listen_host))
+    return Error{ErrorKind::invalid, "--dev serves without API keys and therefore only on a loopback address, not on " + config.tls.listen_host + " (tls.listen); leave --dev out"};
   if (config.dev && !is_loopback(config.listen_host))
     return Error{ErrorKind::invalid, "--dev serves without API keys and therefore only on a loopback address, not on " + config.listen_host +
                                          "; leave --dev out, or use --listen 127.0.0.1:7420"};
@@ -172,7 +174,7 @@ void tell_cli(const spec::ServerConfig& config, const std::string& url, const st
   save(credentials_path(process_environment()));
 }
 
-/// SIGTERM and SIGINT as loop events. The signals must be blocked in every thread.
+/// SIGTERM, SIGINT and SIGHUP as loop events. The signals must be blocked in every thread.
 class Signals final : public net::Pollable {
  public:
   static Result<std::unique_ptr<Signals>> watch(net::Loop& loop, const sigset_t& set, std::function<void(int)> handler) {
@@ -260,6 +262,7 @@ Result<int> serve(const ServeOptions& options) {
   sigemptyset(&signal_set);
   sigaddset(&signal_set, SIGTERM);
   sigaddset(&signal_set, SIGINT);
+  sigaddset(&signal_set, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signal_set, nullptr);  // before the first thread, so that all inherit it
   signal(SIGPIPE, SIG_IGN);
 
@@ -314,8 +317,11 @@ Result<int> serve(const ServeOptions& options) {
   const std::string url = url_of(config, server.port());
   if (!config.dev) tell_cli(config, url, new_key);
   greet(config, url, new_key);
+  if (server.tls_port() != 0)
+    spdlog::info("TLS on {}:{}{}", config.tls.listen_host, server.tls_port(), config.tls.client_ca.empty() ? "" : ", for clients with a certificate");
 
   THAW_ASSIGN_OR_RETURN(const auto signals, Signals::watch(*loop, signal_set, [&](int number) {
+    if (number == SIGHUP) return server.reload_tls();
     if (server.draining()) {
       spdlog::warn("signal {} again: what still runs is cut", number);
       server.cut_connections();

@@ -1,19 +1,21 @@
 #include "gateway/connection.h"
 
+#include <spdlog/spdlog.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "base/units.h"
+#include "gateway/patience.h"
 #include "gateway/server.h"
 
 namespace thaw::gateway {
 namespace {
 
 constexpr std::size_t kKeptBufferBytes = 4 * 1024;        ///< a connection keeps a small buffer between requests, no big one
-constexpr base::Duration kBodyTimeout = base::Seconds(60);  ///< longest silence inside a body
 constexpr base::Duration kLingerTimeout = base::Seconds(2);
 constexpr std::size_t kLingerBytes = 16U << 20U;
 
@@ -36,7 +38,7 @@ void Connection::cut() { shutdown(socket_->fd(), SHUT_RDWR); }
 net::Task<void> Connection::serve() {
   net::Head head;
   net::HeadError error;
-  bool keep_alive = true;
+  bool keep_alive = !socket_->tls() || co_await shake_hands();
   while (keep_alive) {
     const Got got = co_await read_head(head, error);
     if (got == Got::end) break;
@@ -47,6 +49,23 @@ net::Task<void> Connection::serve() {
     co_await answer_one(head, keep_alive);
   }
   server_.closed(*this);  // destroys this
+}
+
+std::uint64_t Connection::min_rate() const { return server_.config().gateway.min_rate_bytes; }
+
+/// A client's certificate, if one is asked for, stands beside its address from here on: in the audit log.
+net::Task<bool> Connection::shake_hands() {
+  constexpr std::size_t kMaxSubjectBytes = 256;
+  idle_ = false;
+  socket_->set_deadline(server_.loop().now() + server_.config().gateway.header_timeout);
+  const int failed = co_await socket_->handshake();
+  socket_->clear_deadline();
+  if (failed != 0) {
+    spdlog::debug("{}: no TLS connection: {}", peer_, socket_->tls()->error().empty() ? std::strerror(-failed) : socket_->tls()->error());
+    co_return false;
+  }
+  if (const std::string subject = socket_->tls()->peer_subject(); !subject.empty()) peer_ += " " + subject.substr(0, kMaxSubjectBytes);
+  co_return true;
 }
 
 net::Task<ssize_t> Connection::read_more() {
@@ -104,6 +123,14 @@ net::Task<void> Connection::answer_one(net::Head& head, bool& keep_alive) {
   Exchange exchange(*this, server_.loop(), *socket_, head);
   server_.number(exchange);
   std::optional<ApiError> refused = server_.admit(exchange);
+  if (refused && server_.cors().is_preflight(head) && head.body.kind == net::BodyLength::Kind::none) {
+    consumed_ = head.bytes;
+    const std::string headers = preflight_headers();
+    co_await exchange.respond(200, "text/plain", "", headers);
+    keep_alive = exchange.keep_alive() && !exchange.gone_;
+    release_request();
+    co_return;
+  }
   bool body_read = false;
   if (!refused) {
     refused = co_await read_body(exchange, head);
@@ -139,9 +166,10 @@ net::Task<std::optional<ApiError>> Connection::read_sized(Exchange& exchange, ne
   if (!charge(static_cast<std::size_t>(head.body.bytes))) co_return server_.out_of_buffers();
   if (in_.size() < size) {
     std::size_t have = in_.size();
+    const Patience patience(server_.loop().now(), min_rate());
     in_.resize(size);  // read into place: a large body is not copied
     while (have < size) {
-      socket_->set_deadline(server_.loop().now() + kBodyTimeout);
+      socket_->set_deadline(patience.deadline(server_.loop().now(), have));
       const ssize_t count = co_await socket_->read({in_.data() + have, size - have});
       if (count == -EAGAIN) continue;
       if (count <= 0) {
@@ -168,6 +196,7 @@ net::Task<std::optional<ApiError>> Connection::read_chunked(Exchange& exchange, 
   std::string rest = in_.substr(head.bytes);  // raw body bytes leave in_, so that the head's views stay good
   in_.resize(head.bytes);
   const std::size_t head_bytes = head.bytes;
+  const Patience patience(server_.loop().now(), min_rate());
   while (true) {
     const std::size_t taken = scanner.scan(rest, [this](std::string_view data) { decoded_body_.append(data); });
     if (scanner.bad()) co_return invalid_request("the chunked body is malformed", {}, "bad_http");
@@ -177,7 +206,7 @@ net::Task<std::optional<ApiError>> Connection::read_chunked(Exchange& exchange, 
       in_.append(rest, taken);  // what was sent behind this request
       break;
     }
-    socket_->set_deadline(server_.loop().now() + kBodyTimeout);
+    socket_->set_deadline(patience.deadline(server_.loop().now(), decoded_body_.size()));
     const ssize_t count = co_await read_more();
     if (count == -ETIMEDOUT) co_return slow_body();
     if (count <= 0) {
@@ -214,7 +243,7 @@ void Connection::release_request() {
 
 net::Task<void> Connection::linger() {
   // Closing with unread input would reset the connection and could destroy the answer on its way.
-  shutdown(socket_->fd(), SHUT_WR);
+  socket_->shutdown_write();
   socket_->set_deadline(server_.loop().now() + kLingerTimeout);
   std::size_t discarded = 0;
   while (discarded < kLingerBytes) {

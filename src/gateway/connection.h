@@ -29,11 +29,13 @@ class Connection {
   /// Ends it as if the client had left, whatever it waits for.
   void cut();
   [[nodiscard]] const std::string& peer() const { return peer_; }
+  [[nodiscard]] std::uint64_t min_rate() const;
 
  private:
   friend class Exchange;
 
   enum class Got { request, end, refused };
+  net::Task<bool> shake_hands();
   net::Task<Got> read_head(net::Head& head, net::HeadError& error);
   /// Reads the body into place; "" or why it could not be.
   net::Task<std::optional<ApiError>> read_body(Exchange& exchange, net::Head& head);

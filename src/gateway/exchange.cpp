@@ -8,13 +8,12 @@
 #include <ctime>
 
 #include "gateway/connection.h"
+#include "gateway/cors.h"
+#include "gateway/patience.h"
 #include "gateway/server.h"
 
 namespace thaw::gateway {
 namespace {
-
-/// A client that takes nothing for so long has left without saying so.
-constexpr base::Duration kClientWriteTimeout = base::Seconds(60);
 
 void append_number(std::string& out, std::uint64_t number, int base = 10) {
   char text[24];
@@ -93,7 +92,9 @@ void Exchange::write_head(std::string& out, int status, std::string_view content
   } else if (head_.minor_version == 0) {
     out.append("\r\nConnection: keep-alive");
   }
-  out.append("\r\n").append(headers).append("\r\n");
+  out.append("\r\n");
+  if (!cors_origin_.empty()) append_cors(out, cors_origin_);
+  out.append(headers).append("\r\n");
 }
 
 void Exchange::begin_stream(std::string& head, int status, std::string_view content_type, std::string_view headers) {
@@ -123,8 +124,9 @@ bool Exchange::send_now(std::string_view first, std::string_view second) {
 
 net::Task<void> Exchange::flush() {
   std::string_view rest = unsent_;
+  const Patience patience(loop_.now(), connection_.min_rate());
   while (!rest.empty() && !gone_) {
-    client_.set_deadline(loop_.now() + kClientWriteTimeout);
+    client_.set_deadline(patience.deadline(loop_.now(), unsent_.size() - rest.size()));
     if (const int error = co_await client_.writable(); error != 0) {
       gone_ = true;
       break;

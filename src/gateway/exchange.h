@@ -106,6 +106,7 @@ class Exchange {
   base::TimePoint arrived_{};
   const Route* route_ = nullptr;
   std::string_view parameter_;
+  std::string cors_origin_;  ///< whose page may read the answer; empty: none
   std::function<void()> wake_;
   std::unique_ptr<audit::Record> audited_;
   std::string unsent_;

@@ -17,23 +17,35 @@ Server::Server(Services services, spec::ServerConfig config, KeyRing keys, std::
       requests_(process_tag),
       audit_trail_(services_.loop, services_.audit, config_.audit.reads, config_.dev),
       started_(services.loop.now()),
+      cors_(config_.cors_origins),
       drain_timer_(services.loop, [this] { cut_connections(); }) {}
 
 Server::~Server() = default;
 
 base::Status Server::listen() {
   THAW_ASSIGN_OR_RETURN(listener_, net::Listener::open(services_.loop, config_.listen_host, config_.listen_port,
-                                                       [this](int fd, std::string peer) { accept(fd, std::move(peer)); }));
+                                                       [this](int fd, std::string peer) { accept(fd, std::move(peer), Speech::plain); }));
+  if (!config_.tls.on) return {};
+  THAW_ASSIGN_OR_RETURN(tls_, TlsFront::open({config_.tls.certificate, config_.tls.key, config_.tls.client_ca}));
+  THAW_ASSIGN_OR_RETURN(tls_listener_, net::Listener::open(services_.loop, config_.tls.listen_host, config_.tls.listen_port,
+                                                           [this](int fd, std::string peer) { accept(fd, std::move(peer), Speech::tls); }));
   return {};
 }
 
-void Server::accept(int fd, std::string peer) {
+void Server::reload_tls() {
+  if (tls_)
+    tls_->reload();
+  else
+    spdlog::info("there is nothing to read again: no TLS is configured");
+}
+
+void Server::accept(int fd, std::string peer, Speech speech) {
   if (draining_ || connections_.size() >= config_.gateway.max_connections) {
     static const std::string kBody =
         R"({"error":{"message":"no more connections are taken; try again soon","type":"server_error","param":null,"code":"overloaded"}})";
     static const std::string kFull = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: " +
                                      std::to_string(kBody.size()) + "\r\n\r\n" + kBody;
-    [[maybe_unused]] const auto sent = send(fd, kFull.data(), kFull.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    [[maybe_unused]] const auto sent = speech == Speech::tls ? 0 : send(fd, kFull.data(), kFull.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     close(fd);
     return;
   }
@@ -41,6 +53,12 @@ void Server::accept(int fd, std::string peer) {
   if (!socket.ok()) {
     spdlog::error("cannot take a connection: {}", socket.error().message);
     return;
+  }
+  if (speech == Speech::tls) {
+    if (const base::Status begun = (*socket)->start_tls(tls_->context(services_.loop.now())); !begun.ok()) {
+      spdlog::error("cannot take a connection: {}", begun.error().message);
+      return;
+    }
   }
   auto connection = std::make_unique<Connection>(*this, std::move(socket).value(), std::move(peer));
   Connection& reference = *connection;
@@ -60,6 +78,11 @@ void Server::number(Exchange& exchange) {
 }
 
 std::optional<ApiError> Server::admit(Exchange& exchange) {
+  exchange.cors_origin_ = cors_.allowed(exchange.head());
+  return admit_route(exchange);
+}
+
+std::optional<ApiError> Server::admit_route(Exchange& exchange) {
   const net::Head& head = exchange.head();
   const std::string_view path = head.path();
   const std::string_view method = head.method == "HEAD" ? std::string_view("GET") : head.method;

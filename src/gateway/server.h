@@ -11,8 +11,10 @@
 #include "gateway/audit_trail.h"
 #include "gateway/auth.h"
 #include "gateway/connection.h"
+#include "gateway/cors.h"
 #include "gateway/request_log.h"
 #include "gateway/routes.h"
+#include "gateway/tls_front.h"
 #include "net/loop.h"
 #include "net/worker.h"
 #include "node/agent.h"
@@ -57,6 +59,11 @@ class Server {
   base::Status listen();
   [[nodiscard]] std::uint16_t port() const { return listener_->port(); }
 
+  /// 0: there is no TLS.
+  [[nodiscard]] std::uint16_t tls_port() const { return tls_listener_ ? tls_listener_->port() : std::uint16_t{0}; }
+  /// SIGHUP.
+  void reload_tls();
+
   /// SIGTERM: what waits and what arrives is refused, running requests may end within gateway.drainTimeout and are cut then. `drained` is
   /// called once, when no connection is left.
   void drain(std::function<void()> drained);
@@ -71,6 +78,7 @@ class Server {
   Services& services() { return services_; }
   RequestLog& requests() { return requests_; }
   AuditTrail& audit_trail() { return audit_trail_; }
+  [[nodiscard]] const Cors& cors() const { return cors_; }
   [[nodiscard]] base::TimePoint started() const { return started_; }
   [[nodiscard]] std::uint64_t buffered_bytes() const { return buffered_bytes_; }
 
@@ -84,7 +92,9 @@ class Server {
   void closed(Connection& connection);
 
  private:
-  void accept(int fd, std::string peer);
+  enum class Speech { plain, tls };
+  void accept(int fd, std::string peer, Speech speech);
+  std::optional<ApiError> admit_route(Exchange& exchange);
   void check_drained();
 
   Services services_;
@@ -93,7 +103,9 @@ class Server {
   RequestLog requests_;
   AuditTrail audit_trail_;
   base::TimePoint started_;
-  std::unique_ptr<net::Listener> listener_;
+  Cors cors_;
+  std::unique_ptr<TlsFront> tls_;  ///< nullptr: there is none
+  std::unique_ptr<net::Listener> listener_, tls_listener_;
   std::unordered_map<Connection*, std::unique_ptr<Connection>> connections_;
   std::uint64_t buffered_bytes_ = 0;
   bool draining_ = false;

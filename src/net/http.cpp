@@ -6,7 +6,8 @@ namespace thaw::net {
 namespace {
 
 constexpr std::uint64_t kMaxChunkBytes = 1ULL << 40;
-constexpr std::uint16_t kMaxChunkLineBytes = 4096;
+constexpr std::uint32_t kMaxIdleChunkBytes = 16 * 1024;
+constexpr std::uint8_t kMaxSizeDigits = 16;
 
 /// tchar of RFC 9110 5.6.2.
 constexpr std::array<bool, 256> make_token_table() {
@@ -75,11 +76,18 @@ struct Framing {
   std::uint64_t bytes = 0;
   bool close = false;
   bool keep_alive = false;
+  bool host = false;
 };
 
 /// "" or why the header is refused.
 const char* read_framing_header(const Header& header, Head& head, Framing& framing) {
   switch (header.name.size()) {  // by length first: most headers match none
+    case 4:
+      if (equals_lower(header.name, "host")) {
+        if (framing.host) return "Host is given twice";
+        framing.host = true;
+      }
+      break;
     case 6:
       if (equals_lower(header.name, "expect") && equals_lower(header.value, "100-continue")) head.expects_continue = true;
       break;
@@ -126,7 +134,14 @@ Parse parse_headers(std::string_view rest, Head& head, Framing& framing, HeadErr
   return Parse::done;
 }
 
-/// Finds the end of the head. more, bad (too long) or done with `head.bytes` set.
+/// A line that ends without CR. Asked only while no end of the head was found: with bare line feeds there would never be one.
+bool has_bare_line_feed(std::string_view data) {
+  for (std::size_t at = data.find('\n'); at != std::string_view::npos; at = data.find('\n', at + 1))
+    if (at == 0 || data[at - 1] != '\r') return true;
+  return false;
+}
+
+/// Finds the end of the head. more, bad (too long, or it cannot have one) or done with `head.bytes` set.
 Parse find_end(std::string_view data, Head& head, HeadError& error) {
   const auto end = data.substr(0, kMaxHeadBytes + 4).find("\r\n\r\n");
   if (end != std::string_view::npos) {
@@ -134,6 +149,7 @@ Parse find_end(std::string_view data, Head& head, HeadError& error) {
     return Parse::done;
   }
   if (data.size() > kMaxHeadBytes) return refuse(error, 431, "the head is longer than 16 KiB");
+  if (has_bare_line_feed(data)) return refuse(error, 400, "a line does not end in CRLF");
   return Parse::more;
 }
 
@@ -186,6 +202,7 @@ Parse parse_request(std::string_view data, Head& head, HeadError& error) {
     return refuse(error, 400, "the request target is no absolute path");
   Framing framing;
   if (const Parse parsed = parse_headers(rest, head, framing, error); parsed != Parse::done) return parsed;
+  if (!framing.host && head.minor_version >= 1) return refuse(error, 400, "HTTP/1.1 needs a Host");
   if (framing.chunked && head.minor_version == 0) return refuse(error, 400, "HTTP/1.0 has no chunked bodies");
   if (framing.chunked) {
     head.body = {BodyLength::Kind::chunked, 0};
@@ -235,33 +252,32 @@ void ChunkScanner::framing(char c) {
     case State::size: {
       const int value = digit(c);
       if (value >= 0) {
+        size_digits_ = state_ == State::size_first ? std::uint8_t{1} : static_cast<std::uint8_t>(size_digits_ + 1);
         left_ = (state_ == State::size_first ? 0 : left_ << 4) + static_cast<std::uint64_t>(value);
-        state_ = left_ > kMaxChunkBytes ? State::bad : State::size;
+        state_ = left_ > kMaxChunkBytes || size_digits_ > kMaxSizeDigits ? State::bad : State::size;
       } else if (state_ == State::size_first) {
         state_ = State::bad;
       } else if (c == '\r') {
         state_ = State::size_lf;
       } else {
         state_ = c == ';' || c == ' ' || c == '\t' ? State::extension : State::bad;
-        line_bytes_ = 0;
       }
       break;
     }
     case State::extension:
       if (c == '\r') state_ = State::size_lf;
-      else if (c == '\n' || ++line_bytes_ > kMaxChunkLineBytes) state_ = State::bad;
+      else if (c == '\n' || ++idle_bytes_ > kMaxIdleChunkBytes) state_ = State::bad;
       break;
     case State::size_lf:
       if (c != '\n') state_ = State::bad;
       else state_ = left_ == 0 ? State::trailer_start : State::content;
-      line_bytes_ = 0;
       break;
     case State::content_cr: state_ = c == '\r' ? State::content_lf : State::bad; break;
     case State::content_lf: state_ = c == '\n' ? State::size_first : State::bad; break;
-    case State::trailer_start: state_ = c == '\r' ? State::end_lf : (c == '\n' ? State::bad : State::trailer); break;
+    case State::trailer_start: state_ = c == '\r' ? State::end_lf : (c == '\n' ? State::bad : State::trailer); ++idle_bytes_; break;
     case State::trailer:
       if (c == '\r') state_ = State::trailer_lf;
-      else if (c == '\n' || ++line_bytes_ > kMaxChunkLineBytes) state_ = State::bad;
+      else if (c == '\n' || ++idle_bytes_ > kMaxIdleChunkBytes) state_ = State::bad;
       break;
     case State::trailer_lf: state_ = c == '\n' ? State::trailer_start : State::bad; break;
     case State::end_lf: state_ = c == '\n' ? State::done : State::bad; break;

@@ -9,8 +9,9 @@
 #include <string_view>
 
 /// HTTP/1.1 (RFC 9112) as a relay needs it: heads are parsed in place into views, bodies are only measured. Strict where leniency would let two
-/// parties disagree about where a message ends: bare LF, folded headers, both Content-Length and Transfer-Encoding, repeated Content-Length, and
-/// any coding but chunked are refused.
+/// parties disagree about where a message ends: bare LF, folded headers, both Content-Length and Transfer-Encoding, repeated Content-Length or
+/// Host, and any coding but chunked are refused. Upgrade is ignored, as RFC 9110 allows (Java's client asks for h2c by itself): what follows is
+/// HTTP/1.1 for both sides.
 namespace thaw::net {
 
 constexpr std::size_t kMaxHeadBytes = 16 * 1024;
@@ -115,7 +116,8 @@ class ChunkScanner {
   void framing(char c);
 
   State state_ = State::size_first;
-  std::uint16_t line_bytes_ = 0;  ///< of extensions and trailers, bounded
+  std::uint8_t size_digits_ = 0;  ///< of the size being read, bounded
+  std::uint32_t idle_bytes_ = 0;  ///< of all extensions and trailers, bounded: a body of nothing else would never end
   std::uint64_t left_ = 0;
 };
 

@@ -38,6 +38,7 @@ base::Result<std::unique_ptr<Socket>> Socket::adopt(Loop& loop, int fd) {
 Socket::Socket(Loop& loop, int fd) : loop_(loop), fd_(fd), timer_(loop, [this] { timed_out(); }) {}
 
 Socket::~Socket() {
+  if (tls_ && !reset_) tls_->close_notify();
   loop_.unwatch(fd_, this);
   close(fd_);
 }
@@ -69,13 +70,48 @@ int Socket::take_error() {
   return -std::exchange(error_, 0);
 }
 
+base::Status Socket::start_tls(const TlsContext& context) {
+  THAW_ASSIGN_OR_RETURN(tls_, context.accept(fd_));
+  return {};
+}
+
+Task<int> Socket::handshake() {
+  while (true) {
+    bool want_write = false;
+    const int result = tls_->handshake(want_write);
+    if (result != -EAGAIN) co_return result;
+    int error = 0;
+    if (want_write) {
+      error = co_await writable();
+    } else {
+      may_read_ = hung_up_;  // what is there is read; after a hang-up no edge comes any more
+      error = co_await readable();
+    }
+    if (error != 0) co_return error;
+  }
+}
+
+/// What OpenSSL holds back makes no edge, so that the socket counts as drained only when it asks for more.
+ssize_t Socket::read_tls(std::span<char> buffer) {
+  const ssize_t count = tls_->read(buffer);
+  if (count == -EAGAIN) may_read_ = false;
+  return count;
+}
+
+void Socket::shutdown_write() {
+  if (tls_) tls_->close_notify();
+  ::shutdown(fd_, SHUT_WR);
+}
+
 void Socket::reset_on_close() {
+  reset_ = true;
   const linger abort{1, 0};
   setsockopt(fd_, SOL_SOCKET, SO_LINGER, &abort, sizeof abort);
 }
 
 ssize_t Socket::try_read(std::span<char> buffer) {
   if (!may_read_) return -EAGAIN;
+  if (tls_) [[unlikely]] return read_tls(buffer);
   while (true) {
     const ssize_t count = receive(fd_, buffer);
     if (count < 0 && errno == EINTR) continue;
@@ -102,6 +138,7 @@ ssize_t Socket::ReadAwaiter::await_resume() {
 }
 
 ssize_t Socket::try_write(std::span<const iovec> parts) {
+  if (tls_) [[unlikely]] return tls_->write(parts);
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(parts.data());  // sendmsg does not change it
   message.msg_iovlen = parts.size();

@@ -14,6 +14,7 @@
 #include "net/dial.h"
 #include "net/loop.h"
 #include "net/task.h"
+#include "net/tls.h"
 
 namespace thaw::net {
 
@@ -30,6 +31,12 @@ class Socket final : public Pollable {
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
 
+  /// From here on the socket speaks TLS, as the server's side; before anything is read or written.
+  base::Status start_tls(const TlsContext& context);
+  /// co_await handshake(): 0, or -errno (-EPROTO: the peer does it wrong). After start_tls(), within the deadline.
+  Task<int> handshake();
+  [[nodiscard]] const TlsSession* tls() const { return tls_.get(); }
+
   /// Both directions; moves with each request rather than each byte.
   void set_deadline(base::TimePoint deadline) { timer_.arm(deadline); }
   void clear_deadline() { timer_.disarm(); }
@@ -40,6 +47,8 @@ class Socket final : public Pollable {
   /// Called once when the peer goes, while nobody waits to read. Set to nullptr to stop.
   void on_hang_up(std::function<void()> handler) { hang_up_handler_ = std::move(handler); }
   [[nodiscard]] int fd() const { return fd_; }
+  /// Nothing more is written: the peer is told. Reading goes on.
+  void shutdown_write();
   /// Closes in a way that tells the peer the answer was cut (TCP reset).
   void reset_on_close();
 
@@ -83,6 +92,7 @@ class Socket final : public Pollable {
   Socket(Loop& loop, int fd);
   int take_error();
   void timed_out();
+  ssize_t read_tls(std::span<char> buffer);
 
   Loop& loop_;
   int fd_;
@@ -93,6 +103,8 @@ class Socket final : public Pollable {
   std::coroutine_handle<> reader_;
   std::coroutine_handle<> writer_;
   std::function<void()> hang_up_handler_;
+  std::unique_ptr<TlsSession> tls_;  ///< nullptr: plain
+  bool reset_ = false;               ///< no goodbye
   Timer timer_;
 };
 

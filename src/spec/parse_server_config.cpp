@@ -41,7 +41,8 @@ const Table<ServerConfig::Gateway>& gateway_table() {
       duration("headerTimeout", &Gateway::header_timeout, Millis(100), minutes(10)),
       duration("idleConnectionTimeout", &Gateway::idle_connection_timeout, Millis(100), hours(1)),
       duration("drainTimeout", &Gateway::drain_timeout, Seconds(0), hours(1)),
-      duration("streamHold", &Gateway::stream_hold, Seconds(0), minutes(1))};
+      duration("streamHold", &Gateway::stream_hold, Seconds(0), minutes(1)),
+      bytes("minRate", &Gateway::min_rate_bytes, 0, kMiB)};
   return table;
 }
 
@@ -49,6 +50,54 @@ void read_gateway(const Cursor& at, ServerConfig& into) {
   read_table(at, gateway_table(), into.gateway);
   if (into.gateway.max_body_bytes > into.gateway.max_buffered_bytes)
     at.at("maxBodyBytes").refuse("is more than maxBufferedBytes, so that no request of that size could be taken");
+}
+
+void read_tls_listen(const Cursor& at, ServerConfig::Tls& into) {
+  std::string listen;
+  if (!read_text(at, listen)) return;
+  ServerConfig address;
+  address.listen_host.clear();
+  if (const auto status = parse_listen(listen, address); !status) return at.refuse(status.error().message);
+  if (address.listen_host.empty()) return at.refuse("needs an address too, like 0.0.0.0:7443");
+  into.listen_host = address.listen_host;
+  into.listen_port = address.listen_port;
+}
+
+const Table<ServerConfig::Tls>& tls_table() {
+  using Tls = ServerConfig::Tls;
+  static const Table<Tls> table{required<Tls>({"listen", read_tls_listen, false, shapes::text()}), required(path("cert", &Tls::certificate, "")),
+                                required(path("key", &Tls::key, "")), path("clientCa", &Tls::client_ca, "")};
+  return table;
+}
+
+void read_tls(const Cursor& at, ServerConfig& into) {
+  into.tls.on = true;
+  read_table(at, tls_table(), into.tls);
+}
+
+constexpr std::size_t kMaxOrigins = 64;
+
+/// "https://chat.example.com:8443", as a browser writes it in Origin: no path, no slash at the end.
+bool is_origin(std::string_view text) {
+  if (text == "*") return true;
+  const auto scheme = text.find("://");
+  if (scheme == std::string_view::npos || (text.substr(0, scheme) != "https" && text.substr(0, scheme) != "http")) return false;
+  const std::string_view host = text.substr(scheme + 3);
+  return !host.empty() && host.size() <= 256 &&
+         host.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789.-:[]") == std::string_view::npos;
+}
+
+void read_origins(const Cursor& at, ServerConfig& into) {
+  if (at.value.kind != YamlValue::Kind::sequence || at.value.items.size() > kMaxOrigins)
+    return at.refuse("must be a list of at most 64 origins, such as [https://chat.example.com]");
+  into.cors_origins.clear();
+  for (const YamlValue& item : at.value.items) {
+    std::string origin;
+    const Cursor one{item, at.path, at.problems};
+    if (!read_text(one, origin)) continue;
+    if (!is_origin(origin)) one.refuse("must be an origin as browsers write it: https://HOST or https://HOST:PORT in lower case, without a path; or \"*\"");
+    else into.cors_origins.push_back(std::move(origin));
+  }
 }
 
 /// A size of host memory, or "auto".
@@ -139,6 +188,8 @@ Table<ServerConfig> server_table() {
   table.push_back({"listen", read_listen, false, shapes::text()});
   table.push_back(path("dataDir", &ServerConfig::data_dir, ""));
   table.push_back({"gateway", read_gateway, false, shape_of(gateway_table())});
+  table.push_back({"tls", read_tls, false, shape_of(tls_table())});
+  table.push_back(group<ServerConfig>("cors", {{"origins", read_origins, false, shapes::list(shapes::text(), kMaxOrigins)}}));
   table.push_back(nested("node", &ServerConfig::node, node_table()));
   table.push_back(nested("audit", &ServerConfig::audit, audit_table()));
   table.push_back(nested("usage", &ServerConfig::usage, usage_table()));

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "base/time.h"
@@ -20,9 +21,12 @@ namespace thaw::spec {
 ///     listen: 127.0.0.1:7420
 ///     dataDir: /var/lib/thaw
 ///     gateway: {maxBodyBytes: 32MiB, maxBufferedBytes: 512MiB, maxConnections: 10000, headerTimeout: 10s, idleConnectionTimeout: 75s,
-///               drainTimeout: 30s, streamHold: 3s}
+///               drainTimeout: 30s, streamHold: 3s, minRate: 1KiB}
 ///     node: {sandbox: runc, tenantSandbox: runsc, seccomp: enforce, cdi: auto, secretsDir: /etc/thaw/secrets, pool: 1,
-///            maxConcurrentStarts: 16, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto, hostMemory: auto, domain: rack1, images: {budget: 16GiB}, compileCaches: {budget: 8GiB}}
+///            maxConcurrentStarts: 16, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto, hostMemory: auto, domain: rack1,
+///            images: {budget: 16GiB}, compileCaches: {budget: 8GiB}}
+///     tls: {listen: 0.0.0.0:7443, cert: /etc/thaw/tls.crt, key: /etc/thaw/tls.key, clientCa: /etc/thaw/clients.crt}
+///     cors: {origins: [https://chat.example.com]}
 ///     audit: {reads: false, segmentBytes: 8MiB, retentionDays: 400, export: /mnt/worm/heads.jsonl, exportInterval: 1m}
 ///     usage: {record: true, retentionDays: 90, dailyRetentionDays: 1100, journal: /var/lib/thaw/usage.journal,
 ///             prices: {currency: EUR, deviceSecond: 0.0004, promptTokens1k: 0.0001, completionTokens1k: 0.0002, models: {big: {deviceSecond: 0.002}}}}
@@ -44,7 +48,19 @@ struct ServerConfig {
     base::Duration idle_connection_timeout = base::Seconds(75);
     base::Duration drain_timeout = base::Seconds(30);             ///< SIGTERM: how long running requests may take
     base::Duration stream_hold = base::Seconds(3);                ///< a waiting stream gets no headers before this
+    std::uint64_t min_rate_bytes = 1024;                          ///< a second: slower bodies and readers are cut, after a minute's grace; 0: none
   } gateway;
+
+  /// A second listener, which speaks TLS; `listen` stays plain, for this machine.
+  struct Tls {
+    bool on = false;
+    std::string listen_host;
+    std::uint16_t listen_port = 0;
+    std::string certificate, key;  ///< PEM files
+    std::string client_ca;         ///< PEM file; clients need a certificate by it; empty: they need none
+  } tls;
+
+  std::vector<std::string> cors_origins;  ///< pages of which may call /v1/ from a browser; "*": any
 
   struct Node {
     SandboxKind sandbox = SandboxKind::runc;

@@ -24,7 +24,7 @@ TEST_P(RequestRefused, WithItsStatus) {
 }
 
 std::string many_headers(int count) {
-  std::string text = "GET / HTTP/1.1\r\n";
+  std::string text = "GET / HTTP/1.1\r\nHost: h\r\n";
   for (int i = 0; i < count; ++i) text += "x" + std::to_string(i) + ": 1\r\n";
   return text + "\r\n";
 }
@@ -32,28 +32,31 @@ std::string many_headers(int count) {
 INSTANTIATE_TEST_SUITE_P(
     Http, RequestRefused,
     testing::Values(
-        Refused{"both_lengths", "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
-        Refused{"length_twice", "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n", 400},
-        Refused{"length_list", "POST / HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\n", 400},
-        Refused{"length_sign", "POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\n", 400},
-        Refused{"length_huge", "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", 400},
-        Refused{"other_coding", "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400},
-        Refused{"coding_twice", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+        Refused{"both_lengths", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+        Refused{"length_twice", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n", 400},
+        Refused{"length_list", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3, 3\r\n\r\n", 400},
+        Refused{"length_sign", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +3\r\n\r\n", 400},
+        Refused{"length_huge", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999999999\r\n\r\n", 400},
+        Refused{"other_coding", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400},
+        Refused{"coding_twice", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
         Refused{"chunked_in_1_0", "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
-        Refused{"folded", "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", 400},
+        Refused{"folded", "GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n c\r\n\r\n", 400},
         Refused{"bare_lf_inside", "GET / HTTP/1.1\nA: b\r\n\r\n", 400},
-        Refused{"space_before_colon", "GET / HTTP/1.1\r\nContent-Length : 3\r\n\r\n", 400},
-        Refused{"no_colon", "GET / HTTP/1.1\r\nabc\r\n\r\n", 400},
-        Refused{"empty_name", "GET / HTTP/1.1\r\n: b\r\n\r\n", 400},
-        Refused{"control_in_value", std::string("GET / HTTP/1.1\r\nA: b\0c\r\n\r\n", 26), 400},
-        Refused{"lone_cr_in_value", "GET / HTTP/1.1\r\nA: b\rc\r\n\r\n", 400},
-        Refused{"absolute_target", "GET http://x/ HTTP/1.1\r\n\r\n", 400},
-        Refused{"space_in_target", "GET /a b HTTP/1.1\r\n\r\n", 400},
+        Refused{"space_before_colon", "GET / HTTP/1.1\r\nHost: h\r\nContent-Length : 3\r\n\r\n", 400},
+        Refused{"no_colon", "GET / HTTP/1.1\r\nHost: h\r\nabc\r\n\r\n", 400},
+        Refused{"empty_name", "GET / HTTP/1.1\r\nHost: h\r\n: b\r\n\r\n", 400},
+        Refused{"control_in_value", std::string("GET / HTTP/1.1\r\nHost: h\r\nA: b\0c\r\n\r\n", 35), 400},
+        Refused{"lone_cr_in_value", "GET / HTTP/1.1\r\nHost: h\r\nA: b\rc\r\n\r\n", 400},
+        Refused{"absolute_target", "GET http://x/ HTTP/1.1\r\nHost: h\r\n\r\n", 400},
+        Refused{"space_in_target", "GET /a b HTTP/1.1\r\nHost: h\r\n\r\n", 400},
         Refused{"no_version", "GET /\r\n\r\n", 400},
+        Refused{"no_host", "GET / HTTP/1.1\r\n\r\n", 400},
+        Refused{"host_twice", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400},
+        Refused{"only_bare_lf", "GET / HTTP/1.1\nHost: h\n\n", 400},
         Refused{"version_2", "GET / HTTP/2.0\r\n\r\n", 505},
-        Refused{"bad_method", "G@T / HTTP/1.1\r\n\r\n", 400},
+        Refused{"bad_method", "G@T / HTTP/1.1\r\nHost: h\r\n\r\n", 400},
         Refused{"too_many_headers", many_headers(65), 431},
-        Refused{"too_long", "GET / HTTP/1.1\r\nA: " + std::string(20'000, 'x'), 431}),
+        Refused{"too_long", "GET / HTTP/1.1\r\nHost: h\r\nA: " + std::string(20'000, 'x'), 431}),
     [](const auto& which) { return std::string(which.param.name); });
 
 TEST(Http, ReadsARequest) {
@@ -87,8 +90,8 @@ TEST(Http, KeepAliveFollowsVersionAndConnection) {
     EXPECT_EQ(parse_request(text, head, error), Parse::done);
     return head.keep_alive;
   };
-  EXPECT_TRUE(keeps("GET / HTTP/1.1\r\n\r\n"));
-  EXPECT_FALSE(keeps("GET / HTTP/1.1\r\nConnection: Keep-Alive, Close\r\n\r\n"));
+  EXPECT_TRUE(keeps("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
+  EXPECT_FALSE(keeps("GET / HTTP/1.1\r\nHost: h\r\nConnection: Keep-Alive, Close\r\n\r\n"));
   EXPECT_FALSE(keeps("GET / HTTP/1.0\r\n\r\n"));
   EXPECT_TRUE(keeps("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
 }
@@ -111,6 +114,22 @@ TEST(Http, ReadsResponses) {
   EXPECT_EQ(parse_response("HTTP/1.1 2000 OK\r\n\r\n", false, head, error), Parse::bad);
   EXPECT_EQ(parse_response("SSH-2.0-OpenSSH_9.2 xxxxxxxxxxx\r\n\r\n", false, head, error), Parse::bad);
   EXPECT_EQ(error.status, 502);
+}
+
+TEST(ChunkScanner, WhatIsNoContentIsBounded) {
+  const auto bad = [](const std::string& data) {
+    ChunkScanner scanner;
+    scanner.scan(data, [](std::string_view) {});
+    return scanner.bad();
+  };
+  EXPECT_FALSE(bad("000000000000001\r\nx\r\n"));
+  EXPECT_TRUE(bad("00000000000000001\r\nx\r\n")) << "a size that does not end";
+  std::string extensions;
+  for (int i = 0; i < 20; ++i) extensions += "1;" + std::string(1000, 'e') + "\r\nx\r\n";
+  EXPECT_TRUE(bad(extensions));
+  std::string trailers = "0\r\n";
+  for (int i = 0; i < 5000; ++i) trailers += "T: t\r\n";
+  EXPECT_TRUE(bad(trailers));
 }
 
 TEST(ChunkScanner, FindsContentAndEndAtEverySplit) {
