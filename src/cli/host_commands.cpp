@@ -1,6 +1,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <memory>
 
@@ -12,6 +13,7 @@
 #include "base/version.h"
 #include "cli/commands.h"
 #include "cli/doctor_disks.h"
+#include "cli/doctor_security.h"
 #include "cli/files.h"
 #include "cli/json.h"
 #include "spec/server_config.h"
@@ -119,12 +121,7 @@ void print_findings_json(const std::vector<Finding>& findings, bool ok, const Co
   context.out << json::serialize(json::object{{"ok", ok}, {"findings", std::move(array)}}) << '\n';
 }
 
-int examine(Context& context, const DoctorFlags& flags) {
-  const auto config = agent_config(flags);
-  if (!config.ok()) return context.fail(config.error());
-  if (flags.disks) return measure_disks(context, *config, flags.paths);
-  std::vector<Finding> findings = flags.security ? node::examine_security(*config) : context.examine_host(*config, deployed_files(context));
-  if (!flags.security) findings.push_back(examine_server(context));
+int print_result(Context& context, const std::vector<Finding>& findings) {
   const bool ok = std::none_of(findings.begin(), findings.end(),
                                [](const Finding& finding) { return finding.level == Finding::Level::failure; });
   if (context.json) {
@@ -133,6 +130,45 @@ int examine(Context& context, const DoctorFlags& flags) {
     print_findings(findings, context);
   }
   return ok ? kExitOk : kExitFailure;
+}
+
+/// A server that answers anybody on this machine; a running one is asked, its flag stands in no file.
+Finding examine_keys(const Context& context) {
+  const auto body = context.call({"GET", "/admin/v1/status", ""});
+  const auto status = body.ok() ? parse_object(*body, "the server") : base::Result<json::object>(body.error());
+  if (!status.ok()) return {"keys", Finding::Level::note, "no server answers here, so that it is not known whether one asks for keys", ""};
+  if (flag_of(*status, "dev"))
+    return {"keys", Finding::Level::failure, "the server runs with --dev: everybody on this machine can use and administer it", "start it without --dev"};
+  return {"keys", Finding::Level::ok, "the server asks for keys", ""};
+}
+
+int report_security(Context& context, const DoctorFlags& flags) {
+  spec::ServerConfig config;
+  if (!flags.config_path.empty()) {
+    const auto text = read_text_file(flags.config_path, kMaxConfigBytes);
+    if (!text.ok()) return context.fail(text.error());
+    const auto parsed = spec::parse_server_config(*text, flags.config_path, config);
+    if (!parsed.ok()) return context.fail(parsed.error());
+    config = *parsed;
+  }
+  config.data_dir = flags.data_dir.value_or(config.data_dir);
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  std::vector<Finding> findings = examine_security(config, flags.config_path, std::chrono::duration_cast<std::chrono::seconds>(now).count());
+  findings.push_back(examine_keys(context));
+  const auto agent = agent_config(flags);
+  if (!agent.ok()) return context.fail(agent.error());
+  for (Finding& finding : node::examine_security(*agent)) findings.push_back(std::move(finding));
+  return print_result(context, findings);
+}
+
+int examine(Context& context, const DoctorFlags& flags) {
+  if (flags.security) return report_security(context, flags);
+  const auto config = agent_config(flags);
+  if (!config.ok()) return context.fail(config.error());
+  if (flags.disks) return measure_disks(context, *config, flags.paths);
+  std::vector<Finding> findings = context.examine_host(*config, deployed_files(context));
+  findings.push_back(examine_server(context));
+  return print_result(context, findings);
 }
 
 int print_version(Context& context) {
@@ -150,7 +186,7 @@ void add_host_commands(Commands& commands) {
   auto flags = std::make_shared<DoctorFlags>();
   CLI::App* doctor =
       commands.add("doctor", "Say what works on this host, what does not, and why", "An object with ok and findings",
-                   {"thaw doctor", "thaw doctor --data-dir ./state --json", "thaw doctor --disks --path /srv/models"},
+                   {"thaw doctor", "thaw doctor --data-dir ./state --json", "thaw doctor --disks --path /srv/models", "thaw doctor --security --config /etc/thaw/server.yaml"},
                    [flags](Context& context) { return examine(context, *flags); });
   doctor->add_option("--config", flags->config_path, "As for `thaw serve`")
       ->type_name("FILE")
@@ -158,7 +194,7 @@ void add_host_commands(Commands& commands) {
   doctor->add_option("--data-dir", flags->data_dir, "As for `thaw serve`")->type_name("DIR");
   CLI::Option* const disks = doctor->add_flag(
       "--disks", flags->disks, "Measure how the disks of the data directory and of models are read best, some 3 s each, and remember it");
-  doctor->add_flag("--security", flags->security, "What makes the walls around engines thinner than they could be")->excludes(disks);
+  doctor->add_flag("--security", flags->security, "Look at listeners, certificates, files' modes, the audit log's anchors and the walls around engines instead")->excludes(disks);
   doctor->add_option("--path", flags->paths, "With --disks: also the disk of this file or directory")->type_name("PATH")->needs(disks);
 
   commands.add("version", "Print the version", "An object with version", {"thaw version"}, print_version);
