@@ -26,9 +26,10 @@ export async function makeModel(file, seed = 0) {
 }
 
 export class Thaw {
-  /// `config`: the server's configuration in YAML, without listen and dataDir.
-  static async start(directory, config = '') {
+  /// `config`: the server's configuration in YAML, without listen and dataDir. `flags`: more of them ("--dev": without keys).
+  static async start(directory, config = '', flags = []) {
     const thaw = new Thaw();
+    thaw.flags = flags;
     thaw.directory = path.join(directory, 'thaw');
     thaw.config = path.join(directory, 'thaw.yaml');
     mkdirSync(thaw.directory, { recursive: true });
@@ -41,11 +42,11 @@ export class Thaw {
     await this.server?.stop();
     this.port = await freePort();
     this.url = `http://127.0.0.1:${this.port}`;
-    const command = [binary('thaw'), 'serve', '--config', this.config, '--data-dir', this.directory, '--listen', `127.0.0.1:${this.port}`];
+    const command = [binary('thaw'), 'serve', '--config', this.config, '--data-dir', this.directory, '--listen', `127.0.0.1:${this.port}`, ...this.flags];
     // Away from the user's own credentials.
     this.server = background(command, `${this.directory}.log`, { ...process.env, XDG_CONFIG_HOME: `${this.directory}.config` });
     await answering(this.server, `${this.url}/healthz`);
-    this.key = JSON.parse(readFileSync(path.join(this.directory, 'client.json'), 'utf8')).api_key;
+    this.key = this.flags.includes('--dev') ? 'none' : JSON.parse(readFileSync(path.join(this.directory, 'client.json'), 'utf8')).api_key;
   }
 
   get pid() {
