@@ -20,6 +20,7 @@
 #include "audit/head_exporter.h"
 #include "audit/recovery.h"
 #include "audit/segments.h"
+#include "audit/tenant_seals.h"
 
 namespace thaw::audit {
 namespace {
@@ -76,10 +77,11 @@ struct AuditLog::Impl {
     std::function<void(base::Status)> done;
   };
 
-  Impl(LogOptions o, Fd lock, SigningKey k)
+  Impl(LogOptions o, Fd lock, SigningKey k, TenantSeals s)
       : options(std::move(o)),
         directory_lock(std::move(lock)),
         key(std::move(k)),
+        seals(std::move(s)),
         writer(options.directory, options.segment_bytes, key) {}
 
   void start() {
@@ -126,7 +128,8 @@ struct AuditLog::Impl {
       one.record.unix_ms = now_ms;
       records.push_back(std::move(one.record));
     }
-    const base::Status status = writer.append(records);
+    base::Status status = seal(records);
+    if (status.ok()) status = writer.append(records);
     if (status.ok()) {
       written += records.size();
       broken = false;
@@ -138,6 +141,16 @@ struct AuditLog::Impl {
     }
     for (Waiting& one : group)
       if (one.done) one.done(status);
+  }
+
+  /// What cannot be sealed is not written: in clear it would be there for good.
+  base::Status seal(std::vector<Record>& records) {
+    for (Record& record : records) {
+      if (record.private_to.empty() || record.from.empty()) continue;
+      THAW_ASSIGN_OR_RETURN(record.from, seals.seal(record.private_to, record.from));
+      record.private_to.clear();
+    }
+    return {};
   }
 
   void expire() {
@@ -155,6 +168,7 @@ struct AuditLog::Impl {
   const LogOptions options;
   const Fd directory_lock;
   const SigningKey key;
+  TenantSeals seals;
   ChainWriter writer;   ///< the thread's, once it runs
   bool broken = false;  ///< the thread's: the last write failed
   std::unique_ptr<HeadExporter> exporter;
@@ -170,7 +184,8 @@ base::Result<std::unique_ptr<AuditLog>> AuditLog::open(LogOptions options) {
   THAW_ASSIGN_OR_RETURN(Fd lock, lock_directory(options.directory));
   THAW_ASSIGN_OR_RETURN(SigningKey key, SigningKey::open_or_make(options.directory));
   THAW_ASSIGN_OR_RETURN(Continuation from, recover(options.directory, own_head(options.directory, key)));
-  auto impl = std::make_unique<Impl>(std::move(options), std::move(lock), std::move(key));
+  THAW_ASSIGN_OR_RETURN(TenantSeals seals, TenantSeals::open(options.directory + "/seals"));
+  auto impl = std::make_unique<Impl>(std::move(options), std::move(lock), std::move(key), std::move(seals));
   THAW_RETURN_IF_ERROR(impl->writer.open(from));
   for (const Record& note : from.notes) impl->warn("audit log: " + note.subject + ": " + note.detail);
   std::vector<Record> records = opening_records(std::move(from), impl->key, impl->options.unix_ms());
@@ -212,6 +227,10 @@ base::Status AuditLog::write(Record record) {
   std::promise<base::Status> written;
   append(std::move(record), [&written](base::Status status) { written.set_value(std::move(status)); });
   return written.get_future().get();
+}
+
+base::Result<bool> AuditLog::shred(const std::string& tenant) {
+  return impl_->seals.shred(tenant);
 }
 
 std::uint64_t AuditLog::written() const {

@@ -45,6 +45,9 @@ class AuditLog {
   /// The same, blocking.
   base::Status write(Record record);
 
+  /// Destroys a tenant's key: what was sealed with it can be read by nobody any more. False: it has none. Blocking; any thread.
+  base::Result<bool> shred(const std::string& tenant);
+
   [[nodiscard]] std::uint64_t written() const;         ///< records, since the start
   [[nodiscard]] std::uint64_t failed() const;          ///< records that could not be written
   [[nodiscard]] std::uint64_t failed_exports() const;  ///< attempts to sign or export a head that failed

@@ -38,6 +38,7 @@ struct Record {
   std::string detail;        ///< an error's code, a digest of what was sent, a place in a file
   std::string prev;          ///< the record before's `hash`; of the first one 64 zeros
   std::string hash;          ///< SHA-256, 64 hex digits, of the line up to `,"hash":`
+  std::string private_to;    ///< whose `from` is: AuditLog seals it with that tenant's key; empty: nobody's. Not part of the line
 
   bool operator==(const Record&) const = default;
 };

@@ -7,6 +7,7 @@
 #include <boost/json.hpp>
 
 #include "audit/segments.h"
+#include "audit/tenant_seals.h"
 #include "audit/verify.h"
 #include "cli/commands.h"
 #include "cli/files.h"
@@ -45,11 +46,19 @@ base::Result<std::string> directory_of(const AuditFlags& flags) {
   return (flags.data_dir.empty() ? config.data_dir : flags.data_dir) + "/audit";
 }
 
+/// Where a caller came from: what is sealed is read while its tenant's key is there.
+std::string origin(const audit::Record& record, const std::string& directory) {
+  if (!record.from.starts_with("sealed:")) return record.from;
+  const auto seals = audit::TenantSeals::open(directory + "/seals", true);
+  const auto text = seals.ok() ? seals->open_text(record.from) : std::nullopt;
+  return text.value_or("(erased)");
+}
+
 std::string or_dash(const std::string& text) {
   return text.empty() ? "-" : text;
 }
 
-void print_record(Context& context, const std::string& line, const std::string& where) {
+void print_record(Context& context, const std::string& directory, const std::string& line, const std::string& where) {
   const auto record = audit::decode(line);
   if (!record.ok()) {
     context.err << fmt::format("thaw: {}: {}; see `thaw audit verify`\n", where, record.error().message);
@@ -60,7 +69,7 @@ void print_record(Context& context, const std::string& line, const std::string& 
     return;
   }
   std::string text = fmt::format("{}  {:<11}  {:<15}  {:<8}  {:<15}  {}", audit::format_time(record->unix_ms),
-                                 to_string(record->event), record->action, record->who, or_dash(record->from),
+                                 to_string(record->event), record->action, record->who, or_dash(origin(*record, directory)),
                                  or_dash(record->subject));
   if (record->status != 0) text += fmt::format("  {}", record->status);
   if (!record->detail.empty()) text += "  " + record->detail;
@@ -107,7 +116,7 @@ base::Status show_new(Context& context, const std::string& directory, Place& pla
     if (segment.path != place.path) place = {segment.path, 0};
     THAW_RETURN_IF_ERROR(audit::each_line(segment.path, place.offset, [&](const audit::Line& line) {
       if (!line.complete) return false;
-      print_record(context, std::string(line.text),
+      print_record(context, directory, std::string(line.text),
                    fmt::format("{} at byte {}", audit::name_of(segment.path), line.offset));
       place.offset = line.end;
       return true;
@@ -121,7 +130,7 @@ int tail(Context& context, const AuditFlags& flags, const std::string& directory
   Place place;
   const auto lines = last_lines(directory, flags.lines, place);
   if (!lines.ok()) return context.fail(lines.error());
-  for (const auto& [line, where] : *lines) print_record(context, line, where);
+  for (const auto& [line, where] : *lines) print_record(context, directory, line, where);
   context.out.flush();
   if (!flags.follow) return kExitOk;
   const Interrupt interrupt;

@@ -176,8 +176,10 @@ net::Task<void> usage_requests(Server& server, Exchange& exchange) {
 net::Task<void> erase_tenant(Server& server, Exchange& exchange) {
   const UsageServices& services = server.services().usage;
   const std::string tenant(exchange.parameter());
+  bool sealed = false;
   const auto erased = co_await server.services().store_worker.run([&]() -> Result<store::UsageDatabase::Erased> {
     THAW_RETURN_IF_ERROR(settle(services));
+    THAW_ASSIGN_OR_RETURN(sealed, server.services().audit.shred(tenant));
     return services.database.erase_tenant(tenant);
   });
   if (!erased.ok()) {
@@ -186,6 +188,7 @@ net::Task<void> erase_tenant(Server& server, Exchange& exchange) {
   }
   const std::string body = json::serialize(
       json::object{{"erased", true},
+                   {"audit_key_destroyed", sealed},
                    {"usage_rows_removed", erased->rows},
                    {"usage_days_kept", erased->days},
                    {"kept_as", erased->stands_as.empty() ? json::value(nullptr) : json::value(erased->stands_as)}});
