@@ -141,7 +141,7 @@ async function measureMachine(thaw, file) {
   say('measuring the machine');
   const environment = { ...process.env, THAW_URL: thaw.url, THAW_API_KEY: thaw.key, XDG_CONFIG_HOME: `${thaw.directory}.config` };
   const rounds = options.rounds ?? (quick ? '1' : '3');
-  writeFileSync(file, await run([binary('thaw'), 'calibrate', '--rounds', rounds], { env: environment }));
+  writeFileSync(file, await run([binary('thaw'), 'calibrate', '--rounds', rounds, ...(quick ? ['--pause', '0'] : [])], { env: environment }));
 }
 
 /// Once a second: what the kernel says that models hold, their files in the page cache and all engines' groups, which are in the directory of one of them.
