@@ -128,7 +128,6 @@ std::vector<std::string> RuncMaker::environment() const {
 }
 
 base::Status RuncMaker::prepare(const Place& place, const SandboxContents& contents) const {
-  THAW_RETURN_IF_ERROR(make_directories(place.directory, 0755));
   THAW_RETURN_IF_ERROR(make_directories(run_dir_of(place.directory), 0700));
   THAW_RETURN_IF_ERROR(make_directories(model_dir_of(place.directory), 0755));
   THAW_RETURN_IF_ERROR(mount_run_dir(run_dir_of(place.directory), place.uid_base + kInsideUid));
@@ -139,18 +138,18 @@ base::Result<Bundle> RuncMaker::bundle_of(const Place& place, const SandboxConte
   THAW_ASSIGN_OR_RETURN(std::vector<Exposure> exposures, lay_out(place.directory, place.uid_base + kInsideUid, contents));
   THAW_RETURN_IF_ERROR(make_grant_mount_points(home_.rootfs(), contents.devices, host_view_paths()));
   return Bundle{.directory = place.directory,
-          .rootfs = home_.rootfs(),
-          .run_dir = run_dir_of(place.directory),
-          .model_dir = model_dir_of(place.directory),
-          .init_path = home_.init_path,
-          .lazy_map_path = home_.lazy_map_path,
-          .cgroup_path = place.cgroup.path(),
-          .uid_base = place.uid_base,
-          .pids_max = kInitialPids,
-          .report_socket = home_.report_socket,
-          .exposures = std::move(exposures),
-          .devices = contents.devices,
-          .criu_config = criu_.ok() ? home_.directory + kCriuConfig : std::string()};
+                .rootfs = home_.rootfs(),
+                .run_dir = run_dir_of(place.directory),
+                .model_dir = model_dir_of(place.directory),
+                .init_path = home_.init_path,
+                .lazy_map_path = home_.lazy_map_path,
+                .cgroup_path = place.cgroup.path(),
+                .uid_base = place.uid_base,
+                .pids_max = kInitialPids,
+                .report_socket = home_.report_socket,
+                .exposures = std::move(exposures),
+                .devices = contents.devices,
+                .criu_config = criu_.ok() ? home_.directory + kCriuConfig : std::string()};
 }
 
 base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_any(const SandboxContents& contents, bool fixed) {

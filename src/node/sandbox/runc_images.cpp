@@ -3,9 +3,9 @@
 ///
 ///     thaw-init's socket to the node   is closed before (Sandbox::let_go()); a restored one tells by its exit status
 ///     the node as its parent           its death is ours again only from Sandbox::hold() on
-///     its range of host uids           is another one for each sandbox: the image of the user namespace is rewritten
-///     mounts of files of the host      are opened by the sandbox's own root, who may not go to where they are: the
-///     stage the loopback interface           comes up down: the node brings it up
+///     its range of host uids           is another one for each sandbox: the user namespace's image is rewritten
+///     mounts of the host's files       the sandbox's own root opens them, who may not go everywhere: the stage
+///     the loopback interface           comes up down: the node brings it up
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/stat.h>
@@ -41,8 +41,8 @@ using base::ErrorKind;
 constexpr auto kLetGoTimeout = base::Seconds(2);
 constexpr auto kEndTimeout = base::Seconds(5);  // criu kills what it dumped
 constexpr std::size_t kMaxLog_bytes = 1U << 20;
-constexpr int kInsideImages =
-    0711;  // the sandbox's root opens files in it by name; it lies below a directory that is closed to all but root
+// The sandbox's root opens files in an image's directory by name. It lies below one that is closed to all but root.
+constexpr int kInsideImages = 0711;
 constexpr int kInsideImage = 0644;
 // Without these there is nothing to restore, whatever runc said.
 constexpr const char* kNeeded[] = {"inventory.img", "pstree.img", "descriptors.json"};
@@ -220,10 +220,12 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::restore(const SandboxContents&
 
 base::Result<std::unique_ptr<Sandbox>> RuncMaker::restore_at(const Place& place, const SandboxContents& contents,
                                                              const std::string& directory, base::Duration timeout) {
+  THAW_RETURN_IF_ERROR(make_directories(place.directory, 0755));  // on the way to the stage
   THAW_RETURN_IF_ERROR(prepare(place, contents));
   const std::string work = place.directory + "/criu";
   THAW_RETURN_IF_ERROR(make_directories(work, 0700));
-  Stage stage{place.directory + "/stage", {}, false, home_.directory};
+  // Its run directory, a mount below the home, is shown; so none there is hidden.
+  Stage stage{place.directory + "/stage", {}, false, place.directory + "/stage"};
   THAW_RETURN_IF_ERROR(make_directories(stage.directory, 0755));
   THAW_ASSIGN_OR_RETURN(Bundle bundle, bundle_of(place, contents));
   put_on_stage(bundle, stage);

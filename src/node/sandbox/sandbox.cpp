@@ -127,7 +127,7 @@ pid_t Sandbox::engine_pid() const {
 }
 
 base::Status Sandbox::let_go(base::Duration timeout) {
-  if (!send_signal(pidfd(), SIGUSR2)) return base::Error{base::ErrorKind::unavailable, "the sandbox's first process has ended"};
+  if (ended() || !send_signal(pidfd(), SIGUSR2)) return base::Error{base::ErrorKind::unavailable, "the sandbox's first process has ended"};
   const base::Error late{base::ErrorKind::timeout, "the sandbox's first process did not let go of its socket"};
   if (parts_.let_go) {  // before, and was held again: there is no socket to watch
     for (const base::TimePoint until = now() + timeout; signal_pending(parts_.pid, SIGUSR2);) {
