@@ -12,7 +12,7 @@ import { attack, attackOneByOne, canary, hostileModel, judge, refusedAll, tell, 
 import { model, scratch, thaw } from './lib/environment.js';
 import { modelDirectory } from './lib/made_engine.js';
 import { fakeModel, useServer } from './lib/server.js';
-import { homeOf } from './lib/traces.js';
+import { homeOf, sandboxOf } from './lib/traces.js';
 import { until } from './lib/until.js';
 
 const MiB = 1 << 20;
@@ -109,7 +109,8 @@ for (const kind of ['runc', 'runsc']) {
     it('stays the first to go when the host runs out of memory', async () => {
       const answer = await tell(server, kind, 'put /proc/self/oom_score_adj -1000');
       const { pid } = (await server.instances()).find((one) => one.model === kind);
-      const score = Number(fs.readFileSync(`/proc/${pid}/oom_score_adj`, 'utf8'));
+      const mine = fs.readdirSync('/proc').filter((name) => /^\d+$/.test(name) && sandboxOf(name, server.label) === sandboxOf(pid, server.label));
+      const score = Math.min(...mine.map((one) => Number(fs.readFileSync(`/proc/${one}/oom_score_adj`, 'utf8'))));
       judge(kind, 'host', 'be spared when the host runs out of memory', score < 500, `${answer}; on the host it is ${score}`);
     });
 

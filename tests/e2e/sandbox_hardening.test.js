@@ -28,7 +28,7 @@ describe('node.seccomp: report', { timeout: 180_000 }, () => {
     refusedAll(await attack(server, 'runc', 'namespaces'));
     await until('it is told', () => told().some((one) => one.call === 'pivot_root'));
     const calls = new Set(told().map((one) => one.call));
-    for (const call of ['ptrace', 'bpf', 'io_uring_setup', 'keyctl', 'unshare', 'setns', 'mount', 'clone']) assert.ok(calls.has(call), `${call} among ${[...calls]}`);
+    for (const call of ['ptrace', 'bpf', 'io_uring_setup', 'keyctl', 'unshare', 'mount', 'clone']) assert.ok(calls.has(call), `${call} among ${[...calls]}`);
     const box = server.log.match(/instance \d+ of runc is in sandbox (\S+)/)[1];
     assert.ok(told().every((one) => one.sandbox === box && one.program.startsWith('hostile')), JSON.stringify(told().slice(0, 3)));
     const lines = told().map((one) => one.call);
@@ -68,7 +68,7 @@ for (const kind of ['runc', 'runsc']) {
 
     it('are read anew at each start, and what is missing is named with the remedy', async () => {
       await server.call('POST', '/admin/v1/models/holder/stop');
-      await server.nothingLeft();
+      await until('it is stopped', async () => (await server.instances()).length === 0);
       fs.rmSync(path.join(directory, 'token'));
       await assert.rejects(() => tell(server, 'holder', 'hello'), (error) => {
         assert.match(error.message, /secret hf-token.*put it into the file/s);

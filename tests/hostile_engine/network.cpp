@@ -62,6 +62,10 @@ Outcome connect_unix(const std::string& path) {
   std::memcpy(address.sun_path, path.data(), std::min(path.size(), sizeof address.sun_path - 1));
   if (path.starts_with("@")) address.sun_path[0] = '\0';
   const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
+  // Some servers' abstract names end in all the NULs that there is room for.
+  if (path.starts_with("@"))
+    if (const Outcome padded = finish_connect(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), reinterpret_cast<sockaddr*>(&address), sizeof address); padded.succeeded)
+      return padded;
   return finish_connect(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), reinterpret_cast<sockaddr*>(&address), size);
 }
 

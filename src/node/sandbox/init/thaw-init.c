@@ -121,6 +121,14 @@ static void reap(pid_t engine) {
   }
 }
 
+/* What runs in a sandbox goes before the server when the host runs out of memory; runsc inherits it (bundle.cpp says so for runc). */
+static int go_first(void) {
+  int fd = open("/proc/self/oom_score_adj", O_WRONLY);
+  if (fd < 0 || write(fd, "500", 3) != 3) return fail("cannot write", "/proc/self/oom_score_adj");
+  close(fd);
+  return 0;
+}
+
 static int mount_proc(const char *sys_cover) {
   if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0) return fail("cannot mount", "/proc");
   if (*sys_cover != '\0' && mount(sys_cover, "/proc/sys", NULL, MS_BIND | MS_REC, NULL) != 0) return fail("cannot cover /proc/sys with", sys_cover);
@@ -179,7 +187,7 @@ int main(int argc, char **argv) {
   /* The engine is the same user: without this it could write into this program's memory (/proc/1/mem) and speak for it. */
   if (prctl(PR_SET_DUMPABLE, 0) != 0) return fail("cannot", "close its memory to the engine");
   if (argc > 2 && strcmp(argv[1], "--become") == 0) return become(argv[2]);
-  if (argc > 1 && mount_proc(argv[1]) != 0) return CANNOT_RUN;
+  if (argc > 1 && (mount_proc(argv[1]) != 0 || go_first() != 0)) return CANNOT_RUN;
   int ending = read_message(&h);
   if (ending >= 0) return ending;
 
