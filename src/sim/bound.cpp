@@ -61,7 +61,7 @@ struct Levels {
 double down_and_up_s(const Fleet& fleet, const ModelClass& kind) {
   const NodeShape& shape = fleet.nodes.front();
   const auto bus_s = [&](std::uint64_t bytes) {
-    return shape.bus_bytes_per_s == 0 ? 0 : static_cast<double>(bytes) / static_cast<double>(shape.bus_bytes_per_s);
+    return shape.bus_bytes_per_s == 0 ? 0 : static_cast<double>(bytes) / kind.devices / static_cast<double>(shape.bus_bytes_per_s);
   };
   const auto fixed_s = [&](wire::Way way) { return base::to_s(fixed_cost(fleet, kind, way)); };
   const double stop_s = base::to_s(stop_cost(fleet, kind));

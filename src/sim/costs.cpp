@@ -26,14 +26,14 @@ double prompt_s(const Fleet& fleet, const NodeShape& shape, const ModelClass& ki
   if (kind.measured.prompt_token)
     return base::to_s(kind.measured.prompt) + base::to_s(*kind.measured.prompt_token) * tokens;
   // Two operations for each weight and token; weights have 16 bits.
-  const double operations = static_cast<double>(kind.weights_bytes) * tokens;
+  const double operations = static_cast<double>(kind.weights_bytes) / kind.devices * tokens;
   return base::to_s(kind.measured.prompt) + operations / (shape.device_tflops * 1e12 * fleet.prompt_efficiency);
 }
 
 double step_s(const Fleet& fleet, const NodeShape& shape, const ModelClass& kind) {
   if (kind.measured.step) return base::to_s(*kind.measured.step);
   return base::to_s(fleet.costs.iteration) +
-         static_cast<double>(kind.weights_bytes) /
+         static_cast<double>(kind.weights_bytes) / kind.devices /
              (static_cast<double>(shape.memory_bytes_per_s) * fleet.decode_efficiency);
 }
 

@@ -40,7 +40,8 @@ Table<NodeShape> node_table() {
           required(bytes("hostMemory", &NodeShape::host_bytes, 0, kMaxBytes)),
           bytes("standbyMemory", &NodeShape::standby_bytes, 0, kMaxBytes),
           required(bytes("diskPerSecond", &NodeShape::disk_bytes_per_s, 1 << 20, kMaxBytes)),
-          bytes("imageDisk", &NodeShape::image_bytes, 0, kMaxBytes)};
+          bytes("imageDisk", &NodeShape::image_bytes, 0, kMaxBytes),
+          text("domain", &NodeShape::domain)};
 }
 
 Field<Measured> measured(const char* key, std::optional<base::Duration> Measured::*member, base::Duration most) {
@@ -72,6 +73,7 @@ Table<ModelClass> model_table() {
           required(bytes("working", &ModelClass::working_bytes, 0, kMaxBytes)),
           bytes("state", &ModelClass::state_bytes, 0, kMaxBytes),
           bytes("resident", &ModelClass::resident_bytes, 0, kMaxBytes),
+          whole("devices", &ModelClass::devices, 1, 64),
           whole("concurrency", &ModelClass::concurrency, 1, 1024),
           whole("maxReplicas", &ModelClass::max_replicas, 1, 1000),
           duration("idleTimeout", &ModelClass::idle_timeout, base::Duration{}, std::chrono::hours(24 * 365)),
@@ -120,6 +122,8 @@ void check(const Cursor& root, const Fleet& fleet) {
   double shares = 0;
   for (const ModelClass& model : fleet.models) {
     shares += model.share;
+    const bool fits = std::any_of(fleet.nodes.begin(), fleet.nodes.end(), [&](const NodeShape& node) { return node.devices >= model.devices; });
+    if (!fits) root.at("models").refuse(model.name + ": takes " + std::to_string(model.devices) + " devices, and no node has as many");
     if (!rates && !(model.measured.prompt_token && model.measured.step))
       root.at("models").refuse(model.name +
                                ": measured.promptToken and measured.step are missing; without them every machine needs "

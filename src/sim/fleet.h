@@ -15,6 +15,7 @@
 namespace thaw::sim {
 
 using DeviceIndex = std::uint32_t;  ///< over all nodes, in order
+using Devices = std::vector<DeviceIndex>;  ///< of one machine: those of a replica
 
 /// One kind of machine.
 struct NodeShape {
@@ -31,6 +32,7 @@ struct NodeShape {
   std::uint64_t standby_bytes = 0;       ///< of it, for standby at most
   std::uint64_t disk_bytes_per_s = 0;    ///< sequential reads, shared by all that load at a time
   std::uint64_t image_bytes = 0;         ///< disk for images
+  std::string domain;                    ///< what fails together; empty: every machine by itself
 };
 
 /// What was measured of a kind of model on a machine, in place of what the fleet's costs and the roofline would say.
@@ -59,6 +61,7 @@ struct ModelClass {
   /// What the kernel counts for a replica that is up, beside mapped weights: what is reserved and never touched is not
   /// there. Absent: working_bytes.
   std::optional<std::uint64_t> resident_bytes;
+  std::uint32_t devices = 1;      ///< that a replica takes, each with an equal share of its bytes and of its work
   std::uint32_t concurrency = 1;  ///< requests a replica serves at once
   std::uint32_t max_replicas = 16;
   base::Duration idle_timeout = base::Seconds(300);  ///< scaling.idleTimeout of the model's spec
@@ -68,6 +71,8 @@ struct ModelClass {
 
   [[nodiscard]] std::uint64_t own_bytes() const { return resident_bytes.value_or(working_bytes); }
   [[nodiscard]] std::uint64_t device_bytes() const { return weights_bytes + working_bytes; }
+  /// On each of its devices.
+  [[nodiscard]] std::uint64_t share_bytes() const { return device_bytes() / devices + (device_bytes() % devices > 0 ? 1 : 0); }
   [[nodiscard]] std::uint64_t kept_bytes() const {
     return weights_bytes + state_bytes;
   }  ///< that standby moves to the host

@@ -28,13 +28,14 @@ void RivalPolicy::place_for_ever(World& world, ModelIndex model) {
   const auto choice = choose(world, model);
   if (!choice || !choice->victims.empty())
     return;  // the fleet is too small: its requests wait for others' slots, or are refused
-  Device& d = devices_[choice->device];
   const base::InstanceId id(++last_id_);
-  instances_[id] = {model, choice->device, false, false, 0, world.now(), world.now(), {}};
-  d.free_bytes -= world.class_of(model).device_bytes();
-  d.instances.insert(id);
+  instances_[id] = {model, choice->devices, false, false, 0, world.now(), world.now(), {}};
+  for (const DeviceIndex device : choice->devices) {
+    devices_[device].free_bytes -= world.class_of(model).share_bytes();
+    devices_[device].instances.insert(id);
+  }
   ++models_[model].rising;
-  world.start_ready(id, model, choice->device);
+  world.start_ready(id, model, choice->devices);
 }
 
 void RivalPolicy::arrived(World& world, RequestIndex request) {
@@ -194,74 +195,107 @@ std::optional<std::vector<base::InstanceId>> RivalPolicy::victims_on(const World
   for (const auto& [since, id] : idle) {
     if (room >= bytes && !rules_.alone) break;
     victims.push_back(id);
-    room += world.class_of(instances_.at(id).model).device_bytes();
+    room += world.class_of(instances_.at(id).model).share_bytes();
   }
   if (room < bytes) return std::nullopt;
   return victims;
 }
 
-std::optional<RivalPolicy::Choice> RivalPolicy::choose(const World& world, ModelIndex model) const {
-  const std::uint64_t bytes = world.class_of(model).device_bytes();
+/// What it takes to have the model's share on a device; absent: it cannot be had there. The least score is the best.
+std::optional<RivalPolicy::Scored> RivalPolicy::look_at(const World& world, ModelIndex model, DeviceIndex device, bool evict) const {
+  const std::uint64_t bytes = world.class_of(model).share_bytes();
+  const Device& d = devices_[device];
+  Scored it{device, 0, {}};
+  if (!evict) {
+    if (d.free_bytes < bytes || (rules_.alone && !d.instances.empty())) return std::nullopt;
+    if (rules_.place == RivalRules::Place::most_free) it.score = -static_cast<double>(d.free_bytes);
+  } else {
+    auto victims = victims_on(world, device, bytes);
+    if (!victims) return std::nullopt;
+    it.victims = std::move(*victims);
+    // Where the youngest of those that must go was idle for longest; or where it is up first.
+    for (const base::InstanceId id : it.victims)
+      it.score = std::max(it.score, base::to_s(instances_.at(id).idle_since.time_since_epoch()));
+  }
+  if (rules_.place == RivalRules::Place::fastest) it.score = base::to_s(world.estimate(model, {device}));
+  if (rules_.place == RivalRules::Place::first_fit) it.score = 0;
+  return it;
+}
+
+/// As many devices of one machine as the model takes, the best ones; of machines the one whose last such device is the best.
+std::optional<RivalPolicy::Choice> RivalPolicy::best(const World& world, ModelIndex model, bool evict) const {
+  const std::uint32_t wanted = world.class_of(model).devices;
   std::optional<Choice> best;
   double best_score = std::numeric_limits<double>::infinity();
+  std::vector<Scored> here;
   for (DeviceIndex device = 0; device < devices_.size(); ++device) {
-    const Device& d = devices_[device];
-    if (d.free_bytes < bytes || (rules_.alone && !d.instances.empty())) continue;
-    double score = 0;
-    if (rules_.place == RivalRules::Place::first_fit) return Choice{device, {}};
-    if (rules_.place == RivalRules::Place::most_free) score = -static_cast<double>(d.free_bytes);
-    if (rules_.place == RivalRules::Place::fastest) score = base::to_s(world.estimate(model, device));
-    if (score < best_score) {
-      best_score = score;
-      best = Choice{device, {}};
+    if (auto it = look_at(world, model, device, evict)) here.push_back(std::move(*it));
+    const bool last_of_node = device + 1 == devices_.size() || world.node_of(device + 1) != world.node_of(device);
+    const bool enough = here.size() >= wanted;
+    if (!last_of_node && !(wanted == 1 && enough)) continue;
+    if (enough) {
+      std::stable_sort(here.begin(), here.end(), [](const Scored& a, const Scored& b) { return a.score < b.score; });
+      here.resize(wanted);
+      if (here.back().score < best_score) {
+        best_score = here.back().score;
+        best.emplace();
+        for (const Scored& it : here) {
+          best->devices.push_back(it.device);
+          for (const base::InstanceId id : it.victims) {
+            if (std::find(best->victims.begin(), best->victims.end(), id) == best->victims.end()) best->victims.push_back(id);
+          }
+        }
+        if (rules_.place == RivalRules::Place::first_fit) return best;
+      }
     }
-  }
-  if (best || !rules_.evicts) return best;
-  for (DeviceIndex device = 0; device < devices_.size(); ++device) {
-    auto victims = victims_on(world, device, bytes);
-    if (!victims) continue;
-    if (rules_.place == RivalRules::Place::first_fit) return Choice{device, std::move(*victims)};
-    // Where the youngest of those that must go was idle for longest; or where it is up first.
-    double score = 0;
-    for (const base::InstanceId id : *victims)
-      score = std::max(score, base::to_s(instances_.at(id).idle_since.time_since_epoch()));
-    if (rules_.place == RivalRules::Place::fastest) score = base::to_s(world.estimate(model, device));
-    if (score < best_score) {
-      best_score = score;
-      best = Choice{device, std::move(*victims)};
-    }
+    here.clear();
   }
   return best;
+}
+
+std::optional<RivalPolicy::Choice> RivalPolicy::choose(const World& world, ModelIndex model) const {
+  auto free = best(world, model, false);
+  if (free || !rules_.evicts) return free;
+  return best(world, model, true);
 }
 
 bool RivalPolicy::place(World& world, ModelIndex model) {
   const auto choice = choose(world, model);
   if (!choice) return false;
-  Device& d = devices_[choice->device];
-  const std::uint64_t bytes = world.class_of(model).device_bytes();
+  const std::uint64_t bytes = world.class_of(model).share_bytes();
   ++models_[model].rising;
   for (const base::InstanceId id : choice->victims) stop(world, id);
-  if (d.promised.empty() && d.free_bytes >= bytes && (!rules_.alone || d.instances.empty())) {
-    begin_replica(world, model, choice->device);
-  } else {
-    // What is free and what is leaving is promised away, so that nobody takes it in between.
+  const bool at_once = std::all_of(choice->devices.begin(), choice->devices.end(), [&](DeviceIndex device) {
+    const Device& d = devices_[device];
+    return d.promised.empty() && d.free_bytes >= bytes && (!rules_.alone || d.instances.empty());
+  });
+  if (at_once) {
+    begin_replica(world, model, choice->devices);
+    return true;
+  }
+  // What is free and what is leaving is promised away, so that nobody takes it in between.
+  promises_[++last_promise_] = {model, choice->devices};
+  for (const DeviceIndex device : choice->devices) {
+    Device& d = devices_[device];
     const std::uint64_t of_free = std::min(d.free_bytes, bytes);
     d.free_bytes -= of_free;
     d.leaving_bytes -= bytes - of_free;
     d.promised_bytes += of_free;
-    d.promised.push_back(model);
+    d.promised.push_back(last_promise_);
     d.owed_bytes += bytes - of_free;
   }
   return true;
 }
 
-void RivalPolicy::begin_replica(World& world, ModelIndex model, DeviceIndex device) {
+void RivalPolicy::begin_replica(World& world, ModelIndex model, const Devices& devices) {
   const base::InstanceId id(++last_id_);
-  instances_[id] = {model, device, false, false, 0, world.now(), world.now(), {}};
-  Device& d = devices_[device];
-  d.free_bytes -= world.class_of(model).device_bytes();
-  d.instances.insert(id);
-  world.start(id, model, device, world.has_image(world.node_of(device), model) ? wire::Way::restore : wire::Way::start);
+  instances_[id] = {model, devices, false, false, 0, world.now(), world.now(), {}};
+  for (const DeviceIndex device : devices) {
+    devices_[device].free_bytes -= world.class_of(model).share_bytes();
+    devices_[device].instances.insert(id);
+  }
+  const bool image = world.has_image(world.node_of(devices.front()), model);
+  world.start(id, model, devices, image ? wire::Way::restore : wire::Way::start);
 }
 
 void RivalPolicy::ready(World& world, base::InstanceId id, wire::Way /*way*/) {
@@ -282,35 +316,46 @@ void RivalPolicy::stop(World& world, base::InstanceId id) {
   instance.stopping = true;
   std::erase(models_[instance.model].ready, id);
   idle_out_.erase({instance.idle_since + instance.loading, id});
-  devices_[instance.device].leaving_bytes += world.class_of(instance.model).device_bytes();
+  for (const DeviceIndex device : instance.devices) devices_[device].leaving_bytes += world.class_of(instance.model).share_bytes();
   world.stop(id);
 }
 
 void RivalPolicy::gone(World& world, base::InstanceId id) {
   const Instance instance = instances_.extract(id).mapped();
-  Device& d = devices_[instance.device];
-  d.instances.erase(id);
-  std::uint64_t bytes = world.class_of(instance.model).device_bytes();
-  const std::uint64_t to_promises = std::min(d.owed_bytes, bytes);
-  d.owed_bytes -= to_promises;
-  d.promised_bytes += to_promises;
-  bytes -= to_promises;
-  d.free_bytes += bytes;
-  d.leaving_bytes -= bytes;
-  fund(world, instance.device);
+  for (const DeviceIndex device : instance.devices) {
+    Device& d = devices_[device];
+    d.instances.erase(id);
+    std::uint64_t bytes = world.class_of(instance.model).share_bytes();
+    const std::uint64_t to_promises = std::min(d.owed_bytes, bytes);
+    d.owed_bytes -= to_promises;
+    d.promised_bytes += to_promises;
+    bytes -= to_promises;
+    d.free_bytes += bytes;
+    d.leaving_bytes -= bytes;
+  }
+  for (const DeviceIndex device : instance.devices) fund(world, device);
   place_waiting(world);
 }
 
+/// Begins what is promised first, as long as its bytes are there: of a gang on all of its devices.
 void RivalPolicy::fund(World& world, DeviceIndex device) {
-  Device& d = devices_[device];
-  while (!d.promised.empty()) {
-    const ModelIndex model = d.promised.front();
-    const std::uint64_t bytes = world.class_of(model).device_bytes();
-    if (d.promised_bytes < bytes || (rules_.alone && !d.instances.empty())) return;
-    d.promised_bytes -= bytes;
-    d.free_bytes += bytes;
-    d.promised.pop_front();
-    begin_replica(world, model, device);
+  while (!devices_[device].promised.empty()) {
+    const std::uint64_t number = devices_[device].promised.front();
+    const Promise promise = promises_.at(number);
+    const std::uint64_t bytes = world.class_of(promise.model).share_bytes();
+    const bool there = std::all_of(promise.devices.begin(), promise.devices.end(), [&](DeviceIndex each) {
+      const Device& d = devices_[each];
+      return d.promised.front() == number && d.promised_bytes >= bytes && (!rules_.alone || d.instances.empty());
+    });
+    if (!there) return;
+    for (const DeviceIndex each : promise.devices) {
+      Device& d = devices_[each];
+      d.promised_bytes -= bytes;
+      d.free_bytes += bytes;
+      d.promised.pop_front();
+    }
+    promises_.erase(number);
+    begin_replica(world, promise.model, promise.devices);
   }
 }
 

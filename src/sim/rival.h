@@ -70,22 +70,31 @@ class RivalPolicy : public Policy {
   };
   struct Instance {
     ModelIndex model = 0;
-    DeviceIndex device = 0;
+    Devices devices;
     bool ready = false, stopping = false;
     std::uint32_t in_flight = 0;
     base::TimePoint begun{}, idle_since{};
     base::Duration loading{};
   };
+  struct Promise {
+    ModelIndex model = 0;
+    Devices devices;
+  };
   struct Device {
     std::uint64_t free_bytes = 0;  ///< neither held nor promised
     std::set<base::InstanceId> instances;
-    std::deque<ModelIndex> promised;   ///< replicas that begin when enough has returned
+    std::deque<std::uint64_t> promised;  ///< replicas that begin when enough has returned, in the same order on all devices of a gang
     std::uint64_t promised_bytes = 0;  ///< set aside for those
     std::uint64_t owed_bytes = 0;      ///< that they still need: the next that return are theirs
     std::uint64_t leaving_bytes = 0;   ///< that return beyond those
   };
   struct Choice {
+    Devices devices;
+    std::vector<base::InstanceId> victims;
+  };
+  struct Scored {
     DeviceIndex device = 0;
+    double score = 0;
     std::vector<base::InstanceId> victims;
   };
 
@@ -97,7 +106,9 @@ class RivalPolicy : public Policy {
   [[nodiscard]] std::optional<Choice> choose(const World& world, ModelIndex model) const;
   [[nodiscard]] std::optional<std::vector<base::InstanceId>> victims_on(const World& world, DeviceIndex device,
                                                                         std::uint64_t bytes) const;
-  void begin_replica(World& world, ModelIndex model, DeviceIndex device);
+  [[nodiscard]] std::optional<Scored> look_at(const World& world, ModelIndex model, DeviceIndex device, bool evict) const;
+  [[nodiscard]] std::optional<Choice> best(const World& world, ModelIndex model, bool evict) const;
+  void begin_replica(World& world, ModelIndex model, const Devices& devices);
   void stop(World& world, base::InstanceId id);
   void fund(World& world, DeviceIndex device);
   void place_waiting(World& world);
@@ -112,6 +123,8 @@ class RivalPolicy : public Policy {
   std::uint64_t last_id_ = 0;
   std::vector<Model> models_;
   std::vector<Device> devices_;
+  std::unordered_map<std::uint64_t, Promise> promises_;
+  std::uint64_t last_promise_ = 0;
   std::unordered_map<base::InstanceId, Instance> instances_;
   std::unordered_map<RequestIndex, base::InstanceId> serving_;
   std::deque<ModelIndex> waiting_;  ///< for room, in order

@@ -37,9 +37,14 @@ wire::ImageInfo image_of(const World& world, ModelIndex model, base::ImageId id)
 
 }  // namespace
 
-DeviceIndex ThawPolicy::device_of(const base::DeviceId& id) {
-  return static_cast<DeviceIndex>(number(id.str(), 4));
-}  // behind "cuda" or "cpu-"
+template <typename Command>
+Devices ThawPolicy::devices_of(const Command& command) {
+  const auto index = [](const base::DeviceId& id) { return static_cast<DeviceIndex>(number(id.str(), 4)); };  // behind "cuda" or "cpu-"
+  Devices devices;
+  for (const base::DeviceId& id : command.devices) devices.push_back(index(id));
+  if (devices.empty()) devices.push_back(index(command.device));
+  return devices;
+}
 
 ModelIndex ThawPolicy::model_of(const base::ImageId& image) const {
   const auto made = made_.find(image);
@@ -50,6 +55,7 @@ wire::NodeHello ThawPolicy::hello(const World& world, std::uint32_t node, Device
   const NodeShape& shape = world.shape_of(node);
   wire::NodeHello hello;
   hello.node = node_name(node);
+  hello.domain = shape.domain;
   if (shape.device_kind == spec::DeviceKind::cpu) {
     hello.devices.push_back({base::DeviceId("cpu-" + std::to_string(first_device)), spec::DeviceKind::cpu, "simulated",
                              "", shape.device_bytes, shape.device_bytes});
@@ -60,8 +66,8 @@ wire::NodeHello ThawPolicy::hello(const World& world, std::uint32_t node, Device
   for (std::uint32_t n = 0; n < shape.devices; ++n)
     hello.devices.push_back({base::DeviceId("cuda" + std::to_string(first_device + n)), spec::DeviceKind::cuda,
                              "simulated", "", shape.device_bytes, shape.device_bytes});
-  if (ways_.standby) hello.drivers.push_back({wire::DriverKind::cuda, spec::DeviceKind::cuda, true, false, ""});
-  if (ways_.images) hello.drivers.push_back({wire::DriverKind::criu, spec::DeviceKind::cuda, false, true, ""});
+  if (ways_.standby) hello.drivers.push_back({wire::DriverKind::cuda, spec::DeviceKind::cuda, true, false, "", false, true});
+  if (ways_.images) hello.drivers.push_back({wire::DriverKind::criu, spec::DeviceKind::cuda, false, true, "", false, true});
   hello.host_budget_bytes = shape.standby_bytes;
   hello.image_budget_bytes = shape.image_bytes;
   hello.host_cache = {shape.host_bytes, shape.host_bytes};
@@ -82,6 +88,7 @@ spec::ModelSpec ThawPolicy::spec_of(const World& world, ModelIndex model) const 
   spec.name = base::ModelName(world.trace().models[model]);
   spec.source.path = std::string(kModels) + std::to_string(model);
   spec.resources.device = world.shape_of(0).device_kind;
+  spec.resources.devices = kind.devices;
   spec.resources.device_memory_bytes = kind.device_bytes();
   spec.scaling.max_replicas = kind.max_replicas;
   spec.scaling.target_concurrency = kind.concurrency;
@@ -259,14 +266,14 @@ void ThawPolicy::carry_out(World& world) {
       self.keep(world, [&](auto& book, auto now, auto& out) {
         book.instance_starting(a.command.instance, a.command.model, now, out);
       });
-      world.start(a.command.instance, model, device_of(a.command.device),
+      world.start(a.command.instance, model, devices_of(a.command),
                   a.command.image.empty() ? wire::Way::start : wire::Way::restore);
     }
     void operator()(const control::Snapshot& a) const {
       const ModelIndex model = self.models_.at(a.command.model.name);
       self.instances_.emplace(a.command.instance, model);
       self.making_.emplace(a.command.instance, Making{model, a.command.image});
-      world.make_image(a.command.instance, model, device_of(a.command.device));
+      world.make_image(a.command.instance, model, devices_of(a.command));
     }
     void operator()(const control::Drop& a) const {
       const ModelIndex model = self.model_of(a.command.image);

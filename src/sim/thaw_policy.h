@@ -55,8 +55,9 @@ class ThawPolicy : public Policy {
   void obey(World& world, std::uint32_t node);
   void answer(World& world, std::uint32_t node, const control::CacheAction& action);
   void update_reserved(World& world);
-  /// Device of a node by its id, which is its number over the whole fleet.
-  static DeviceIndex device_of(const base::DeviceId& id);
+  /// Devices of a node by their ids, which are their numbers over the whole fleet.
+  template <typename Command>
+  static Devices devices_of(const Command& command);
   void carry_out(World& world);
   void deploy(World& world);
   void join(World& world);

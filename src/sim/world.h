@@ -46,7 +46,7 @@ class World {
   [[nodiscard]] bool has_image(std::uint32_t node, ModelIndex model) const;
   /// From now to ready by the best way from nothing, given what loads at present: what a scheduler that measures its
   /// loads would estimate.
-  [[nodiscard]] base::Duration estimate(ModelIndex model, DeviceIndex device) const;
+  [[nodiscard]] base::Duration estimate(ModelIndex model, const Devices& devices) const;
   /// Of one that has just come up by start or restore: weights read from the disk or there already, and how long the
   /// disk took.
   [[nodiscard]] wire::Phase loaded(base::InstanceId id) const;
@@ -59,11 +59,11 @@ class World {
   [[nodiscard]] std::uint64_t held_bytes(DeviceIndex device) const { return devices_[device].held_bytes; }
 
   // --- what a policy may order. Ids are the policy's, never 0, never used twice.
-  /// Holds the model's device bytes from now until it is gone. `way`: start or restore.
-  void start(base::InstanceId id, ModelIndex model, DeviceIndex device, wire::Way way);
+  /// Holds the model's device bytes from now until it is gone, an equal share on each device. `way`: start or restore.
+  void start(base::InstanceId id, ModelIndex model, const Devices& devices, wire::Way way);
   void start_ready(base::InstanceId id, ModelIndex model,
-                   DeviceIndex device);  ///< from begin() only: it was there before
-  void make_image(base::InstanceId id, ModelIndex model, DeviceIndex device);  ///< imaged(), then gone()
+                   const Devices& devices);  ///< from begin() only: it was there before
+  void make_image(base::InstanceId id, ModelIndex model, const Devices& devices);  ///< imaged(), then gone()
   void freeze(base::InstanceId id);
   void wake(base::InstanceId id);
   void stop(base::InstanceId id);  ///< whatever it does at present; gone() follows
@@ -82,14 +82,16 @@ class World {
   };
   struct Instance {
     ModelIndex model = 0;
-    DeviceIndex device = 0;
+    DeviceIndex device = 0;  ///< the first one; it computes there
+    Devices devices;         ///< all of them
     State state = State::rising;
     wire::Way way = wire::Way::start;
     std::uint64_t host_bytes = 0;
     DeviceCompute::Slot slot = 0;
     bool has_slot = false;
-    bool disk_done = false, bus_done = false;  ///< of the way it is on
-    std::uint64_t device_held = 0;             ///< of its device
+    bool disk_done = false;                    ///< of the way it is on
+    std::uint32_t buses_left = 0;              ///< its devices whose bytes are still on the bus
+    std::uint64_t device_held = 0;             ///< of each of its devices
     std::uint64_t own_bytes = 0;               ///< on a CPU: what the kernel counts for it, beside its weights
     base::Duration first_answer{};             ///< what its next answer takes longer, being the first
     std::vector<RequestIndex> requests;        ///< in flight
@@ -97,7 +99,7 @@ class World {
     std::uint64_t way_number = 0;              ///< events of an earlier way are stale
     double missing_bytes = 0;                  ///< of its weights, not in the page cache when it began to come up
     base::TimePoint moves_since{}, read_at{};  ///< the bytes of the way it is on; when those of the disk were there
-    double planned_disk = 0, planned_bus = 0;  ///< bytes that it is going to move once what is fixed is done
+    double planned_disk = 0, planned_bus = 0;  ///< bytes that it is going to move once what is fixed is done; over each bus
   };
   struct Device {
     std::uint32_t node = 0;
@@ -140,7 +142,8 @@ class World {
   [[nodiscard]] bool cpu(std::uint32_t node) const { return nodes_[node].shape->device_kind == spec::DeviceKind::cpu; }
 
   Instance* find(base::InstanceId id);
-  Instance& create(base::InstanceId id, ModelIndex model, DeviceIndex device, State state);
+  Instance& create(base::InstanceId id, ModelIndex model, const Devices& devices, State state);
+  void hold(const Instance& instance, std::int64_t bytes);
   void hold(Device& device, std::int64_t bytes);
   void hold_standby(Node& node, std::int64_t bytes);
   void note_memory(Node& node);
@@ -168,7 +171,7 @@ class World {
   bool step(base::TimePoint until);
   void violation(const std::string& what);
   [[nodiscard]] double disk_bytes(std::uint32_t node, ModelIndex model, wire::Way way) const;
-  [[nodiscard]] double bus_bytes(ModelIndex model, wire::Way way) const;
+  [[nodiscard]] double bus_bytes(ModelIndex model, wire::Way way) const;  ///< over each of its devices' buses
 
   const Fleet& fleet_;
   const Trace& trace_;

@@ -28,21 +28,30 @@ World::Instance* World::find(base::InstanceId id) {
   return found == instances_.end() ? nullptr : &found->second;
 }
 
-World::Instance& World::create(base::InstanceId id, ModelIndex model, DeviceIndex device, State state) {
+World::Instance& World::create(base::InstanceId id, ModelIndex model, const Devices& devices, State state) {
   const auto [at, fresh] = instances_.try_emplace(id);
   if (!fresh) violation("an instance's id was used twice");
   Instance& instance = at->second;
   instance.model = model;
-  instance.device = device;
+  const auto elsewhere = [&](DeviceIndex d) { return devices_[d].node != devices_[devices.front()].node; };
+  if (devices.size() != class_of(model).devices || std::any_of(devices.begin(), devices.end(), elsewhere))
+    violation("an instance does not have as many devices of one machine as it takes");
+  instance.device = devices.front();
+  instance.devices = devices;
   instance.state = state;
-  instance.device_held = class_of(model).device_bytes();
-  hold(devices_[device], plus(instance.device_held));
+  instance.device_held = class_of(model).share_bytes();
+  hold(instance, plus(instance.device_held));
   if (on_cpu(instance)) {
     add_slot(id, instance);
     map_weights(instance, true);
     own(instance, class_of(model).own_bytes());
   }
   return instance;
+}
+
+/// On each of its devices.
+void World::hold(const Instance& instance, std::int64_t bytes) {
+  for (const DeviceIndex d : instance.devices) hold(devices_[d], bytes);
 }
 
 void World::hold(Device& device, std::int64_t bytes) {
@@ -117,11 +126,11 @@ double World::disk_bytes(std::uint32_t node, ModelIndex model, wire::Way way) co
 
 double World::bus_bytes(ModelIndex model, wire::Way way) const {
   const ModelClass& kind = class_of(model);
-  return static_cast<double>(way == wire::Way::start ? kind.weights_bytes : kind.kept_bytes());
+  return static_cast<double>(way == wire::Way::start ? kind.weights_bytes : kind.kept_bytes()) / kind.devices;
 }
 
-base::Duration World::estimate(ModelIndex model, DeviceIndex device) const {
-  const std::uint32_t node = devices_[device].node;
+base::Duration World::estimate(ModelIndex model, const Devices& devices) const {
+  const std::uint32_t node = devices_[devices.front()].node;
   const wire::Way way = has_image(node, model) ? wire::Way::restore : wire::Way::start;
   const NodeShape& shape = *nodes_[node].shape;
   const auto ahead = [&](std::uint64_t link) { return links_[link].bytes_left(now_) + planned_bytes_[link]; };
@@ -129,7 +138,9 @@ base::Duration World::estimate(ModelIndex model, DeviceIndex device) const {
       (ahead(disk_of(node)) + disk_bytes(node, model, way)) / static_cast<double>(shape.disk_bytes_per_s);
   const base::Duration fixed = fixed_cost(fleet_, class_of(model), way);
   if (cpu(node)) return std::max(fixed, base::Duration(static_cast<std::int64_t>(disk_s * 1e9)));
-  const double bus_s = (ahead(bus_of(device)) + bus_bytes(model, way)) / static_cast<double>(shape.bus_bytes_per_s);
+  double bus_s = 0;
+  for (const DeviceIndex d : devices)
+    bus_s = std::max(bus_s, (ahead(bus_of(d)) + bus_bytes(model, way)) / static_cast<double>(shape.bus_bytes_per_s));
   return fixed + base::Duration(static_cast<std::int64_t>(std::max(disk_s, bus_s) * 1e9));
 }
 
@@ -137,8 +148,9 @@ base::Duration World::estimate(ModelIndex model, DeviceIndex device) const {
 
 /// What is fixed comes first, then the bytes over disk and bus at the same time. On a CPU both at once, as thaw's node
 /// does it: what is fixed computes there, and answers wait for the weights.
-void World::start(base::InstanceId id, ModelIndex model, DeviceIndex device, wire::Way way) {
-  Instance& instance = create(id, model, device, State::rising);
+void World::start(base::InstanceId id, ModelIndex model, const Devices& devices, wire::Way way) {
+  Instance& instance = create(id, model, devices, State::rising);
+  const DeviceIndex device = devices.front();
   if (way == wire::Way::restore && !has_image(devices_[device].node, model)) {
     violation("a restore without an image");
     way = wire::Way::start;
@@ -150,17 +162,17 @@ void World::start(base::InstanceId id, ModelIndex model, DeviceIndex device, wir
             bus_bytes(model, way));
 }
 
-void World::start_ready(base::InstanceId id, ModelIndex model, DeviceIndex device) {
+void World::start_ready(base::InstanceId id, ModelIndex model, const Devices& devices) {
   assert(now_ == base::TimePoint{});
-  Instance& instance = create(id, model, device, State::rising);
+  Instance& instance = create(id, model, devices, State::rising);
   if (on_cpu(instance)) weights_are_there(id, instance);
   become_ready(id, instance);
 }
 
-void World::make_image(base::InstanceId id, ModelIndex model, DeviceIndex device) {
+void World::make_image(base::InstanceId id, ModelIndex model, const Devices& devices) {
   const double image = static_cast<double>(class_of(model).state_bytes);
-  begin_way(id, create(id, model, device, State::imaging), fixed_cost(fleet_, class_of(model), wire::Way::start),
-            disk_bytes(devices_[device].node, model, wire::Way::start) + image, bus_bytes(model, wire::Way::start));
+  begin_way(id, create(id, model, devices, State::imaging), fixed_cost(fleet_, class_of(model), wire::Way::start),
+            disk_bytes(devices_[devices.front()].node, model, wire::Way::start) + image, bus_bytes(model, wire::Way::start));
 }
 
 void World::freeze(base::InstanceId id) {
@@ -176,7 +188,7 @@ void World::freeze(base::InstanceId id) {
   instance->host_bytes = kind.kept_bytes();
   hold_standby(nodes_[devices_[instance->device].node], plus(instance->host_bytes));
   cancel_way(id, *instance);
-  begin_way(id, *instance, freeze_cost(fleet_, kind), 0, static_cast<double>(instance->host_bytes));
+  begin_way(id, *instance, freeze_cost(fleet_, kind), 0, static_cast<double>(instance->host_bytes) / kind.devices);
 }
 
 void World::wake(base::InstanceId id) {
@@ -186,8 +198,8 @@ void World::wake(base::InstanceId id) {
   instance->state = State::waking;
   instance->way = wire::Way::wake;
   const ModelClass& kind = class_of(instance->model);
-  hold(devices_[instance->device], plus(kind.device_bytes() - instance->device_held));
-  instance->device_held = kind.device_bytes();
+  hold(*instance, plus(kind.share_bytes() - instance->device_held));
+  instance->device_held = kind.share_bytes();
   cancel_way(id, *instance);
   if (on_cpu(*instance)) {
     add_slot(id, *instance);
@@ -273,41 +285,45 @@ void World::begin_way(base::InstanceId id, Instance& instance, base::Duration fi
   instance.planned_disk = disk;
   instance.planned_bus = bus;
   planned_bytes_[disk_of(devices_[instance.device].node)] += disk;
-  planned_bytes_[bus_of(instance.device)] += bus;
+  for (const DeviceIndex d : instance.devices) planned_bytes_[bus_of(d)] += bus;
   plan_instance(id, instance, fixed);
 }
 
 void World::forget_plan(Instance& instance) {
   planned_bytes_[disk_of(devices_[instance.device].node)] -= instance.planned_disk;
-  planned_bytes_[bus_of(instance.device)] -= instance.planned_bus;
+  for (const DeviceIndex d : instance.devices) planned_bytes_[bus_of(d)] -= instance.planned_bus;
   instance.planned_disk = instance.planned_bus = 0;
 }
 
 void World::cancel_way(base::InstanceId id, Instance& instance) {
   ++instance.way_number;
-  instance.disk_done = instance.bus_done = false;
+  instance.disk_done = false;
+  instance.buses_left = 0;
   forget_plan(instance);
-  const std::uint64_t disk = disk_of(devices_[instance.device].node), bus = bus_of(instance.device);
-  for (const std::uint64_t link : {disk, bus}) {
+  std::vector<std::uint64_t> links{disk_of(devices_[instance.device].node)};
+  for (const DeviceIndex d : instance.devices) links.push_back(bus_of(d));
+  for (const std::uint64_t link : links) {
     links_[link].remove(id.value(), now_);
     plan_link(link);
   }
 }
 
 void World::move(base::InstanceId id, Instance& instance, double disk, double bus) {
-  const std::uint64_t disk_link = disk_of(devices_[instance.device].node), bus_link = bus_of(instance.device);
+  const std::uint64_t disk_link = disk_of(devices_[instance.device].node);
   instance.disk_done = disk <= 0;
-  instance.bus_done = bus <= 0;
+  instance.buses_left = bus > 0 ? static_cast<std::uint32_t>(instance.devices.size()) : 0;
   instance.moves_since = instance.read_at = now_;
   if (disk > 0) {
     links_[disk_link].add(id.value(), disk, now_);
     plan_link(disk_link);
   }
   if (bus > 0) {
-    links_[bus_link].add(id.value(), bus, now_);
-    plan_link(bus_link);
+    for (const DeviceIndex d : instance.devices) {
+      links_[bus_of(d)].add(id.value(), bus, now_);
+      plan_link(bus_of(d));
+    }
   }
-  if (instance.disk_done && instance.bus_done) settle(id, instance);
+  if (instance.disk_done && instance.buses_left == 0) settle(id, instance);
 }
 
 void World::fixed_done(base::InstanceId id) {
@@ -327,9 +343,13 @@ void World::link_done(std::uint64_t link) {
     instance.read_at = now_;
     return weights_are_there(id, instance);
   }
-  (link < nodes_.size() ? instance.disk_done : instance.bus_done) = true;
-  if (link < nodes_.size()) instance.read_at = now_;
-  if (instance.disk_done && instance.bus_done) settle(id, instance);
+  if (link < nodes_.size()) {
+    instance.disk_done = true;
+    instance.read_at = now_;
+  } else {
+    --instance.buses_left;
+  }
+  if (instance.disk_done && instance.buses_left == 0) settle(id, instance);
 }
 
 /// The way it was on is at its end.
@@ -356,7 +376,7 @@ void World::settle(base::InstanceId id, Instance& instance) {
         rest_on_cpu(instance);
       } else {
         node.cache.demote(instance.model);  // it comes up without its files (control::HostCache::instance_resting)
-        hold(device, minus(std::exchange(instance.device_held, 0)));
+        hold(instance, minus(std::exchange(instance.device_held, 0)));
       }
       ++outcome_.freezes;
       return policy_.in_standby(*this, id);
@@ -416,7 +436,7 @@ void World::vanish(base::InstanceId id) {
     if (instance.has_slot) map_weights(instance, false);
     own(instance, 0);
   }
-  hold(device, minus(instance.device_held));
+  hold(instance, minus(instance.device_held));
   if (instance.host_bytes > 0) hold_standby(nodes_[device.node], minus(instance.host_bytes));
   instances_.erase(id);
   policy_.gone(*this, id);
