@@ -95,6 +95,13 @@ struct Room {
 /// Takes `size` on `devices` rooms of one node: where the largest rooms stay, as far as one can see that ahead (of nodes that can hold it the one with the
 /// least room left on the devices taken). False: no node has them.
 bool take_rooms(std::vector<Room>& rooms, std::uint64_t size, std::uint32_t devices) {
+  if (devices == 1) {
+    const auto left = [&](const Room& room) { return room.bytes >= size ? room.bytes : UINT64_MAX; };
+    const auto tightest = std::min_element(rooms.begin(), rooms.end(), [&](const Room& a, const Room& b) { return left(a) < left(b); });
+    if (tightest->bytes < size) return false;
+    tightest->bytes -= size;
+    return true;
+  }
   std::map<std::uint64_t, std::vector<Room*>> by_node;
   for (Room& room : rooms) {
     if (room.bytes >= size) by_node[room.device->owner->number].push_back(&room);

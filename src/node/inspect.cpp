@@ -98,7 +98,7 @@ base::Result<ModelFacts> inspect_model(const spec::ModelSpec& spec) {
   facts.weights_bytes = model.file_bytes();
   facts.kv_bytes_per_token = memory.kv_bytes_per_token;
   facts.trained_context_tokens = header.number(architecture + ".context_length").value_or(0);
-  facts.estimated_device_bytes = memory.total();
+  facts.estimated_device_bytes = memory.total_on(spec.resources.devices);
   facts.estimated_loading_bytes = memory.copied_bytes;
   THAW_RETURN_IF_ERROR(stamp_files(files, facts));
   return facts;

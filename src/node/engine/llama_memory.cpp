@@ -206,6 +206,14 @@ std::uint64_t LlamaMemory::total() const {
   return (sum + sum.value() / 100 * kMarginPercent).value();
 }
 
+std::uint64_t LlamaMemory::total_on(std::uint32_t devices) const {
+  if (devices < 2) return total();
+  const Amount layered = Amount(weights_bytes) + kv_bytes;
+  const std::uint64_t layer = layered.value() / std::max<std::uint64_t>(layers, 1);
+  const Amount share = Amount(layered.value() / devices) + layer + compute_bytes + engine_bytes;
+  return (Amount(devices) * (share + share.value() / 100 * kMarginPercent)).value();
+}
+
 LlamaMemory estimate_llama_memory(const GgufModel& model, const LlamaSettings& settings, spec::DeviceKind device) {
   const GgufHeader& header = model.head();
   const Shape shape(header);
@@ -214,6 +222,7 @@ LlamaMemory estimate_llama_memory(const GgufModel& model, const LlamaSettings& s
   memory.weights_bytes = (Amount(model.tensor_bytes()) + named_files_bytes(settings)).value();
   memory.kv_bytes = kv.all.value();
   memory.kv_bytes_per_token = kv.per_token.value();
+  memory.layers = shape.layers;
   memory.compute_bytes = compute_bytes(shape, header, settings).value();
   memory.engine_bytes = engine_bytes(header, settings, device).value();
   if (device == spec::DeviceKind::cpu) memory.copied_bytes = repacked_bytes(model, settings);

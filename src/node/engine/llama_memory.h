@@ -18,7 +18,12 @@ struct LlamaMemory {
   std::uint64_t copied_bytes = 0;       ///< of the weights: that are copied, and whose pages in the file are needed until that is done
   std::uint64_t kv_bytes_per_token = 0; ///< all layers, in full length
 
+  std::uint64_t layers = 0;
+
   [[nodiscard]] std::uint64_t total() const;
+  /// Of a replica on so many devices, on all together: each has the same share, which the fullest must fit in. Whole layers are dealt out, so one may have a layer
+  /// more than its part; and each has compute buffers and a context of its own.
+  [[nodiscard]] std::uint64_t total_on(std::uint32_t devices) const;
 };
 
 /// Never fails: what the header does not say counts as 0; numbers too big to be true saturate.

@@ -54,7 +54,6 @@ base::Status CudaCheckpointDriver::accepts(const TierSubject& subject) const {
   if (!cuda_) return Error{ErrorKind::unavailable, capability_.detail};
   if (subject.model.resources.device != spec::DeviceKind::cuda || !cuda_index(subject.device))
     return Error{ErrorKind::unavailable, "it is on no NVIDIA GPU"};
-  if (subject.sandbox == nullptr) return Error{ErrorKind::unavailable, "it has no process"};
   // A process is checkpointed with all its devices. But a tensor-parallel server has a process for each of them, and those share device memory.
   const bool shares = subject.model.engine == spec::EngineKind::vllm || subject.model.engine == spec::EngineKind::sglang;
   if (subject.all_devices().size() > 1 && shares)
@@ -62,6 +61,7 @@ base::Status CudaCheckpointDriver::accepts(const TierSubject& subject) const {
                  fmt::format("the processes of {} on several GPUs share device memory (CUDA IPC), which NVIDIA's driver does not checkpoint before "
                              "release 610; its own sleep mode can (docs/standby-drivers.md)",
                              spec::to_string(subject.model.engine))};
+  if (subject.sandbox == nullptr) return Error{ErrorKind::unavailable, "it has no process"};
   return {};
 }
 

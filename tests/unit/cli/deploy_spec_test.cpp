@@ -66,6 +66,8 @@ TEST_F(DeploySpec, FlagsWinOverTheFile) {
   flags.path = write("model.yaml", kYaml);
   flags.name = "mine";
   flags.device = "cuda";
+  flags.devices = 4;
+  flags.priority = "high";
   flags.device_memory = "64MiB";
   flags.min_replicas = 1;
   flags.max_replicas = 3;
@@ -78,6 +80,8 @@ TEST_F(DeploySpec, FlagsWinOverTheFile) {
   EXPECT_EQ(spec->name.str(), "mine");
   EXPECT_EQ(spec->source.path, (directory_ / "weights.gguf").string());
   EXPECT_EQ(spec->resources.device, spec::DeviceKind::cuda);
+  EXPECT_EQ(spec->resources.devices, 4U);
+  EXPECT_EQ(spec->priority, spec::Priority::high);
   EXPECT_EQ(spec->resources.device_memory_bytes, 64ULL << 20);
   EXPECT_EQ(spec->scaling.min_replicas, 1U);
   EXPECT_EQ(spec->scaling.max_replicas, 3U);

@@ -62,6 +62,15 @@ TEST_F(InspectTest, ACudaDeviceHoldsAContextToo) {
   EXPECT_GT(facts().estimated_device_bytes, cpu + (256ULL << 20));
 }
 
+TEST_F(InspectTest, EachOfSeveralDevicesHoldsItsPartAndAContext) {
+  spec_.resources.device = spec::DeviceKind::cuda;
+  const std::uint64_t one = facts().estimated_device_bytes;
+  spec_.resources.devices = 4;
+  const std::uint64_t four = facts().estimated_device_bytes;
+  EXPECT_GT(four, one + 3 * (256ULL << 20));
+  EXPECT_LT(four, 5 * one);
+}
+
 TEST_F(InspectTest, EmbeddingsOfABigVocabularyAreCounted) {
   write(llama_model(2, 64, 2048, 100'000));
   const std::uint64_t without = facts().estimated_device_bytes;

@@ -204,6 +204,18 @@ TEST(CudaCheckpointDriverHosts, SayWhatIsMissing) {
   EXPECT_FALSE(old.accepts({}).ok());
 }
 
+TEST(CudaCheckpointDriverHosts, TakeOneProcessOnSeveralGpusAndNotSeveralThatShareMemory) {
+  const CudaCheckpointDriver driver({.libraries = emulated()});
+  TierSubject subject;
+  subject.model.resources.device = spec::DeviceKind::cuda;
+  subject.device = base::DeviceId("cuda0");
+  subject.devices = {base::DeviceId("cuda0"), base::DeviceId("cuda1")};
+  subject.model.engine = spec::EngineKind::vllm;
+  EXPECT_NE(driver.accepts(subject).error().message.find("share device memory"), std::string::npos);
+  subject.model.engine = spec::EngineKind::llama_cpp;
+  EXPECT_EQ(driver.accepts(subject).error().message, "it has no process");
+}
+
 TEST(DeviceLanesTest, OneAtATimeOnADevice) {
   DeviceLanes lanes(1);
   const base::DeviceId device("cuda0");
