@@ -33,15 +33,14 @@ base::Duration Scheduler::State::quickest_up(const Model& m, const Node& node) c
 /// Of a model that never came up: as large a part of a replica as others' are.
 std::uint64_t Scheduler::State::weights_of(const Model& m) const {
   if (m.weights_bytes > 0) return m.weights_bytes;
-  return static_cast<std::uint64_t>(static_cast<double>(m.bytes) * (weights_share > 0 ? weights_share : 1));
+  return static_cast<std::uint64_t>(static_cast<double>(m.bytes) * weights_share);
 }
 
 /// Reading its weights from the node's disk, if they are not in its memory already. A disk that nothing was read from yet is taken to be
 /// as fast as the fastest one known: else all new models would go where nothing is known.
 base::Duration Scheduler::State::disk_time(const Model& m, const Node& node) const {
-  constexpr double kUnmeasured_bytes_per_s = 1e9;
-  if (node.warm.has(m)) return {};
-  const double rate = node.read_bytes_per_s > 0 ? node.read_bytes_per_s : read_bytes_per_s > 0 ? read_bytes_per_s : kUnmeasured_bytes_per_s;
+  const double rate = node.read_bytes_per_s > 0 ? node.read_bytes_per_s : read_bytes_per_s;
+  if (rate <= 0 || node.warm.has(m)) return {};
   return seconds(static_cast<double>(weights_of(m)) / rate);
 }
 

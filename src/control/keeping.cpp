@@ -20,11 +20,15 @@ void Scheduler::State::think_of_keeping(Model& m, base::TimePoint now) const {
   if (up <= base::Duration::zero()) return;
   m.pause_costs = {wakes ? m.costs.freeze.mean() : base::Duration::zero(), up};
   m.plan = m.by_pauses = m.forecast.plan(first_pauses, m.pause_costs);
-  const Preference& preferred = m.preference.known() ? m.preference : preference;
-  m.follows_tide = m.forecast.trusted() && preferred.known() && preferred.tide();
+  m.follows_tide = m.forecast.trusted() && (is_new(m) ? preference.known() && preference.tide() : m.preference.tide());
   if (m.follows_tide) m.plan = {tide_lasts(m, now), {}, {}};
   m.plan.keep = m.keeps = std::min(scaling.idle_timeout, m.plan.keep);
   if (m.plan.prewakes() && m.quiet_since != base::never()) m.expected_at = m.quiet_since + m.plan.from - up;
+}
+
+/// Too little is known of its own pauses to believe them.
+bool Scheduler::State::is_new(const Model& m) {
+  return m.forecast.pauses().total() < kPausesToBelieve;
 }
 
 /// Of all that is asked for.
@@ -64,7 +68,8 @@ void Scheduler::State::note_arrival(Model& m, base::TimePoint now) {
 void Scheduler::State::pause_ended(Model& m, base::TimePoint now) {
   if (m.quiet_since == base::never()) return;
   const base::Duration pause = now - m.quiet_since;
-  if (m.forecast.pauses().total() < kPausesToBelieve) first_pauses.note(pause);
+  const bool was_new = is_new(m);
+  if (was_new) first_pauses.note(pause);
   m.forecast.note(pause, m.plan, m.pause_costs);
   if (m.pause_costs.up > base::Duration::zero()) {
     const base::Duration even = m.pause_costs.break_even();
@@ -72,8 +77,7 @@ void Scheduler::State::pause_ended(Model& m, base::TimePoint now) {
     const double by_pauses_s = cost_of_pause_s(m.by_pauses, pause, m.pause_costs);
     const double by_tide_s =
         cost_of_pause_s({std::min<base::Duration>(lasted, kLongestKeep * even), {}, {}}, pause, m.pause_costs);
-    m.preference.note(by_pauses_s, by_tide_s);
-    preference.note(by_pauses_s, by_tide_s);
+    (was_new ? preference : m.preference).note(by_pauses_s, by_tide_s);
   }
   m.quiet_since = m.expected_at = base::never();
 }

@@ -328,7 +328,7 @@ struct Scheduler::State {
   double weights_share = 0;      ///< of a replica's device bytes that its weights were, on average over the last starts; 0: unknown
   Tide tide;
   ArrivalRate all_arrivals{kShareHalfLife};
-  Preference preference;        ///< of all models together: what is expected of one of which little is known
+  Preference preference;        ///< of all models while they were new: for those that are
   PauseHistogram first_pauses;  ///< the first few of every model: what is expected of one of which little is known
   RoutingTotals totals;
   Timers timers;
@@ -470,6 +470,7 @@ struct Scheduler::State {
   void keep_with_tide(Model& m, base::TimePoint now) const;
   base::Duration tide_lasts(const Model& m, base::TimePoint now) const;
   double share_of(const Model& m, base::TimePoint now) const;
+  static bool is_new(const Model& m);
   void note_arrival(Model& m, base::TimePoint now);
   void pause_ended(Model& m, base::TimePoint now);
   static base::TimePoint idles_out_at(const Instance& i);
