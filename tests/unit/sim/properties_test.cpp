@@ -101,10 +101,10 @@ TEST(Properties, NobodyStarves) {
   }
 }
 
-/// Twice the devices never make it worse: the mean delay by no more than a quarter and a quarter of a second (a replica that lands elsewhere reads other
+/// Twice the devices never make it worse: the mean delay by no more than a fifth and a quarter of a second (a replica that lands elsewhere reads other
 /// weights from the disk), over all histories together not at all.
 TEST(Properties, MoreDevicesNeverMakeItWorse) {
-  constexpr double kShare = 0.25, kSeconds = 0.25;
+  constexpr double kShare = 0.2, kSeconds = 0.25;
   double few_s = 0, many_s = 0;
   for (std::uint64_t seed = 1; seed <= histories(); ++seed) {
     const Setting s = setting_of(seed);
