@@ -84,8 +84,8 @@ describe('the audit log', { timeout: 240_000 }, () => {
       ['refused', 'model.show', 'key', '/admin/v1/models/*', 'none', 404, 'model_not_found'],
     ]);
     const secret = server.key.split('_').at(-1);
-    for (const name of fs.readdirSync(auditDir(server))) {
-      const text = fs.readFileSync(path.join(auditDir(server), name), 'latin1');
+    for (const { name, parentPath, path: directory } of fs.readdirSync(auditDir(server), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())) {
+      const text = fs.readFileSync(path.join(parentPath ?? directory, name), 'latin1');
       assert.ok(!text.includes(secret) && !text.includes('a secret prompt'), name);
     }
   });

@@ -236,7 +236,7 @@ describe('any server by its command', { timeout: 120_000 }, () => {
       ['vllm', ['--gpu_memory_utilization=0.9'], /--gpu-memory-utilization is thaw's to decide; set spec\.resources\.deviceMemory/],
       ['vllm', ['--api-key', 'k'], /--api-key is thaw's to decide/],
       ['vllm', ['--chat-template', 'a.jinja'], /--chat-template a\.jinja: give an absolute path/],
-      ['sglang', ['--tp', '2'], /--tp is thaw's to decide; a replica has one device/],
+      ['sglang', ['--tp', '2'], /--tp is thaw's to decide; set spec\.resources\.devices/],
     ])
       assert.match(await refusal(fakeModel('bad', { engine, args })), expected);
     const gone = fakeModel('bad', { engine: 'vllm', source: { path: '/no/such/Qwen3-0.6B' } });
