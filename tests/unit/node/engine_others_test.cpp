@@ -239,7 +239,7 @@ TEST_F(OtherEngines, RefuseWhatIsThawsToDecide) {
   refuses(EngineKind::vllm, {"--port", "1"}, "argument --port");
   refuses(EngineKind::vllm, {"--max_num_seqs=4"}, "set spec.scaling.targetConcurrency");
   refuses(EngineKind::vllm, {"--gpu-memory-utilization", "0.9"}, "set spec.resources.deviceMemory");
-  refuses(EngineKind::vllm, {"-tp", "2"}, "a replica has one device");
+  refuses(EngineKind::vllm, {"-tp", "2"}, "set spec.resources.devices");
   refuses(EngineKind::vllm, {"--enable-sleep-mode", "--no-enable-sleep-mode"}, "leave one out");
   refuses(EngineKind::vllm, {"--chat-template"}, "lacks its value");
   refuses(EngineKind::vllm, {"--chat-template=t.jinja"}, "give an absolute path");

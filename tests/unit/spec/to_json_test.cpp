@@ -64,7 +64,7 @@ TEST(ToJson, KeepsTheOrderOfTheDocumentedShapeAndWritesDefaultsOut) {
   EXPECT_EQ(
       to_json(spec),
       R"({"apiVersion":"thaw/v1","kind":"Model","metadata":{"name":"m"},"spec":{"source":{"path":"/m.gguf"},"engine":"llama.cpp",)"
-      R"("resources":{"device":"cpu","cpus":2},"scaling":{"minReplicas":0,"maxReplicas":1,"targetConcurrency":4,"idleTimeout":"300s",)"
+      R"("resources":{"device":"cpu","cpus":2},"priority":"normal","scaling":{"minReplicas":0,"maxReplicas":1,"targetConcurrency":4,"idleTimeout":"300s",)"
       R"("queue":{"maxLength":512,"timeout":"120s"}},"cache":{"pin":false},"standby":{"mode":"auto","timeout":"600s","weights":"auto"},"snapshot":{"mode":"auto"},"startDeadline":"120s","requestTimeout":"600s","stallTimeout":"120s"}})");
 }
 
