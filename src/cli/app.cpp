@@ -68,6 +68,7 @@ int parse_and_run(std::vector<std::string> arguments, Context& context) {
   add_node_commands(commands);
   add_audit_command(commands);
   add_usage_command(commands);
+  add_erase_command(commands);
   add_sim_command(commands);
   add_calibrate_command(commands);
   add_host_commands(commands);

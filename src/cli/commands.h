@@ -57,6 +57,7 @@ void add_node_commands(Commands& commands);       // cordon, drain, uncordon
 void add_tier_commands(Commands& commands);       // freeze, wake, snapshot, images
 void add_audit_command(Commands& commands);       // audit
 void add_usage_command(Commands& commands);       // usage
+void add_erase_command(Commands& commands);       // erase
 void add_sim_command(Commands& commands);         // sim
 void add_calibrate_command(Commands& commands);   // calibrate
 void add_host_commands(Commands& commands);       // doctor, version

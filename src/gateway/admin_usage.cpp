@@ -18,7 +18,7 @@ using base::Result;
 
 struct Question {
   store::UsageBy by = store::UsageBy::model;
-  store::UsagePeriod period;
+  store::UsageFilter filter;
   std::uint64_t after = 0;
   std::size_t limit = 1000;
 };
@@ -37,11 +37,11 @@ Result<Question> read_question(const Exchange& exchange) {
     question.by = *known;
   }
   if (const auto since = exchange.query("since"); !since.empty()) {
-    THAW_ASSIGN_OR_RETURN(question.period.first_day, store::parse_day(since));
+    THAW_ASSIGN_OR_RETURN(question.filter.first_day, store::parse_day(since));
   }
   if (const auto until = exchange.query("until"); !until.empty()) {
     THAW_ASSIGN_OR_RETURN(const std::int64_t day, store::parse_day(until));
-    question.period.last_day = day - 1;
+    question.filter.last_day = day - 1;
   }
   std::uint64_t limit = question.limit;
   if (const auto text = exchange.query("after"); !text.empty()) THAW_RETURN_IF_ERROR(read_number("after", text, 0, INT64_MAX, question.after));
@@ -122,7 +122,7 @@ net::Task<void> usage(Server& server, Exchange& exchange) {
   base::Status settled;
   const auto sums = co_await server.services().files_worker.run([&] {
     settled = settle(services);
-    return services.database.sums(question->by, question->period);
+    return services.database.sums(question->by, question->filter);
   });
   if (!sums.ok()) {
     co_await exchange.respond_error(from_error(sums.error()));
@@ -156,7 +156,7 @@ net::Task<void> usage_requests(Server& server, Exchange& exchange) {
   base::Status settled;
   const auto rows = co_await server.services().files_worker.run([&] {
     settled = settle(services);
-    return services.database.rows(question->period, question->after, question->limit);
+    return services.database.rows(question->filter, question->after, question->limit);
   });
   if (!rows.ok()) {
     co_await exchange.respond_error(from_error(rows.error()));

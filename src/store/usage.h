@@ -79,9 +79,10 @@ std::optional<UsageBy> parse_usage_by(std::string_view text);
 const char* to_string(UsageBy by);
 
 /// Days are whole UTC days, counted from 1970-01-01.
-struct UsagePeriod {
+struct UsageFilter {
   std::int64_t first_day = 0;
   std::int64_t last_day = 1LL << 40;  ///< inclusive
+  std::string tenant = {};            ///< only this one's; empty: all
 };
 
 constexpr std::int64_t kDay_ms = 86'400'000;

@@ -259,13 +259,13 @@ base::Status UsageDatabase::tidy(std::int64_t now_unix_ms) {
   return explain(impl_->expire_daily.run(oldest_day), "cannot remove old daily usage");
 }
 
-base::Result<std::vector<UsageSum>> UsageDatabase::sums(UsageBy by, const UsagePeriod& period) const {
+base::Result<std::vector<UsageSum>> UsageDatabase::sums(UsageBy by, const UsageFilter& filter) const {
   const char* const group = by == UsageBy::tenant ? "t.name" : by == UsageBy::day ? "day" : by == UsageBy::key ? "key" : "m.name";
   // On a connection of its own: WAL lets the writer go on meanwhile.
   THAW_ASSIGN_OR_RETURN(Database reader, Database::open(impl_->database.path(), Database::Access::read_only));
   THAW_ASSIGN_OR_RETURN(Statement statement,
                         reader.prepare(fmt::format("SELECT {0}, m.name{1} FROM daily JOIN tenants t ON t.ref = tenant JOIN models m ON m.ref = model "
-                                                   "WHERE day BETWEEN ?1 AND ?2 GROUP BY {0}, m.name ORDER BY {0}, m.name LIMIT ?3",
+                                                   "WHERE day BETWEEN ?1 AND ?2 AND (?4 = '' OR t.name = ?4) GROUP BY {0}, m.name ORDER BY {0}, m.name LIMIT ?3",
                                                    group, sum_of_totals())));
   std::vector<UsageSum> sums;
   const auto read = [&](const Row& row) {
@@ -274,19 +274,19 @@ base::Result<std::vector<UsageSum>> UsageDatabase::sums(UsageBy by, const UsageP
     if (by == UsageBy::key) name = row.integer(0) == 0 ? "dev" : "key:" + name;
     sums.push_back({std::move(name), row.bytes(1), read_totals(row, 2)});
   };
-  THAW_RETURN_IF_ERROR(explain(statement.each(read, period.first_day, period.last_day, kMaxSums + 1), "cannot sum the usage up"));
+  THAW_RETURN_IF_ERROR(explain(statement.each(read, filter.first_day, filter.last_day, kMaxSums + 1, filter.tenant), "cannot sum the usage up"));
   if (sums.size() > kMaxSums)
     return base::Error{base::ErrorKind::exhausted, fmt::format("these are more than {} sums; ask for less time with since and until", kMaxSums)};
   return sums;
 }
 
-base::Result<std::vector<UsageDatabase::Listed>> UsageDatabase::rows(const UsagePeriod& period, std::uint64_t after, std::size_t limit) const {
+base::Result<std::vector<UsageDatabase::Listed>> UsageDatabase::rows(const UsageFilter& filter, std::uint64_t after, std::size_t limit) const {
   THAW_ASSIGN_OR_RETURN(Database reader, Database::open(impl_->database.path(), Database::Access::read_only));
   THAW_ASSIGN_OR_RETURN(
       Statement statement,
       reader.prepare("SELECT seq, arrived_unix_ms, total_ms, t.name, key, m.name, outcome, way, dispatched, status, prompt_tokens, completion_tokens, "
                      "wait_us, service_us, start_us, coalesce(tag, -1) FROM requests JOIN tenants t ON t.ref = tenant JOIN models m ON m.ref = model "
-                     "LEFT JOIN starts ON start = seq >> 40 WHERE seq > ?1 AND arrived_unix_ms BETWEEN ?2 AND ?3 ORDER BY seq LIMIT ?4"));
+                     "LEFT JOIN starts ON start = seq >> 40 WHERE seq > ?1 AND arrived_unix_ms BETWEEN ?2 AND ?3 AND (?5 = '' OR t.name = ?5) ORDER BY seq LIMIT ?4"));
   std::vector<Listed> listed;
   const auto read = [&](const Row& row) {
     UsageRow one;
@@ -309,9 +309,9 @@ base::Result<std::vector<UsageDatabase::Listed>> UsageDatabase::rows(const Usage
     listed.push_back({std::move(one), tag < 0 ? "" : request_id(static_cast<std::uint32_t>(tag), row.natural(0))});
   };
   constexpr std::int64_t kMaxDay = 1LL << 30;  // so that its milliseconds are no overflow
-  THAW_RETURN_IF_ERROR(explain(statement.each(read, after, std::min(period.first_day, kMaxDay) * kDay_ms,
-                                              (std::min(period.last_day, kMaxDay) + 1) * kDay_ms - 1,
-                                              std::clamp<std::size_t>(limit, 1, kMaxListed)),
+  THAW_RETURN_IF_ERROR(explain(statement.each(read, after, std::min(filter.first_day, kMaxDay) * kDay_ms,
+                                              (std::min(filter.last_day, kMaxDay) + 1) * kDay_ms - 1,
+                                              std::clamp<std::size_t>(limit, 1, kMaxListed), filter.tenant),
                                "cannot list the usage"));
   return listed;
 }

@@ -32,7 +32,7 @@ class UsageDatabase final : public UsageSink {
 
   /// At most kMaxSums groups, by name; more is ErrorKind::exhausted.
   static constexpr std::size_t kMaxSums = 100'000;
-  [[nodiscard]] base::Result<std::vector<UsageSum>> sums(UsageBy by, const UsagePeriod& period) const;
+  [[nodiscard]] base::Result<std::vector<UsageSum>> sums(UsageBy by, const UsageFilter& filter) const;
 
   /// A row and its request's id as the client saw it ("" for rows of versions that did not keep it).
   struct Listed {
@@ -40,8 +40,8 @@ class UsageDatabase final : public UsageSink {
     std::string request;
   };
   static constexpr std::size_t kMaxListed = 10'000;
-  /// Rows behind number `after` that arrived within the period, in the order of their numbers; at most `limit` (1 to kMaxListed).
-  [[nodiscard]] base::Result<std::vector<Listed>> rows(const UsagePeriod& period, std::uint64_t after, std::size_t limit) const;
+  /// Rows behind number `after` that arrived within the days, in the order of their numbers; at most `limit` (1 to kMaxListed).
+  [[nodiscard]] base::Result<std::vector<Listed>> rows(const UsageFilter& filter, std::uint64_t after, std::size_t limit) const;
 
   /// Forgets who a tenant was: its rows are removed, its daily sums stay under a name that stands for nobody, without keys; what SQLite removed is
   /// overwritten in the file.

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "audit/segments.h"
+#include "audit/tenant_seals.h"
 #include "audit/verify.h"
 #include "unit/audit/files.h"
 
@@ -86,6 +87,37 @@ class AuditLogTest : public testing::Test {
   std::mutex warnings_mutex_;
   std::string warnings_;
 };
+
+TEST_F(AuditLogTest, WhatIsATenantsOwnIsSealedAndCanBeForgotten) {
+  {
+    auto log = open();
+    Record mine = act("m");
+    mine.from = "10.0.0.7";
+    mine.private_to = "acme";
+    Record operators = act("n");
+    operators.from = "10.0.0.8";
+    ASSERT_TRUE(log->write(mine).ok());
+    ASSERT_TRUE(log->write(operators).ok());
+  }
+  const auto all = records();
+  ASSERT_EQ(all.size(), 4U);
+  EXPECT_EQ(all[2].from, "10.0.0.8");
+  EXPECT_EQ(read_file(segment()).find("10.0.0.7"), std::string::npos);
+  const auto readable = [&] {
+    auto seals = TenantSeals::open(dir_.file("audit") + "/seals", true);
+    EXPECT_TRUE(seals.ok());
+    return seals->open_text(all[1].from);
+  };
+  EXPECT_EQ(readable(), "10.0.0.7");
+  {
+    auto log = open();
+    EXPECT_TRUE(*log->shred("acme"));
+    EXPECT_FALSE(*log->shred("acme"));
+  }
+  EXPECT_FALSE(readable());
+  const Report report = verified(dir_.file("anchors.jsonl"));
+  EXPECT_TRUE(report.ok()) << "the log is as whole as before: " << kinds(report);
+}
 
 TEST_F(AuditLogTest, WhatWasWrittenStandsInItInOrder) {
   write(3);

@@ -75,6 +75,9 @@ TEST_F(UsageDatabaseTest, SumsByEachOfThem) {
   EXPECT_EQ(by_day->back().group, "2024-10-05");
   const auto by_key = database->sums(UsageBy::key, {});
   EXPECT_EQ(by_key->back().group, "key:2");
+  EXPECT_EQ(database->sums(UsageBy::model, {.tenant = "b"})->size(), 1U);
+  EXPECT_EQ(database->sums(UsageBy::tenant, {.tenant = "c"})->size(), 0U);
+  EXPECT_EQ(database->rows({.tenant = "a"}, 0, 10)->size(), 2U);
   const auto one_day = database->sums(UsageBy::model, {kDay + 1, kDay + 1});
   ASSERT_EQ(one_day->size(), 1U);
   EXPECT_EQ(one_day->at(0).totals.requests, 1U);
