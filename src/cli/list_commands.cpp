@@ -275,14 +275,14 @@ void print_instances(const std::vector<const json::object*>& instances, Context&
 
 /// What is kept beside the devices, on nodes that keep any.
 void print_nodes(const std::vector<const json::object*>& nodes, Context& context) {
-  Table table({{"NODE"}, {"DOMAIN"}, {"HOST MEMORY", Align::right}, {"BUDGET", Align::right}, {"IMAGES", Align::right}, {"BUDGET", Align::right}});
+  const bool domains = std::any_of(nodes.begin(), nodes.end(), [](const json::object* node) { return !text_of(*node, "domain").empty(); });
+  Table table({{domains ? "NODE (DOMAIN)" : "NODE"}, {"HOST MEMORY", Align::right}, {"BUDGET", Align::right}, {"IMAGES", Align::right}, {"BUDGET", Align::right}});
   bool any = false;
   for (const json::object* node : nodes) {
     const std::string domain = text_of(*node, "domain");
     if (count_of(*node, "host_budget_bytes") + count_of(*node, "image_budget_bytes") == 0 && domain.empty()) continue;
     any = true;
-    table.add({{text_of(*node, "node"), Style::bold},
-               {domain.empty() ? "-" : domain},
+    table.add({{text_of(*node, "node") + (domain.empty() ? "" : " (" + domain + ")"), Style::bold},
                {base::format_bytes(count_of(*node, "host_reserved_bytes"))},
                {base::format_bytes(count_of(*node, "host_budget_bytes"))},
                {base::format_bytes(count_of(*node, "image_reserved_bytes"))},

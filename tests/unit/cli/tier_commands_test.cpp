@@ -20,7 +20,7 @@ TEST_F(Tiers, PsShowsStandbyAndWhatIsHeldBesideTheDevices) {
   const std::string out = run({"ps"}, server.url()).out;
   EXPECT_TRUE(contains(out, "\n 7  m      standby   wake     cuda0          -  1.5MiB  2MiB        -       0       9   1m     -  4242\n")) << out;
   EXPECT_TRUE(contains(out, "\n 8  m      starting  restore  cuda0       1MiB       -     -        -       0       0  now     -     -\n")) << out;
-  EXPECT_TRUE(contains(out, "\nlocal  -              2MiB    1GiB    1MiB    3GiB\n")) << out;
+  EXPECT_TRUE(contains(out, "\nlocal         2MiB    1GiB    1MiB    3GiB\n")) << out;
 }
 
 TEST_F(Tiers, LsShowsStandbyImagesAndWhatWaysUpCost) {
