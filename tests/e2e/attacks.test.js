@@ -2,6 +2,7 @@
 // attempt. Every one has to be refused. That the attempts would succeed where nothing holds them is shown at the end, without a sandbox.
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
