@@ -153,12 +153,15 @@ static void obey(const siginfo_t *info) {
   if (info->si_code != SI_USER || info->si_pid != 0) return;
   if (info->si_signo == SIGUSR1 && let_go) {
     unheld_ticks = 0;
+    prctl(PR_SET_DUMPABLE, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     return;
   }
   int null = open_null();
   if (info->si_signo != SIGUSR2 || null < 0) return;
   prctl(PR_SET_PDEATHSIG, 0);
+  /* The memory of one that criu made belongs to the host's root, and criu's part inside may not look at it while it is closed. */
+  if (let_go) prctl(PR_SET_DUMPABLE, 1);
   let_go = 1;
   unheld_ticks = 1;
   dup2(null, STDIN_FILENO); /* the last thing: that is what the node waits for */
