@@ -69,6 +69,16 @@ class Events {
     });
     return found;
   }
+  /// Waits for the first event of any of these kinds, as wait(); false: none came.
+  template <typename... T>
+  bool wait_any(base::InstanceId instance) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, kPatience, [&] {
+      for (const wire::NodeEvent& event : all_)
+        if (((std::get_if<T>(&event) != nullptr && std::get_if<T>(&event)->instance == instance) || ...)) return true;
+      return false;
+    });
+  }
   /// The first event of this kind about this image, as wait().
   template <typename T>
   std::optional<T> wait_image(const base::ImageId& image) {
