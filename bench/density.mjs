@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 
 import { heldBytes, memoryGroupOf, residentBytes } from './lib/memory.mjs';
 import { cpuSeconds, main, residentKib, run, temporaryDirectory } from './lib/processes.mjs';
+import { randomOf, zipfOf } from './lib/random.mjs';
 import { percentile, result, say, table } from './lib/report.mjs';
 import { Thaw, binary } from './lib/thaw.mjs';
 
@@ -30,30 +31,6 @@ const zipf = 0.9;  // of the models' popularity
 const longestAnswerMs = 120_000;
 const MiB = 2 ** 20;
 const mib = (bytes) => Math.round(bytes / MiB);
-
-/// Numbers in [0, 1) that are the same every time (xorshift32).
-function randomOf(seed) {
-  let x = (seed * 2654435761) >>> 0 || 1;
-  return () => {
-    x ^= x << 13;
-    x >>>= 0;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    x >>>= 0;
-    return x / 2 ** 32;
-  };
-}
-
-/// A seeded choice of models by a Zipf law, dealt out so that popular ones do not share a file.
-function chooser(random) {
-  const shares = Array.from({ length: modelCount }, (_, rank) => 1 / (rank + 1) ** zipf);
-  const sum = shares.reduce((a, b) => a + b);
-  return () => {
-    let left = random() * sum;
-    for (let rank = 0; rank < modelCount; ++rank) if ((left -= shares[rank]) < 0) return rank;
-    return modelCount - 1;
-  };
-}
 
 async function makeFiles(directory) {
   mkdirSync(directory, { recursive: true });
@@ -133,7 +110,7 @@ async function watch(thaw, files, until) {
 /// Requests as they come, whether or not those before are answered.
 async function ride(thaw, names) {
   const random = randomOf(Number(options.seed));
-  const choose = chooser(random);
+  const choose = zipfOf(random, modelCount, zipf);  // ranks are dealt out so that popular models do not share a file
   const answers = [];
   const end = performance.now() + minutes * 60_000;
   let next = performance.now();

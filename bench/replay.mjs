@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 
 import { heldBytes, memoryGroupOf, residentBytes } from './lib/memory.mjs';
 import { main, run, temporaryDirectory } from './lib/processes.mjs';
+import { randomOf, zipfOf } from './lib/random.mjs';
 import { median, percentile, result, say, table } from './lib/report.mjs';
 import { Thaw, binary } from './lib/thaw.mjs';
 
@@ -42,19 +43,6 @@ const longestAnswerMs = 120_000;
 const mostDrift = 0.15;  // of the machine's pace
 const policy = { timeout: 'thaw-5m', auto: 'thaw' }[options.idle];
 
-/// Numbers in [0, 1) that are the same every time (xorshift32).
-function randomOf(from) {
-  let x = (from * 2654435761) >>> 0 || 1;
-  return () => {
-    x ^= x << 13;
-    x >>>= 0;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    x >>>= 0;
-    return x / 2 ** 32;
-  };
-}
-
 /// Azure's trace, its hour pressed into these minutes and thinned to the rate; its tokens scaled; its requests dealt out to models by a Zipf law.
 function scaledTrace() {
   const file = options.trace ?? path.join(path.dirname(fileURLToPath(import.meta.url)), '../../shared/traces/AzureLLMInferenceTrace_code.csv');
@@ -65,13 +53,7 @@ function scaledTrace() {
   const wanted = Math.round(minutes * 60 * perSecond);
   if (wanted < 10 || wanted > rows.length) throw new Error(`${wanted} requests wanted, the trace has ${rows.length}: change --minutes or --rate`);
   const random = randomOf(seed);
-  const shares = Array.from({ length: modelCount }, (_, rank) => 1 / (rank + 1) ** zipf);
-  const sum = shares.reduce((a, b) => a + b);
-  const choose = () => {
-    let left = random() * sum;
-    for (let rank = 0; rank < modelCount; ++rank) if ((left -= shares[rank]) < 0) return rank;
-    return modelCount - 1;
-  };
+  const choose = zipfOf(random, modelCount, zipf);
   const requests = Array.from({ length: wanted }, (_, n) => rows[Math.floor(((n + random()) * rows.length) / wanted)]);
   return requests.map(([at, input, output]) => ({
     at: ((ms(at) - begin) / span) * minutes * 60,
