@@ -9,6 +9,7 @@
 #include "sim/policy.h"
 #include "sim/random.h"
 #include "sim/world.h"
+#include "unit/sim/by_hand.h"
 
 namespace thaw::sim {
 namespace {
@@ -17,43 +18,9 @@ using base::Seconds;
 
 /// One machine with as many devices, and models that take two of them: 100 bytes in all, 40 of the weights' 80 over each bus.
 Fleet pairs(std::uint32_t devices) {
-  Fleet fleet;
-  NodeShape node;
-  node.devices = devices;
-  node.device_bytes = 60;
-  node.bus_bytes_per_s = 80;
-  node.memory_bytes_per_s = 800;
-  node.device_tflops = 1;
-  node.host_bytes = 10'000;
-  node.standby_bytes = 5'000;
-  node.disk_bytes_per_s = 20;
-  node.image_bytes = 10'000;
-  fleet.nodes = {node};
-  ModelClass kind;
-  kind.name = "pair";
-  kind.weights_bytes = 80;
-  kind.working_bytes = 20;
-  kind.concurrency = 2;
-  kind.devices = 2;
-  fleet.models = {kind};
-  fleet.costs = {Seconds(11), Seconds(1), Seconds(1), Seconds(1), Seconds(1), {}, {}};
+  Fleet fleet = round_fleet(devices, 60, "pair");
+  fleet.models.front().devices = 2;
   return fleet;
-}
-
-Trace trace_of(const std::vector<std::pair<int, ModelIndex>>& requests) {
-  Trace trace;
-  trace.durations = true;
-  for (const auto& [at, model] : requests) {
-    while (trace.models.size() <= model) trace.models.push_back("m" + std::to_string(trace.models.size()));
-    trace.requests.push_back({Seconds(at), model, 0, 0, Seconds(1)});
-  }
-  return trace;
-}
-
-std::vector<double> delays(const Outcome& outcome) {
-  std::vector<double> all(outcome.delay_s.begin(), outcome.delay_s.end());
-  for (double& delay : all) delay = std::round(delay * 1000) / 1000;
-  return all;
 }
 
 TEST(Gangs, MoveTheirBytesOverAllBusesAtTheSameTime) {
