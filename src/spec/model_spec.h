@@ -34,9 +34,16 @@ enum class SleepingWeights {
 };
 const char* to_string(SleepingWeights weights);  ///< as written in a spec: "auto", "host", "disk"
 
-/// Where the weights come from.
+/// Where the weights come from: a path, or one of the places they are pulled from (docs/sources.md).
 struct Source {
-  std::string path;  ///< absolute path on the node: a GGUF file; for other engines than llama.cpp also a directory, as Hugging Face has them
+  /// Absolute path on the node: a GGUF file; for other engines than llama.cpp also a directory, as Hugging Face has them. Of weights that are pulled: where
+  /// the node keeps them, empty until they are there; said by the server alone ("pulledTo").
+  std::string path;
+  std::string hf{};      ///< "org/repo[/file|:quantisation][@revision]" (spec/source_ref.h)
+  std::string url{};     ///< https: a GGUF file, or the first of its parts
+  std::string sha256{};  ///< of what is at url; 64 hex digits, lower case; empty: not known
+
+  [[nodiscard]] bool remote() const { return !hf.empty() || !url.empty(); }
 };
 
 /// Devices that one replica can be spread over: no machine has more.

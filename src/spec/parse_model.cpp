@@ -7,6 +7,7 @@
 #include "spec/parse.h"
 #include "spec/schema.h"
 #include "spec/parse_secrets.h"
+#include "spec/source_ref.h"
 
 namespace thaw::spec {
 namespace {
@@ -160,6 +161,56 @@ Table<WeightsCache> cache_table() {
   return {choice<WeightsCache, bool>("pin", &WeightsCache::pin, {{"false", false}, {"true", true}})};
 }
 
+void read_hf(const Cursor& at, Source& into) {
+  std::string text;
+  if (!read_text(at, text)) return;
+  const auto ref = parse_hub_ref(text);
+  if (!ref.ok()) return at.refuse(ref.error().message);
+  into.hf = to_string(*ref);
+}
+
+void read_url(const Cursor& at, Source& into) {
+  std::string text;
+  if (!read_text(at, text)) return;
+  if (const auto url = parse_url(text); !url.ok()) return at.refuse(url.error().message);
+  into.url = text;
+}
+
+void read_sha256(const Cursor& at, Source& into) {
+  constexpr std::size_t kDigits = 64;
+  std::string text;
+  if (!read_text(at, text)) return;
+  for (char& c : text)
+    if (c >= 'A' && c <= 'F') c = static_cast<char>(c + ('a' - 'A'));
+  if (text.size() != kDigits || text.find_first_not_of("0123456789abcdef") != std::string::npos)
+    return at.refuse("is no SHA-256; give 64 hexadecimal digits, as sha256sum prints them");
+  into.sha256 = text;
+}
+
+Table<Source> source_table(const std::string& base_directory) {
+  return {path("path", &Source::path, base_directory),
+          {"hf", read_hf, false, shapes::text()},
+          {"url", read_url, false, shapes::text()},
+          {"sha256", read_sha256, false, shapes::text()},
+          path("pulledTo", &Source::path, "")};
+}
+
+void read_source(const Cursor& at, const std::string& base_directory, Source& into) {
+  read_table(at, source_table(base_directory), into);
+  if (at.value.kind != YamlValue::Kind::mapping) return;
+  const auto given = [&](std::string_view wanted) {
+    return std::any_of(at.value.keys.begin(), at.value.keys.end(), [&](const YamlValue::Key& key) { return key.text == wanted; });
+  };
+  if (given("hf") || given("url")) {
+    if (given("path")) at.at("path").refuse("weights have one source; give path, or hf, or url");
+  } else if (given("pulledTo")) {
+    at.at("pulledTo").refuse("is the server's to say; give path, hf or url");
+  }
+  // A place that was refused is not missed as well.
+  if (given("hf") != !into.hf.empty() || given("url") != !into.url.empty()) return;
+  if (const std::string problem = problem_of(into); !problem.empty()) at.refuse(problem);
+}
+
 Table<Queue> queue_table() {
   return {whole("maxLength", &Queue::max_length, 0, 100'000),
           duration("timeout", &Queue::timeout, Millis(1), hours(1))};
@@ -192,9 +243,9 @@ Field<T> mode(Mode T::*member) {
 
 Table<ModelSpec> model_table(const std::string& base_directory) {
   const Table<ModelSpec> metadata{required<ModelSpec>({"name", read_name, false, name_shape()})};
-  const Table<Source> source{required(path("path", &Source::path, base_directory))};
   const Table<ModelSpec> spec{
-      required(nested("source", &ModelSpec::source, source)),
+      required<ModelSpec>({"source", [base_directory](const Cursor& at, ModelSpec& into) { read_source(at, base_directory, into.source); }, false,
+                           shape_of(source_table(base_directory))}),
       choice<ModelSpec, EngineKind>("engine", &ModelSpec::engine,
                                     {{to_string(EngineKind::llama_cpp), EngineKind::llama_cpp},
                                      {to_string(EngineKind::vllm), EngineKind::vllm},

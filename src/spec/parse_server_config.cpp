@@ -9,6 +9,7 @@
 #include "spec/schema.h"
 #include "spec/server_config.h"
 #include "spec/usage_prices.h"
+#include "spec/source_ref.h"
 
 namespace thaw::spec {
 namespace {
@@ -169,6 +170,57 @@ Table<ServerConfig::Usage> usage_table() {
           {"prices", [](const Cursor& at, Usage& into) { read_prices(at, into.prices); }}};
 }
 
+constexpr std::size_t kMaxPrivateHosts = 256;
+
+void read_hosts(const Cursor& at, ServerConfig::Sources& into) {
+  if (at.value.kind != YamlValue::Kind::sequence) return at.refuse("must be a list of host names, such as [models.corp.example]");
+  if (at.value.items.size() > kMaxPrivateHosts) return at.refuse(fmt::format("is too long; at most {} hosts are possible", kMaxPrivateHosts));
+  into.hosts.clear();
+  for (std::size_t i = 0; i < at.value.items.size(); ++i) {
+    const Cursor item{at.value.items[i], fmt::format("{}[{}]", at.path, i), at.problems};
+    std::string host;
+    if (!read_text(item, host)) continue;
+    const auto url = parse_url("https://" + (host.find(':') == std::string::npos ? host : "[" + host + "]"));
+    if (!url.ok() || url->path != "/" || host.find('/') != std::string::npos) {
+      item.refuse(fmt::format("\"{}\" is no host; give a name or an address without scheme and port", printable(host)));
+      continue;
+    }
+    into.hosts.push_back(url->host);
+  }
+}
+
+template <std::string ServerConfig::Sources::*Member>
+void read_origin(const Cursor& at, ServerConfig::Sources& into) {
+  std::string text;
+  if (!read_text(at, text)) return;
+  const auto url = parse_url(text);
+  if (!url.ok()) return at.refuse(url.error().message);
+  into.*Member = text;
+  while ((into.*Member).ends_with('/')) (into.*Member).pop_back();
+}
+
+void read_disk_budget(const Cursor& at, ServerConfig::Sources& into) {
+  std::uint64_t size = 0;
+  if (at.value.kind == YamlValue::Kind::scalar && at.value.text == "auto")
+    into.disk_budget_bytes.reset();
+  else if (read_bytes(at, 0, kMaxMemory, size))
+    into.disk_budget_bytes = size;
+}
+
+Table<ServerConfig::Sources> sources_table() {
+  using Sources = ServerConfig::Sources;
+  return {choice<Sources, bool>("http", &Sources::allow_http, {{"false", false}, {"true", true}}),
+          choice<Sources, bool>("allowPrivate", &Sources::allow_private, {{"false", false}, {"true", true}}),
+          {"hosts", read_hosts, false, shapes::list(shapes::text(), kMaxPrivateHosts)},
+          {"diskBudget", read_disk_budget, false, size_or_auto_shape()},
+          whole("concurrentPulls", &Sources::concurrent_pulls, 1, 16),
+          whole("connections", &Sources::connections, 1, 32),
+          {"hfEndpoint", read_origin<&Sources::hub_endpoint>, false, shapes::text()},
+          path("hfTokenFile", &Sources::hub_token_file, ""),
+          {"proxy", read_origin<&Sources::proxy>, false, shapes::text()},
+          path("caFile", &Sources::ca_file, "")};
+}
+
 Table<ServerConfig> devices_table() {
   return {group<ServerConfig>("cpu", {bytes("memory", &ServerConfig::cpu_memory_bytes, kMiB, kMaxMemory)}),
           group<ServerConfig>("cuda", {bytes("reserve", &ServerConfig::cuda_reserve_bytes, 0, kMaxMemory)})};
@@ -191,6 +243,7 @@ Table<ServerConfig> server_table() {
   table.push_back({"tls", read_tls, false, shape_of(tls_table())});
   table.push_back(group<ServerConfig>("cors", {{"origins", read_origins, false, shapes::list(shapes::text(), kMaxOrigins)}}));
   table.push_back(nested("node", &ServerConfig::node, node_table()));
+  table.push_back(nested("sources", &ServerConfig::sources, sources_table()));
   table.push_back(nested("audit", &ServerConfig::audit, audit_table()));
   table.push_back(nested("usage", &ServerConfig::usage, usage_table()));
   table.push_back(group<ServerConfig>(

@@ -30,6 +30,8 @@ namespace thaw::spec {
 ///     audit: {reads: false, segmentBytes: 8MiB, retentionDays: 400, export: /mnt/worm/heads.jsonl, exportInterval: 1m}
 ///     usage: {record: true, retentionDays: 90, dailyRetentionDays: 1100, journal: /var/lib/thaw/usage.journal,
 ///             prices: {currency: EUR, deviceSecond: 0.0004, promptTokens1k: 0.0001, completionTokens1k: 0.0002, models: {big: {deviceSecond: 0.002}}}}
+///     sources: {http: false, allowPrivate: false, hosts: [models.corp.example], diskBudget: 200GiB, concurrentPulls: 2, connections: 8,
+///               hfEndpoint: https://huggingface.co, hfTokenFile: /etc/thaw/hf-token, proxy: http://proxy:3128, caFile: /etc/thaw/ca.pem}
 ///     scaling: {idle: timeout}
 ///     devices: {cpu: {memory: 16GiB}, cuda: {reserve: 512MiB}}
 ///     engines: {llama.cpp: /opt/llama/llama-server, vllm: /opt/vllm/bin/vllm, sglang: /opt/sglang/bin/python3}
@@ -100,6 +102,19 @@ struct ServerConfig {
     std::string journal_path;                   ///< empty: <dataDir>/usage.journal
     UsagePrices prices;
   } usage;
+  /// What models are pulled from, and where to (docs/sources.md).
+  struct Sources {
+    bool allow_http = false;              ///< http: true. Else only https
+    bool allow_private = false;           ///< allowPrivate: true. Else no address of a private network, of this machine or of its link is connected to
+    std::vector<std::string> hosts{};     ///< that may have such addresses all the same; lower case
+    std::optional<std::uint64_t> disk_budget_bytes{};  ///< that what was pulled may take; absent (auto): what the disk has
+    std::uint32_t concurrent_pulls = 2;   ///< 1 to 16; more wait
+    std::uint32_t connections = 8;        ///< of one pull, 1 to 32
+    std::string hub_endpoint{};           ///< of hf sources; empty: HF_ENDPOINT, else https://huggingface.co
+    std::string hub_token_file{};         ///< holds the token; empty: HF_TOKEN
+    std::string proxy{};                  ///< http://host:port that all is fetched through; empty: none
+    std::string ca_file{};                ///< certificates that are trusted instead of the system's; empty: the system's
+  } sources;
 
   /// scaling.idle: auto. Idle replicas rest as pauses and costs of waking say, at the latest after their model's idleTimeout.
   bool automatic_idle = false;

@@ -38,6 +38,16 @@ json::object resources_json(const Resources& resources) {
   return object;
 }
 
+json::object source_json(const Source& source) {
+  if (!source.remote()) return {{"path", source.path}};
+  json::object object;
+  if (!source.hf.empty()) object["hf"] = source.hf;
+  if (!source.url.empty()) object["url"] = source.url;
+  if (!source.sha256.empty()) object["sha256"] = source.sha256;
+  if (!source.path.empty()) object["pulledTo"] = source.path;
+  return object;
+}
+
 json::object scaling_json(const Scaling& scaling) {
   return {{"minReplicas", scaling.min_replicas},
           {"maxReplicas", scaling.max_replicas},
@@ -50,7 +60,7 @@ json::object scaling_json(const Scaling& scaling) {
 
 // Defaults are written out: a later release with other defaults must not change what is deployed.
 std::string to_json(const ModelSpec& spec) {
-  json::object body{{"source", {{"path", spec.source.path}}}, {"engine", to_string(spec.engine)}};
+  json::object body{{"source", source_json(spec.source)}, {"engine", to_string(spec.engine)}};
   if (!spec.engine_path.empty()) body["enginePath"] = spec.engine_path;
   if (spec.engine == EngineKind::command) {
     body["command"] = json::array(spec.command.begin(), spec.command.end());

@@ -234,7 +234,7 @@ TEST(ParseModelErrors, AcceptTheEndsOfEveryRange) {
 TEST(ParseModelErrors, NameWhatIsMissing) {
   EXPECT_EQ(error("apiVersion: thaw/v1\nkind: Model\n"), "m.yaml:1:1: metadata: missing\nm.yaml:1:1: spec: missing");
   EXPECT_EQ(error("apiVersion: thaw/v1\nkind: Model\nmetadata: {}\nspec:\n  source: {}\n"),
-            "m.yaml:3:11: metadata.name: missing\nm.yaml:5:11: spec.source.path: missing");
+            "m.yaml:3:11: metadata.name: missing\nm.yaml:5:11: spec.source: names no weights; give path, hf or url");
   EXPECT_EQ(
       error(kHead + std::string("spec:\n")),
       "m.yaml:4:1: spec: is nothing, where a mapping with source, engine, enginePath, command, readyPath, args, env, secrets, sandbox, resources, priority, "
@@ -274,7 +274,7 @@ TEST(ParseModelErrors, KnowGoodNames) {
 TEST(ParseModelErrors, AreReportedTogetherInTheOrderOfTheText) {
   EXPECT_EQ(error(kHead + std::string("spec:\n  startDeadline: 1\n  source: {pat: /m}\n  engin: x\n")),
             "m.yaml:5:18: spec.startDeadline: \"1\" is no duration; write it like 300ms, 5s, 1m30s or 2h\n"
-            "m.yaml:6:11: spec.source.path: missing\n"
+            "m.yaml:6:11: spec.source: names no weights; give path, hf or url\n"
             "m.yaml:6:12: spec.source.pat: unknown key; did you mean path?\n"
             "m.yaml:7:3: spec.engin: unknown key; did you mean engine?");
 }
