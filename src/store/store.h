@@ -54,6 +54,10 @@ class Store {
   virtual base::Result<bool> delete_model(const base::ModelName& name) = 0;   ///< with its files; false: there was none
   virtual base::Result<std::vector<StoredModel>> models() = 0;                ///< by name
 
+  /// A model that waits for its files (controller/pulls.h). put_model of the same name, not older, ends the waiting; so does delete_model.
+  virtual base::Status put_pending_model(const StoredModel& model) = 0;
+  virtual base::Result<std::vector<StoredModel>> pending_models() = 0;        ///< by name
+
   /// Replaces what is known of a model's files; of no effect when there is no such model.
   virtual base::Status put_model_files(const base::ModelName& name, const std::vector<StoredFile>& files) = 0;
   virtual base::Result<std::map<base::ModelName, std::vector<StoredFile>>> model_files() = 0;  ///< in the order in which they were put

@@ -28,13 +28,15 @@ constexpr std::array kSteps{
                                 mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, sha256 TEXT NOT NULL,
                                 verified_unix_ms INTEGER NOT NULL, changed_unix_ms INTEGER NOT NULL,
                                 PRIMARY KEY(model, position)) WITHOUT ROWID;)",
+    R"(CREATE TABLE pending_models(name TEXT PRIMARY KEY, spec_json TEXT NOT NULL, created_unix_ms INTEGER NOT NULL,
+                                   updated_unix_ms INTEGER NOT NULL, memory_estimated INTEGER NOT NULL) WITHOUT ROWID;)",
 };
 constexpr auto kNewest = static_cast<std::int64_t>(kSteps.size());
 
 // A check reads all it checks. Above this size only the tables that serving depends on are read, so that years of usage
 // do not delay a start; damage in the usage table then shows when it is read.
 constexpr std::int64_t kMaxWholeCheck_bytes = 64LL << 20;
-constexpr std::array kVitalTables{"models", "keys", "model_refs", "counters", "model_files"};
+constexpr std::array kVitalTables{"models", "keys", "model_refs", "counters", "model_files", "pending_models"};
 
 base::Status quick_check(Database& database, const std::string& argument) {
   THAW_ASSIGN_OR_RETURN(Statement statement, database.prepare("PRAGMA quick_check(" + argument + ")"));

@@ -29,6 +29,11 @@ class SqliteStore : public Store {
          "spec_json = ?2, created_unix_ms = ?3, updated_unix_ms = ?4, memory_estimated = ?5"},
         {&delete_model_, "DELETE FROM models WHERE name = ?1 RETURNING 1"},
         {&models_, "SELECT name, spec_json, created_unix_ms, updated_unix_ms, memory_estimated FROM models ORDER BY name"},
+        {&put_pending_,
+         "INSERT INTO pending_models VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(name) DO UPDATE SET "
+         "spec_json = ?2, created_unix_ms = ?3, updated_unix_ms = ?4, memory_estimated = ?5"},
+        {&delete_pending_, "DELETE FROM pending_models WHERE name = ?1 AND updated_unix_ms <= ?2"},
+        {&pending_, "SELECT name, spec_json, created_unix_ms, updated_unix_ms, memory_estimated FROM pending_models ORDER BY name"},
         {&delete_files_, "DELETE FROM model_files WHERE model = ?1"},
         {&add_file_,
          "INSERT INTO model_files SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE EXISTS(SELECT 1 FROM models WHERE "
@@ -54,9 +59,27 @@ class SqliteStore : public Store {
 
   base::Status put_model(const StoredModel& model) override {
     const std::lock_guard lock(mutex_);
-    return explain(put_model_.run(model.name.str(), model.spec_json, model.created_unix_ms, model.updated_unix_ms,
-                                  model.memory_estimated),
+    const auto status = transaction([&]() -> base::Status {
+      THAW_RETURN_IF_ERROR(delete_pending_.run(model.name.str(), model.updated_unix_ms));
+      return put_model_.run(model.name.str(), model.spec_json, model.created_unix_ms, model.updated_unix_ms, model.memory_estimated);
+    });
+    return explain(status, "cannot store model " + model.name.str());
+  }
+
+  base::Status put_pending_model(const StoredModel& model) override {
+    const std::lock_guard lock(mutex_);
+    return explain(put_pending_.run(model.name.str(), model.spec_json, model.created_unix_ms, model.updated_unix_ms, model.memory_estimated),
                    "cannot store model " + model.name.str());
+  }
+
+  base::Result<std::vector<StoredModel>> pending_models() override {
+    const std::lock_guard lock(mutex_);
+    std::vector<StoredModel> all;
+    const auto status = pending_.each([&](const Row& row) {
+      all.push_back({base::ModelName(row.bytes(0)), row.bytes(1), row.integer(2), row.integer(3), row.integer(4) != 0});
+    });
+    THAW_RETURN_IF_ERROR(explain(status, "cannot read the models that wait for their files"));
+    return all;
   }
 
   base::Result<bool> delete_model(const base::ModelName& name) override {
@@ -64,6 +87,7 @@ class SqliteStore : public Store {
     bool deleted = false;
     const auto status = transaction([&]() -> base::Status {
       THAW_RETURN_IF_ERROR(delete_files_.run(name.str()));
+      THAW_RETURN_IF_ERROR(delete_pending_.run(name.str(), std::numeric_limits<std::int64_t>::max()));
       return delete_model_.each([&](const Row&) { deleted = true; }, name.str());
     });
     THAW_RETURN_IF_ERROR(explain(status, "cannot delete model " + name.str()));
@@ -169,6 +193,7 @@ class SqliteStore : public Store {
   std::mutex mutex_;  ///< held for every use of the members below
   Database database_;
   Statement put_model_, delete_model_, models_, add_key_, keys_, find_ref_, add_ref_, reserve_ids_;
+  Statement put_pending_, delete_pending_, pending_;
   Statement delete_files_, add_file_, files_, begin_, commit_, rollback_;
 };
 

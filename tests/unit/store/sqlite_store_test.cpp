@@ -86,7 +86,7 @@ TEST(SqliteStore, AnOlderDatabaseIsMigrated) {
   ASSERT_TRUE(open(path)->put_model(model("a", "{1}")).ok());
   sqlite3* connection = nullptr;
   ASSERT_EQ(sqlite3_open(path.c_str(), &connection), SQLITE_OK);
-  const char* back = "DROP TABLE model_files; ALTER TABLE models DROP COLUMN memory_estimated; PRAGMA user_version = 1;";
+  const char* back = "DROP TABLE pending_models; DROP TABLE model_files; ALTER TABLE models DROP COLUMN memory_estimated; PRAGMA user_version = 1;";
   ASSERT_EQ(sqlite3_exec(connection, back, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(connection);
   sqlite3_close(connection);
   const auto store = open(path);
@@ -94,6 +94,28 @@ TEST(SqliteStore, AnOlderDatabaseIsMigrated) {
   EXPECT_EQ(store->models()->at(0).spec_json, "{1}");
   EXPECT_FALSE(store->models()->at(0).memory_estimated);
   EXPECT_TRUE(store->put_model_files(base::ModelName("a"), {file("/x")}).ok());
+}
+
+TEST(SqliteStore, KeepsModelsThatWaitForTheirFilesUntilTheyAreThereOrRemoved) {
+  const test::TempDir dir;
+  {
+    const auto store = open(dir.file("t.db"));
+    ASSERT_TRUE(store->put_model(model("old", "{old}", 5)).ok());
+    ASSERT_TRUE(store->put_pending_model(model("a", "{1}")).ok());
+    ASSERT_TRUE(store->put_pending_model(model("a", "{2}", 7)).ok());
+    ASSERT_TRUE(store->put_pending_model(model("gone", "{}")).ok());
+    ASSERT_TRUE(store->put_pending_model(model("old", "{new}", 8)).ok());
+    ASSERT_TRUE(store->delete_model(base::ModelName("gone")).ok());
+  }
+  const auto store = open(dir.file("t.db"));
+  ASSERT_EQ(store->pending_models()->size(), 2U);
+  EXPECT_EQ(store->pending_models()->at(0).spec_json, "{2}");
+  EXPECT_EQ(store->models()->at(0).spec_json, "{old}") << "it serves until the new one's files are there";
+  ASSERT_TRUE(store->put_model(model("old", "{older}", 6)).ok());
+  EXPECT_EQ(store->pending_models()->size(), 2U) << "an older spec's files were there, which ends nothing";
+  ASSERT_TRUE(store->put_model(model("old", "{new}", 8)).ok());
+  ASSERT_EQ(store->pending_models()->size(), 1U);
+  EXPECT_EQ(store->pending_models()->at(0).name.str(), "a");
 }
 
 TEST(SqliteStore, KeepsKeysWithTheirBytes) {
