@@ -20,9 +20,11 @@
 #include "cli/files.h"
 #include "controller/controller.h"
 #include "controller/model_files.h"
+#include "controller/pulls.h"
 #include "gateway/server.h"
 #include "net/worker.h"
 #include "node/agent.h"
+#include "node/pull/settings.h"
 #include "node/weights/source_files.h"
 #include "observe/json_log.h"
 #include "spec/parse.h"
@@ -224,6 +226,7 @@ Status wake_models(store::Store& store, controller::Controller& controller) {
     }
     THAW_ASSIGN_OR_RETURN(const std::uint32_t usage_ref, store.model_ref(stored.name));
     const std::uint64_t weights_bytes = weights_on_disk(parsed->source.path);
+    if (weights_bytes == 0 && parsed->source.remote()) continue;  // pulled again: controller/pulls.h
     if (weights_bytes == 0) spdlog::warn("{}: {} is not there, or empty", stored.name.str(), parsed->source.path);
     controller.deploy({std::move(parsed).value(), weights_bytes, usage_ref, stored.created_unix_ms, stored.updated_unix_ms,
                        stored.memory_estimated, nullptr});
@@ -308,11 +311,24 @@ Result<int> serve(const ServeOptions& options) {
                                       .metrics = metrics,
                                       .send = [&agent](wire::NodeCommand command) { agent.submit(std::move(command)); }});
   THAW_RETURN_IF_ERROR(model_files.load());
+  THAW_ASSIGN_OR_RETURN(node::pull::PullerOptions puller_options, node::pull::puller_options(config.sources, process_environment()));
+  node::pull::BlobStore blobs(config.data_dir + "/store", config.sources.disk_budget_bytes);
+  THAW_RETURN_IF_ERROR(blobs.open());
+  controller::Pulls pulls({.loop = *loop,
+                           .controller = *controller,
+                           .store = *store,
+                           .store_worker = store_worker,
+                           .files_worker = files_worker,
+                           .metrics = metrics,
+                           .model_files = model_files,
+                           .blobs = blobs,
+                           .options = std::move(puller_options)});
+  THAW_RETURN_IF_ERROR(pulls.load());
   std::uint32_t process_tag = 0;
   if (getrandom(&process_tag, sizeof process_tag, 0) != sizeof process_tag) return base::errno_error("cannot get random bytes", errno);
   THAW_ASSIGN_OR_RETURN(const std::uint64_t usage_start, usage_database->begin_start(process_tag, net::unix_ms()));
   const gateway::UsageServices usage{usage_journal.get(), *usage_database, usage_start};
-  gateway::Server server({*loop, *controller, *store, usage, *audit_log, metrics, store_worker, files_worker, engines_worker, agent, model_files}, config, std::move(keys), process_tag);
+  gateway::Server server({*loop, *controller, *store, usage, *audit_log, metrics, store_worker, files_worker, engines_worker, agent, model_files, pulls}, config, std::move(keys), process_tag);
   THAW_RETURN_IF_ERROR(server.listen());
   const std::string url = url_of(config, server.port());
   if (!config.dev) tell_cli(config, url, new_key);

@@ -37,6 +37,13 @@ net::Task<void> cordon_node(Server& server, Exchange& exchange);    ///< ?device
 net::Task<void> uncordon_node(Server& server, Exchange& exchange);
 net::Task<void> drain_node(Server& server, Exchange& exchange);
 
+net::Task<void> list_pulls(Server& server, Exchange& exchange);
+net::Task<void> start_pull(Server& server, Exchange& exchange);
+net::Task<void> show_pull(Server& server, Exchange& exchange);
+net::Task<void> cancel_pull(Server& server, Exchange& exchange);
+net::Task<void> show_store(Server& server, Exchange& exchange);
+net::Task<void> collect_store(Server& server, Exchange& exchange);  ///< ?dry_run=1: only says what would go
+
 net::Task<void> list_instances(Server& server, Exchange& exchange);
 net::Task<void> show_request(Server& server, Exchange& exchange);
 net::Task<void> usage(Server& server, Exchange& exchange);           ///< ?by=model|tenant|day|key&since=DAY&until=DAY

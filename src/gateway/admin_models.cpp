@@ -5,8 +5,10 @@
 #include <boost/json/value.hpp>
 
 #include "gateway/admin.h"
+#include "gateway/admin_pulls.h"
 #include "gateway/server.h"
 #include "spec/parse.h"
+#include "spec/source_ref.h"
 
 namespace thaw::gateway::admin {
 namespace {
@@ -68,7 +70,7 @@ json::object describe(const controller::ModelEntry& model, const control::ModelV
           {"device_memory_bytes", spec.resources.device_memory_bytes.value_or(0)},
           {"weights_bytes", model.weights_bytes},
           {"files_changed", files_changed},
-          {"source", spec.source.path},
+          {"source", spec::to_string(spec.source)},
           {"engine", to_string(spec.engine)},
           {"cold_starts", view.cold_starts},
           {"evictions", view.evictions},
@@ -146,6 +148,7 @@ net::Task<void> list_models(Server& server, Exchange& exchange) {
   json::array models;
   for (const control::ModelView& view : controller.scheduler().models())
     if (const auto* model = controller.find(view.model)) models.push_back(describe(*model, view, server));
+  add_pending_models(server, exchange, models);
   const json::object answer{{"models", std::move(models)}, {"host_cache", describe_cache(server)}};
   co_await respond_json(exchange, 200, answer);
 }
@@ -162,9 +165,11 @@ net::Task<void> show_model(Server& server, Exchange& exchange) {
     for (const controller::KnownFile& file : server.services().model_files.files(name)) files.push_back(describe(file));
     o["files"] = std::move(files);
     o["spec"] = json::parse(spec::to_json(model->spec)).at("spec");
+    add_pull_of(server, name, o);
     co_await respond_json(exchange, 200, o);
     co_return;
   }
+  if (co_await show_pending_model(server, exchange, name)) co_return;
   co_await exchange.respond_error(no_such_model(name.str()));
 }
 
@@ -172,8 +177,9 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
   Services& services = server.services();
   // Off the loop: reading a hostile megabyte of YAML takes a second, looking into a model file waits for a disk.
   const std::string_view text = exchange.body();
-  auto checked = co_await services.files_worker.run([text]() -> base::Result<Checked> {
+  auto checked = co_await services.files_worker.run([text, &pulls = services.pulls]() -> base::Result<Checked> {
     THAW_ASSIGN_OR_RETURN(spec::ModelSpec read, spec::parse_model(text, "request", "/"));
+    if (pulls.must_wait(read)) return Checked{std::move(read), {}};
     THAW_ASSIGN_OR_RETURN(node::ModelFacts found, node::inspect_model(read));
     return Checked{std::move(read), std::move(found)};
   });
@@ -185,6 +191,10 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
   }
   spec::ModelSpec spec = std::move(checked->spec);
   exchange.audit_subject(spec.name.str());
+  if (spec.source.remote() && spec.source.path.empty()) {
+    co_await deploy_after_pull(server, exchange, std::move(spec));
+    co_return;
+  }
   const node::ModelFacts facts = std::move(checked->facts);
   const std::int64_t now_ms = net::unix_ms();
   const auto* before = services.controller.find(spec.name);
@@ -212,9 +222,10 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
                       {"created", created},
                       {"facts", describe(facts)},
                       {"spec", json::parse(spec::to_json(spec)).at("spec")}};
-  spdlog::info("{}: {} ({})", spec.name.str(), created ? "deployed" : "deployed again", spec.source.path);
+  spdlog::info("{}: {} ({})", spec.name.str(), created ? "deployed" : "deployed again", spec::to_string(spec.source));
   controller::ModelEntry entry{std::move(spec), facts.weights_bytes, *usage_ref, created_ms, now_ms, memory_estimated, nullptr};
   const base::ModelName name = entry.spec.name;
+  services.pulls.forget(name);
   services.controller.deploy(std::move(entry));
   services.model_files.deployed(name, facts.files);
   co_await respond_json(exchange, created ? 201 : 200, answer);
@@ -223,6 +234,7 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
 net::Task<void> remove_model(Server& server, Exchange& exchange) {
   Services& services = server.services();
   const base::ModelName name{std::string(exchange.parameter())};
+  const bool pending = services.pulls.forget(name);  // first: what it is about to store must not come after
   const auto deleted = co_await services.store_worker.run([&] { return services.store.delete_model(name); });
   if (!deleted.ok()) {
     co_await exchange.respond_error(from_error(deleted.error().within("cannot remove the model")));
@@ -230,7 +242,7 @@ net::Task<void> remove_model(Server& server, Exchange& exchange) {
   }
   const bool known = services.controller.remove(name);
   services.model_files.removed(name);
-  if (!known && !*deleted) {
+  if (!known && !*deleted && !pending) {
     co_await exchange.respond_error(no_such_model(name.str()));
     co_return;
   }

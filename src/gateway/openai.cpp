@@ -4,6 +4,7 @@
 #include <boost/json/value.hpp>
 #include <chrono>
 
+#include "gateway/admin_pulls.h"
 #include "gateway/body_scan.h"
 #include "gateway/relay.h"
 #include "gateway/server.h"
@@ -118,7 +119,8 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
   controller::Controller& controller = server.services().controller;
   std::shared_ptr<controller::ModelEntry> model = controller.share(facts->model);
   if (!model) {
-    co_await exchange.respond_error(model_not_found(facts->model));
+    const auto pulling = still_pulling(server, base::ModelName(std::string(facts->model)));
+    co_await exchange.respond_error(pulling ? *pulling : model_not_found(facts->model));
     co_return;
   }
   // On record before a replica has it, whatever happens to this process then.

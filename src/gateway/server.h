@@ -8,6 +8,7 @@
 #include "audit/audit_log.h"
 #include "controller/controller.h"
 #include "controller/model_files.h"
+#include "controller/pulls.h"
 #include "gateway/audit_trail.h"
 #include "gateway/auth.h"
 #include "gateway/connection.h"
@@ -46,6 +47,7 @@ struct Services {
   net::Worker& engines_worker;  ///< asks engines, which may hang: requests' bodies wait for the one above
   node::Agent& node;
   controller::ModelFiles& model_files;
+  controller::Pulls& pulls;
 };
 
 /// The front door: accepts connections, finds out who asks and for what, and has the route's handler answer. Loop thread only.

@@ -260,6 +260,13 @@ struct Metrics::Impl {
                                 .Register(registry)
                                 .Add({});
 
+  Family<Counter>& pulls_ended =
+      BuildCounter().Name("thaw_pulls_total").Help("Pulls of models' files that ended, by result.").Register(registry);
+  Counter& pulled = BuildCounter().Name("thaw_pull_bytes_total").Help("Bytes of models' files fetched over the network.").Register(registry).Add({});
+  Gauge& pulls_running = BuildGauge().Name("thaw_pulls_running").Help("Pulls under way.").Register(registry).Add({});
+  Gauge& pulls_waiting = BuildGauge().Name("thaw_pulls_waiting").Help("Pulls that wait for others.").Register(registry).Add({});
+  Gauge& pull_rate = BuildGauge().Name("thaw_pull_bytes_per_second").Help("Rate of all pulls together, of late.").Register(registry).Add({});
+  Gauge& store_bytes = BuildGauge().Name("thaw_pull_store_bytes").Help("Disk taken by what was pulled, unfinished pulls included.").Register(registry).Add({});
   Gauge& fills = BuildGauge().Name("thaw_weights_fills").Help("Models whose weights are being read into memory now.").Register(registry).Add({});
   Family<Counter>& weights = BuildCounter()
                                  .Name("thaw_weights_bytes_total")
@@ -330,6 +337,9 @@ void Metrics::file_changed(const std::string& model) {
 void Metrics::file_not_verified(const std::string& model) {
   impl_->not_verified.Add({{"model", model}}).Increment();
 }
+void Metrics::pull_ended(const std::string& result) {
+  impl_->pulls_ended.Add({{"result", result}}).Increment();
+}
 void Metrics::weights_evicted(std::uint64_t bytes, bool failed) {
   if (bytes > 0) impl_->evictions.Increment();
   impl_->evicted.Increment(static_cast<double>(bytes));
@@ -375,8 +385,13 @@ std::string Metrics::scrape(const Levels& levels) {
   impl_->connections.Set(levels.connections);
   impl_->buffered.Set(levels.buffered_bytes);
   impl_->dropped.Set(levels.usage_rows_dropped);
+  impl_->pulls_running.Set(levels.pulls_running);
+  impl_->pulls_waiting.Set(levels.pulls_waiting);
+  impl_->pull_rate.Set(levels.pull_bytes_per_second);
+  impl_->store_bytes.Set(levels.store_bytes);
   impl_->fills.Set(levels.weight_fills);
   const auto count = [](Counter& counter, double total) { counter.Increment(std::max(0.0, total - counter.Value())); };
+  count(impl_->pulled, levels.pulled_bytes);
   count(impl_->audit_records, levels.audit_records);
   count(impl_->audit_failures, levels.audit_failures);
   count(impl_->audit_export_failures, levels.audit_export_failures);

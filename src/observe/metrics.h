@@ -51,6 +51,8 @@ struct Levels {
   std::vector<PerDevice> devices;
   double deployed_models = 0, connections = 0, buffered_bytes = 0, usage_rows_dropped = 0, changed_models = 0;
   double audit_records = 0, audit_failures = 0, audit_export_failures = 0;  ///< since the start
+  double pulled_bytes = 0, pulls_running = 0, pulls_waiting = 0, pull_bytes_per_second = 0;  ///< bytes since the start
+  double store_bytes = 0;                                                                     ///< disk of what was pulled
   double weight_fills = 0;  ///< under way
   /// Routing, since the start: requests that went where their affinity says, or elsewhere; replicas left out for a while; retries that were refused.
   double affinity_followed = 0, affinity_spilled = 0, ejections = 0, retries_denied = 0;
@@ -85,6 +87,7 @@ class Metrics {
   void client_left();
   void file_changed(const std::string& model);       ///< a model's file is not what it was
   void file_not_verified(const std::string& model);  ///< its bytes are not those that were recorded, or cannot be read
+  void pull_ended(const std::string& result);        ///< "ok", or the kind of failure
   /// `failed`: something stayed that should have left.
   void weights_evicted(std::uint64_t bytes, bool failed);
 
