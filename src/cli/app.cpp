@@ -63,6 +63,7 @@ int parse_and_run(std::vector<std::string> arguments, Context& context) {
   add_chat_command(commands);
   add_logs_command(commands);
   add_verify_command(commands);
+  add_pull_commands(commands);
   add_lifecycle_commands(commands);
   add_tier_commands(commands);
   add_node_commands(commands);

@@ -52,6 +52,7 @@ void add_run_command(Commands& commands);         // run
 void add_chat_command(Commands& commands);        // chat
 void add_logs_command(Commands& commands);        // logs
 void add_verify_command(Commands& commands);      // verify
+void add_pull_commands(Commands& commands);       // pull, models
 void add_lifecycle_commands(Commands& commands);  // stop, evict, rm
 void add_node_commands(Commands& commands);       // cordon, drain, uncordon
 void add_tier_commands(Commands& commands);       // freeze, wake, snapshot, images

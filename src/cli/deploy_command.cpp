@@ -7,7 +7,9 @@
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/deploy_spec.h"
+#include "cli/interrupt.h"
 #include "cli/json.h"
+#include "cli/pull_view.h"
 #include "spec/parse.h"
 
 namespace thaw::cli {
@@ -28,14 +30,63 @@ std::string describe_facts(const boost::json::object& answer, const spec::ModelS
   return text;
 }
 
-int deploy(Context& context, const DeployFlags& flags) {
+/// The server has to fetch the model's files first. Ends when the model can be asked, or cannot; Ctrl-C ends the watching alone.
+struct Awaited {
+  StreamEnd end = StreamEnd::complete;
+  std::string model;  ///< complete: the server's JSON of it
+};
+base::Result<Awaited> await_pull(Context& context, const Client& client, const std::string& name, const boost::json::object& begun) {
+  THAW_ASSIGN_OR_RETURN(const FollowedPull followed, follow_pull(context, client, begun));
+  if (followed.end == StreamEnd::interrupted) return Awaited{StreamEnd::interrupted, {}};
+  // Files that are there are still looked into before they serve.
+  constexpr auto kLookAgain = base::Millis(50);
+  const Interrupt interrupt;
+  for (;;) {
+    THAW_ASSIGN_OR_RETURN(HttpResponse response, client.send({"GET", "/admin/v1/models/" + percent_encode(name), ""}));
+    THAW_ASSIGN_OR_RETURN(const boost::json::object model, parse_object(response.body, "the server"));
+    const auto* pull = object_of(model, "pull");
+    if (pull == nullptr) return Awaited{StreamEnd::complete, std::move(response.body)};
+    if (text_of(*pull, "state") == "failed") {
+      const auto* error = object_of(*pull, "error");
+      return base::Error{base::ErrorKind::io, fmt::format("{} is deployed, and cannot serve yet: {}", name, error == nullptr ? "its files could not be pulled" : text_of(*error, "message"))};
+    }
+    if (interrupt.wait_for(kLookAgain)) return Awaited{StreamEnd::interrupted, {}};
+  }
+}
+
+/// The rest of a deploy whose files the server has to fetch first.
+int deploy_pulled(Context& context, const std::string& name, const boost::json::object& begun, bool created) {
+  const auto client = context.client();
+  if (!client.ok()) return context.fail(client.error());
+  const auto awaited = await_pull(context, *client, name, begun);
+  if (!awaited.ok()) return context.fail(awaited.error());
+  if (awaited->end == StreamEnd::interrupted) {
+    context.err << fmt::format("the server goes on pulling; `thaw pull {}` shows how it goes\n", name);
+    return kExitInterrupted;
+  }
+  if (context.json) return context.print_json(awaited->model);
+  const auto model = parse_object(awaited->model, "the server");
+  if (!model.ok()) return context.fail(model.error());
+  context.out << fmt::format("{} {}: {} of weights, {} on {} a replica\n", created ? "deployed" : "updated", styled(name, Style::bold, context.terminal.colours),
+                             base::format_bytes(count_of(*model, "weights_bytes")), base::format_bytes(count_of(*model, "device_memory_bytes")), text_of(*model, "device"));
+  if (context.terminal.out_is_terminal) context.out << fmt::format("ask it: thaw run {} \"Once upon a time\"\n", name);
+  return kExitOk;
+}
+
+int deploy(Context& context, const DeployFlags& flags, bool detach) {
   const auto spec = make_spec(flags);
   if (!spec.ok()) return context.fail(spec.error());
   const auto body = context.call({"POST", "/admin/v1/models", spec::to_json(*spec)});
   if (!body.ok()) return context.fail(body.error());
-  if (context.json) return context.print_json(*body);
   const auto answer = parse_object(*body, "the server");
   if (!answer.ok()) return context.fail(answer.error());
+  const auto* begun = object_of(*answer, "pull");
+  if (begun != nullptr && !detach) return deploy_pulled(context, spec->name.str(), *begun, flag_of(*answer, "created"));
+  if (context.json) return context.print_json(*body);
+  if (begun != nullptr) {
+    context.out << fmt::format("pulling {0}; `thaw pull {0}` shows how it goes\n", spec->name.str());
+    return kExitOk;
+  }
 
   const std::string& name = spec->name.str();
   const std::string facts = describe_facts(*answer, *spec);
@@ -49,12 +100,20 @@ int deploy(Context& context, const DeployFlags& flags) {
 
 void add_deploy_command(Commands& commands) {
   auto flags = std::make_shared<DeployFlags>();
+  auto detach = std::make_shared<bool>(false);
   CLI::App* command =
       commands.add("deploy", "Make a model known, or change it; it sleeps until it is asked", "The server's JSON",
-                   {"thaw deploy model.yaml", "thaw deploy ./stories260K.gguf --name stories --idle-timeout 30s"},
-                   [flags](Context& context) { return deploy(context, *flags); });
-  command->add_option("FILE", flags->path, "A spec (FILE.yaml, or - for standard input) or weights (PATH.gguf)")
-      ->required();
+                   {"thaw deploy model.yaml", "thaw deploy ./stories260K.gguf --name stories --idle-timeout 30s",
+                    "thaw deploy llama --hf bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M", "thaw deploy --url https://host/model.gguf --sha256 DIGEST"},
+                   [flags, detach](Context& context) { return deploy(context, *flags, *detach); });
+  command->add_option("FILE", flags->path, "A spec (FILE.yaml, or - for standard input) or weights (PATH.gguf); with --hf or --url the model's name");
+  command->add_option("--hf", flags->hf, "Pull it from a hub: the only or Q4_K_M GGUF file, or what is named")->type_name("ORG/REPO[/FILE|:QUANTISATION][@REVISION]");
+  command->add_option("--url", flags->url, "Pull it from there: a GGUF file, or the first of its parts")->type_name("URL");
+  command->add_option("--sha256", flags->sha256, "What the file at --url must have")->type_name("DIGEST");
+  command->add_option("--engine", flags->engine, "What runs it (default: llama.cpp)")
+      ->type_name("llama.cpp|vllm|sglang")
+      ->check(CLI::IsMember({"llama.cpp", "vllm", "sglang"}).description(""));
+  command->add_flag("--detach", *detach, "Do not wait until its files were pulled");
   command->add_option("--name", flags->name, "Its name (default: the spec's, or the weight file's name)");
   command->add_option("--device", flags->device, "Where it runs (default: cpu)")
       ->type_name("cpu|cuda")

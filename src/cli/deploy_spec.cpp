@@ -11,6 +11,7 @@
 #include "base/units.h"
 #include "cli/files.h"
 #include "spec/parse.h"
+#include "spec/source_ref.h"
 
 namespace thaw::cli {
 namespace {
@@ -82,7 +83,35 @@ void set_context(std::vector<std::string>& args, std::uint32_t tokens) {
   args.insert(args.end(), {"-c", std::to_string(tokens)});
 }
 
+/// The spec of a model that is pulled. Its name: what was given, else from the file's or the repository's.
+base::Result<spec::ModelSpec> remote_spec(const DeployFlags& flags) {
+  if (flags.hf && flags.url) return Error{ErrorKind::invalid, "--hf and --url name two sources; give one"};
+  if (flags.sha256 && !flags.url) return Error{ErrorKind::invalid, "--sha256 goes with --url"};
+  spec::ModelSpec spec;
+  std::string name;
+  if (flags.hf) {
+    const auto given = spec::source_from_text(*flags.hf);
+    auto ref = spec::parse_hub_ref(given && !given->hf.empty() ? given->hf : *flags.hf);
+    if (!ref.ok()) return ref.error().within("--hf");
+    spec.source.hf = spec::to_string(*ref);
+    name = ref->file.empty() ? ref->repo : ref->file;
+  } else {
+    auto url = spec::parse_url(*flags.url);
+    if (!url.ok()) return url.error().within("--url");
+    spec.source.url = *flags.url;
+    spec.source.sha256 = lower(flags.sha256.value_or(""));
+    name = url->file_name();
+  }
+  if (const auto split = spec::split_name(name)) name = split->stem;
+  spec.name = base::ModelName(flags.path.empty() ? model_name_from_path(name) : flags.path);
+  return spec;
+}
+
 base::Status apply_flags(const DeployFlags& flags, spec::ModelSpec& spec) {
+  if (flags.engine) {
+    for (const spec::EngineKind kind : {spec::EngineKind::llama_cpp, spec::EngineKind::vllm, spec::EngineKind::sglang, spec::EngineKind::command})
+      if (*flags.engine == to_string(kind)) spec.engine = kind;
+  }
   if (flags.name) spec.name = base::ModelName(*flags.name);
   if (flags.device) spec.resources.device = *flags.device == "cuda" ? spec::DeviceKind::cuda : spec::DeviceKind::cpu;
   if (flags.devices) spec.resources.devices = *flags.devices;
@@ -128,7 +157,10 @@ std::string model_name_from_path(const std::string& path) {
 }
 
 base::Result<spec::ModelSpec> make_spec(const DeployFlags& flags) {
-  THAW_ASSIGN_OR_RETURN(spec::ModelSpec spec, read_spec(flags.path));
+  const bool remote = flags.hf || flags.url;
+  if (!remote && flags.sha256) return Error{ErrorKind::invalid, "--sha256 goes with --url"};
+  if (!remote && flags.path.empty()) return Error{ErrorKind::invalid, "names nothing to deploy; give a spec, a GGUF file, --hf or --url"};
+  THAW_ASSIGN_OR_RETURN(spec::ModelSpec spec, remote ? remote_spec(flags) : read_spec(flags.path));
   THAW_RETURN_IF_ERROR(apply_flags(flags, spec));
   THAW_RETURN_IF_ERROR(spec::validate(spec));
   return spec;

@@ -11,7 +11,11 @@ namespace thaw::cli {
 
 /// `thaw deploy`'s flags. What is given overrides what the file says.
 struct DeployFlags {
-  std::string path;  ///< FILE.yaml, PATH.gguf, or "-" for YAML on standard input
+  std::string path;  ///< FILE.yaml, PATH.gguf, "-" for YAML on standard input; with hf or url the model's name, or empty
+  std::optional<std::string> hf;      ///< "org/repo[/file|:quantisation][@revision]"
+  std::optional<std::string> url;
+  std::optional<std::string> sha256;  ///< of what is at url
+  std::optional<std::string> engine;  ///< as a spec names it
   std::optional<std::string> name;
   std::optional<std::string> device;         ///< "cpu" or "cuda"
   std::optional<std::uint32_t> devices;

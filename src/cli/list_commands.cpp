@@ -10,6 +10,7 @@
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/json.h"
+#include "cli/pull_view.h"
 #include "cli/table.h"
 
 namespace thaw::cli {
@@ -21,7 +22,7 @@ using Align = Table::Align;
 Style style_of_state(const std::string& state) {
   if (state == "ready") return Style::green;
   if (state == "asleep" || state == "standby") return Style::dim;
-  if (state == "backoff") return Style::red;
+  if (state == "backoff" || state == "not pulled") return Style::red;
   return Style::yellow;
 }
 
@@ -68,11 +69,26 @@ std::string age_since(const json::object& object, std::string_view unix_ms_key) 
   return age_of_ms(static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count()) - *then_ms);
 }
 
+/// "pulling 43%" while a model's files are on their way.
+std::string state_text(const json::object& model) {
+  const std::string state = text_of(model, "state");
+  const auto* pull = object_of(model, "pull");
+  return state == "pulling" && pull != nullptr ? fmt::format("pulling {}%", count_of(*pull, "percent")) : state;
+}
+
+/// How the pull of one model goes, as a line.
+std::string pull_text(const json::object& model) {
+  const auto* pull = object_of(model, "pull");
+  if (pull == nullptr) return {};
+  if (const auto* error = object_of(*pull, "error")) return "failed: " + text_of(*error, "message");
+  return pull_line(*pull, 100, false);
+}
+
 /// Why models are in back-off: one line each, below the table.
 void print_failures(const std::vector<const json::object*>& models, Context& context) {
   for (const json::object* model : models) {
     const std::string failure = text_of(*model, "last_failure");
-    if (text_of(*model, "state") == "backoff" && !failure.empty())
+    if ((text_of(*model, "state") == "backoff" || text_of(*model, "state") == "not pulled") && !failure.empty())
       context.out << styled(text_of(*model, "name") + ":", Style::red, context.terminal.colours) << ' ' << failure
                   << '\n';
   }
@@ -161,7 +177,7 @@ void print_models(const std::vector<const json::object*>& models, Context& conte
   for (const json::object* model : models) {
     const std::string state = text_of(*model, "state");
     table.add({{text_of(*model, "name"), Style::bold},
-               {state, style_of_state(state)},
+               {state_text(*model), style_of_state(state)},
                {replicas_of(*model)},
                {std::to_string(count_of(*model, "in_flight"))},
                {std::to_string(count_of(*model, "queued"))},
@@ -185,7 +201,8 @@ void print_model(const json::object& model, Context& context) {
   };
   const std::string state = text_of(model, "state");
   line("name", text_of(model, "name"));
-  line("state", styled(state, style_of_state(state), context.terminal.colours));
+  line("state", styled(state_text(model), style_of_state(state), context.terminal.colours));
+  line("pull", pull_text(model));
   line("source", text_of(model, "source"));
   line("engine", text_of(model, "engine"));
   line("device",

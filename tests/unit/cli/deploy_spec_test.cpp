@@ -50,6 +50,33 @@ spec:
   scaling: {maxReplicas: 2}
 )";
 
+TEST_F(DeploySpec, IsMadeOfAHubsOrAnUrlsModel) {
+  DeployFlags flags;
+  flags.hf = "hf:Org/Tiny-GGUF:Q4_K_M";
+  auto spec = make_spec(flags);
+  ASSERT_TRUE(spec.ok()) << spec.error().message;
+  EXPECT_EQ(spec->name.str(), "tiny-gguf");
+  EXPECT_EQ(spec->source.hf, "Org/Tiny-GGUF:Q4_K_M");
+  flags.path = "llama";
+  flags.engine = "vllm";
+  spec = make_spec(flags);
+  ASSERT_TRUE(spec.ok()) << spec.error().message;
+  EXPECT_EQ(spec->name.str(), "llama");
+  EXPECT_EQ(spec->engine, spec::EngineKind::vllm);
+  flags = {};
+  flags.url = "https://h/d/My%20Model-00001-of-00002.gguf";
+  spec = make_spec(flags);
+  ASSERT_TRUE(spec.ok()) << spec.error().message;
+  EXPECT_EQ(spec->name.str(), "my-model");
+  flags.hf = "o/r";
+  EXPECT_FALSE(make_spec(flags).ok());
+  flags = {};
+  EXPECT_FALSE(make_spec(flags).ok());
+  flags.hf = "o/r";
+  flags.sha256 = std::string(64, 'a');
+  EXPECT_FALSE(make_spec(flags).ok());
+}
+
 TEST_F(DeploySpec, IsMadeFromAGgufFile) {
   DeployFlags flags;
   flags.path = write("Tiny Model.gguf", "GGUF and more");
