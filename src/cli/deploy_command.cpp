@@ -7,7 +7,6 @@
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/deploy_spec.h"
-#include "cli/interrupt.h"
 #include "cli/json.h"
 #include "cli/pull_view.h"
 #include "spec/parse.h"
@@ -30,42 +29,36 @@ std::string describe_facts(const boost::json::object& answer, const spec::ModelS
   return text;
 }
 
-/// The server has to fetch the model's files first. Ends when the model can be asked, or cannot; Ctrl-C ends the watching alone.
-struct Awaited {
-  StreamEnd end = StreamEnd::complete;
-  std::string model;  ///< complete: the server's JSON of it
-};
-base::Result<Awaited> await_pull(Context& context, const Client& client, const std::string& name, const boost::json::object& begun) {
-  THAW_ASSIGN_OR_RETURN(const FollowedPull followed, follow_pull(context, client, begun));
-  if (followed.end == StreamEnd::interrupted) return Awaited{StreamEnd::interrupted, {}};
-  // Files that are there are still looked into before they serve.
-  constexpr auto kLookAgain = base::Millis(50);
-  const Interrupt interrupt;
-  for (;;) {
-    THAW_ASSIGN_OR_RETURN(HttpResponse response, client.send({"GET", "/admin/v1/models/" + percent_encode(name), ""}));
-    THAW_ASSIGN_OR_RETURN(const boost::json::object model, parse_object(response.body, "the server"));
-    const auto* pull = object_of(model, "pull");
-    if (pull == nullptr) return Awaited{StreamEnd::complete, std::move(response.body)};
-    if (text_of(*pull, "state") == "failed") {
-      const auto* error = object_of(*pull, "error");
-      return base::Error{base::ErrorKind::io, fmt::format("{} is deployed, and cannot serve yet: {}", name, error == nullptr ? "its files could not be pulled" : text_of(*error, "message"))};
-    }
-    if (interrupt.wait_for(kLookAgain)) return Awaited{StreamEnd::interrupted, {}};
-  }
-}
-
 /// The rest of a deploy whose files the server has to fetch first.
 int deploy_pulled(Context& context, const std::string& name, const boost::json::object& begun, bool created) {
   const auto client = context.client();
   if (!client.ok()) return context.fail(client.error());
-  const auto awaited = await_pull(context, *client, name, begun);
-  if (!awaited.ok()) return context.fail(awaited.error());
-  if (awaited->end == StreamEnd::interrupted) {
+  std::string body;
+  // Files that are there are still looked into before they serve: the model says when that is through.
+  boost::json::object first = begun;
+  if (text_of(first, "state") == "done") first["state"] = "resolving";
+  const auto followed = follow_pull(context, first, [&]() -> base::Result<boost::json::object> {
+    THAW_ASSIGN_OR_RETURN(HttpResponse now, client->send({"GET", "/admin/v1/models/" + percent_encode(name), ""}));
+    THAW_ASSIGN_OR_RETURN(const boost::json::object model, parse_object(now.body, "the server"));
+    body = std::move(now.body);
+    const auto* pull = object_of(model, "pull");
+    if (pull == nullptr) return boost::json::object{{"state", "done"}};
+    boost::json::object state = *pull;
+    if (text_of(state, "state") == "done") state["state"] = "pulling";
+    return state;
+  });
+  if (!followed.ok()) return context.fail(followed.error());
+  if (followed->end == StreamEnd::interrupted) {
     context.err << fmt::format("the server goes on pulling; `thaw pull {}` shows how it goes\n", name);
     return kExitInterrupted;
   }
-  if (context.json) return context.print_json(awaited->model);
-  const auto model = parse_object(awaited->model, "the server");
+  if (text_of(followed->pull, "state") == "failed") {
+    const auto* error = object_of(followed->pull, "error");
+    return context.fail({base::ErrorKind::io, fmt::format("{} is deployed, and cannot serve yet: {}", name,
+                                                          error == nullptr ? "its files could not be pulled" : text_of(*error, "message"))});
+  }
+  if (context.json) return context.print_json(body);
+  const auto model = parse_object(body, "the server");
   if (!model.ok()) return context.fail(model.error());
   context.out << fmt::format("{} {}: {} of weights, {} on {} a replica\n", created ? "deployed" : "updated", styled(name, Style::bold, context.terminal.colours),
                              base::format_bytes(count_of(*model, "weights_bytes")), base::format_bytes(count_of(*model, "device_memory_bytes")), text_of(*model, "device"));

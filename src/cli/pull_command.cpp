@@ -64,7 +64,10 @@ int pull(Context& context, const PullFlags& flags) {
   if (!response.ok()) return context.fail(response.error());
   const auto begun = parse_object(response->body, "the server");
   if (!begun.ok()) return context.fail(begun.error());
-  const auto followed = follow_pull(context, *client, *begun);
+  const auto followed = follow_pull(context, *begun, [&]() -> base::Result<json::object> {
+    THAW_ASSIGN_OR_RETURN(const HttpResponse now, client->send({"GET", fmt::format("/admin/v1/pulls/{}", count_of(*begun, "id")), ""}));
+    return parse_object(now.body, "the server");
+  });
   if (!followed.ok()) return context.fail(followed.error());
   const json::object& last = followed->pull;
   if (followed->end == StreamEnd::interrupted) return interrupted(context, *client, flags, last);

@@ -70,10 +70,9 @@ std::string pull_line(const json::object& pull, std::size_t width, bool utf8) {
   return line;
 }
 
-base::Result<FollowedPull> follow_pull(Context& context, const Client& client, const json::object& begun) {
+base::Result<FollowedPull> follow_pull(Context& context, const json::object& begun, const LookAtPull& look) {
   const Interrupt interrupt;
   FollowedPull followed{StreamEnd::complete, begun};
-  const std::string path = fmt::format("/admin/v1/pulls/{}", count_of(begun, "id"));
   const bool draw = context.terminal.err_is_terminal && !context.json;
   base::Duration since_line = kPlainLine;
   while (!is_over(followed.pull)) {
@@ -88,8 +87,7 @@ base::Result<FollowedPull> follow_pull(Context& context, const Client& client, c
       break;
     }
     since_line += kRedraw;
-    THAW_ASSIGN_OR_RETURN(const HttpResponse response, client.send({"GET", path, ""}));
-    THAW_ASSIGN_OR_RETURN(followed.pull, parse_object(response.body, "the server"));
+    THAW_ASSIGN_OR_RETURN(followed.pull, look());
   }
   if (draw) context.err << "\r\x1b[K" << std::flush;
   return followed;

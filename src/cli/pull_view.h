@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include <boost/json/object.hpp>
@@ -16,7 +17,9 @@ struct FollowedPull {
   StreamEnd end = StreamEnd::complete;  ///< interrupted: by Ctrl-C; the pull goes on
   boost::json::object pull;             ///< as the server last described it
 };
-base::Result<FollowedPull> follow_pull(Context& context, const Client& client, const boost::json::object& begun);
+/// `look`: how it is now; asked for again and again.
+using LookAtPull = std::function<base::Result<boost::json::object>()>;
+base::Result<FollowedPull> follow_pull(Context& context, const boost::json::object& begun, const LookAtPull& look);
 
 /// One line about it, at most `width` columns: " 43% ━━━━──── 1.2GiB/2.8GiB  112MiB/s  14s  m.gguf". `utf8`: whether the bar may be drawn with
 /// block characters.
