@@ -41,7 +41,7 @@ using TenantName = StrongString<struct TenantNameTag>;
 using NodeName = StrongString<struct NodeNameTag>;
 using DeviceId = StrongString<struct DeviceIdTag>;  ///< "cpu0", "cuda1"; unique within a node
 
-using ImageId = StrongString<struct ImageIdTag>;    ///< of a snapshot: 1 to 96 of [a-z0-9._-], no dot first; unique on its node for ever
+using ImageId = StrongString<struct ImageIdTag>;    ///< of a snapshot: 1 to 128 of [a-z0-9._~-], no dot first; unique on its node for ever
 
 using InstanceId = StrongNumber<struct InstanceIdTag>;  ///< unique for the life of a data directory
 using RequestId = StrongNumber<struct RequestIdTag>;    ///< unique for the life of a gateway process

@@ -137,7 +137,7 @@ void Scheduler::State::make_room_for_weights(const Model& m, Node& node, base::T
   if (victim == nullptr || victim->device->info.kind == spec::DeviceKind::cpu) return;
   if (image_for(*victim->model, node) == nullptr) return;
   ++victim->model->evictions;
-  drain_instance(*victim, Instance::Drain::evicted, "its host memory is for the weights of " + m.name(), now, out);
+  drain_instance(*victim, Instance::Drain::evicted, "its host memory is for the weights of " + m.name_for(*victim->model), now, out);
 }
 
 void Scheduler::State::promise_way_down(const Instance& i, base::TimePoint now) {

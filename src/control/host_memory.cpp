@@ -84,7 +84,7 @@ bool Scheduler::State::make_host_room(const Instance& i, base::TimePoint now, Ac
     Instance* const victim = least_worth_resting(node, worth, now);
     if (victim == nullptr) break;
     ++victim->model->evictions;
-    drain_instance(*victim, Instance::Drain::evicted, "its host memory is for " + i.model->name(), now, out);
+    drain_instance(*victim, Instance::Drain::evicted, "its host memory is for " + i.model->name_for(*victim->model), now, out);
   }
   return false;
 }

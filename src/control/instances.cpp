@@ -126,7 +126,7 @@ void Scheduler::State::start(Device& d, const Device::Claim& claim, base::TimePo
   i.phase_deadline = m.spec.start_deadline;
   i.expects_until = claim.expects_until;
   ++m.ascents;
-  wire::StartInstance command{i.id, m.spec, i.device->info.id, m.spec.start_deadline, {}, m.owner->policy.tenant};
+  wire::StartInstance command{i.id, m.spec, i.device->info.id, m.spec.start_deadline, {}, base::tenant_of(m.spec.name)};
   if (m.gang()) command.devices = ids(i.devices);
   std::string why = claim.reason;
   if (const Image* const image = image_for(m, *d.owner)) {

@@ -344,8 +344,8 @@ void Scheduler::State::accept(const Offer& o, Model& m, base::TimePoint now, Act
       ++i->model->evictions;
       i->model->evicted_at = now;
     }
-    if (i->phase == Phase::ready && i->in_flight == 0) make_way(*i, "evicted for " + m.name(), now, out);
-    else drain_instance(*i, Instance::Drain::evicted, "evicted for " + m.name(), now, out);
+    if (i->phase == Phase::ready && i->in_flight == 0) make_way(*i, "evicted for " + m.name_for(*i->model), now, out);
+    else drain_instance(*i, Instance::Drain::evicted, "evicted for " + m.name_for(*i->model), now, out);
   }
   fund(d, now, out);
 }

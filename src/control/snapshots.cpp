@@ -93,7 +93,7 @@ base::ImageId Scheduler::State::begin_snapshot(Model& m, const Offer& place, std
   Device& d = *place.device;
   const auto on = place.devices();
   Instance& i = create(m, {on.begin(), on.end()}, Phase::imaging, place.need, *m.owner, now);
-  i.image = base::ImageId(m.name() + "-" + std::to_string(i.id.value()));
+  i.image = base::ImageId(m.spec.name.str() + "-" + std::to_string(i.id.value()));
   i.disk_bytes = disk_bytes;
   i.phase_deadline = m.spec.start_deadline + policy.snapshot_deadline;
   i.reason = by_hand ? "image, asked for by hand" : "image, so that the next start is a restore";
@@ -158,7 +158,7 @@ void Scheduler::State::not_taken(const wire::SnapshotFailed& e, base::TimePoint 
 
 base::Result<base::ImageId> Scheduler::State::snapshot_model(const base::ModelName& name, base::TimePoint now, Actions& out) {
   const auto found = models.find(name);
-  if (found == models.end()) return base::Error{base::ErrorKind::not_found, "there is no model \"" + name.str() + "\""};
+  if (found == models.end()) return base::Error{base::ErrorKind::not_found, "there is no model \"" + base::public_name(name) + "\""};
   auto begun = try_snapshot(*found->second, true, now, out);
   work(now, out);
   return begun;

@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "base/tenancy.h"
 #include "control/account.h"
 #include "control/demand.h"
 #include "control/keep_alive.h"
@@ -256,7 +257,12 @@ struct Model {
   [[nodiscard]] std::uint32_t replicas() const { return ready() + coming(); }
   [[nodiscard]] spec::Priority priority() const { return queue.highest(spec.priority); }  ///< of what it wants a replica for
   [[nodiscard]] std::uint32_t waiting_requests() const { return static_cast<std::uint32_t>(queue.size()); }
-  [[nodiscard]] const std::string& name() const { return spec.name.str(); }
+  /// As its own users call it: for messages to them.
+  [[nodiscard]] std::string name() const { return base::public_name(spec.name); }
+  /// The same for messages that another model's users may read: no tenant learns of another's models.
+  [[nodiscard]] std::string name_for(const Model& reader) const {
+    return base::tenant_part(spec.name) == base::tenant_part(reader.spec.name) ? name() : "another tenant's model";
+  }
 };
 
 /// A way to get a model's replica onto a device, best first.

@@ -4,19 +4,13 @@
 
 #include <utility>
 
+#include "base/tenancy.h"
 #include "base/units.h"
 
 namespace thaw::controller {
 
 using base::InstanceId;
 using base::ModelName;
-
-namespace {
-
-// Models are all of one tenant, so far.
-constexpr const char* kDefaultTenant = "default";
-
-}  // namespace
 
 Controller::Controller(net::Loop& loop, observe::Metrics& metrics, control::Policy policy, std::uint64_t first_instance, SendToNode send)
     : loop_(loop),
@@ -73,7 +67,7 @@ bool Controller::remove(const ModelName& name) {
   scheduler_.model_removed(name, loop_.now(), actions_);
   for (auto& [node, cache] : caches_)
     cache->keep([&](auto& book, auto now, auto& out) { book.model_removed(name, now, out); });
-  for (const auto& [node, cache] : caches_) send_(node, wire::ForgetModel{base::TenantName(kDefaultTenant), name});
+  for (const auto& [node, cache] : caches_) send_(node, wire::ForgetModel{base::tenant_of(name), name});
   carry_out();
   return true;
 }

@@ -5,6 +5,8 @@
 #include <string_view>
 #include <utility>
 
+#include "base/tenancy.h"
+
 namespace thaw::sim {
 
 namespace {
@@ -142,7 +144,7 @@ void ThawPolicy::arrived(World& world, RequestIndex request) {
   const ModelIndex model = world.trace().requests[request].model;
   for (auto& [node, cache] : caches_) cache.requested(base::ModelName(world.trace().models[model]), world.now());
   scheduler_.request_arrived(
-      {base::RequestId(request + 1ULL), base::ModelName(world.trace().models[model]), base::TenantName("default")},
+      {base::RequestId(request + 1ULL), base::ModelName(world.trace().models[model]), base::TenantName(std::string(base::kDefaultTenant))},
       world.now(), actions_);
   carry_out(world);
 }

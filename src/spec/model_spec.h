@@ -104,7 +104,7 @@ struct Secret {
 
 /// What a user declares about one model: the whole of it, so that it can be stored and sent as it is.
 struct ModelSpec {
-  base::ModelName name;  ///< 1 to 63 of [a-z0-9._-], starting and ending with a letter or digit
+  base::ModelName name;  ///< metadata.name (1 to 63 of [a-z0-9._-], a letter or digit at both ends) with metadata.tenant in it: base/tenancy.h
   Source source;
   EngineKind engine = EngineKind::llama_cpp;
   std::string engine_path;                     ///< absolute path of the user's own engine binary; empty: the node's. Not with EngineKind::command

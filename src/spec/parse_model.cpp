@@ -2,12 +2,14 @@
 
 #include <fmt/format.h>
 
+#include "base/tenancy.h"
 #include "spec/command_template.h"
 #include "spec/fields.h"
 #include "spec/parse.h"
-#include "spec/schema.h"
 #include "spec/parse_secrets.h"
+#include "spec/schema.h"
 #include "spec/source_ref.h"
+#include "spec/tenant_spec.h"
 
 namespace thaw::spec {
 namespace {
@@ -20,7 +22,7 @@ using std::chrono::hours;
 constexpr std::size_t kMaxListed = 256;
 constexpr std::size_t kMaxListedBytes = 128ULL << 10;
 
-constexpr std::size_t kMaxNameLength = 63;  // a DNS label's, since names become host and metric labels
+constexpr std::size_t kMaxNameLength = base::kMaxModelName;  // a DNS label's, since names become host and metric labels
 constexpr double kMinCpus = 0.01;           // the kernel takes no quota under 1 ms in its period of 100 ms
 constexpr double kMaxCpus = 4096;
 constexpr std::uint64_t kMaxMemory = 1ULL << 50;
@@ -31,7 +33,12 @@ bool is_lower_or_digit(char c) {
   return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
 }
 
-void read_name(const Cursor& at, ModelSpec& into) {
+struct Metadata {
+  std::string name;
+  std::string tenant;
+};
+
+void read_name(const Cursor& at, Metadata& into) {
   std::string name;
   if (!read_text(at, name)) return;
   const bool right = !name.empty() && name.size() <= kMaxNameLength && is_lower_or_digit(name.front()) &&
@@ -39,7 +46,7 @@ void read_name(const Cursor& at, ModelSpec& into) {
                        return is_lower_or_digit(c) || c == '.' || c == '_' || c == '-';
                      });
   if (right)
-    into.name = base::ModelName(name);
+    into.name = name;
   else
     at.refuse(fmt::format(
         "\"{}\" is no name; use 1 to {} of a-z, 0-9, \".\", \"_\" and \"-\", a letter or digit first and last",
@@ -48,6 +55,26 @@ void read_name(const Cursor& at, ModelSpec& into) {
 
 std::string name_shape() {
   return fmt::format(R"({{"type":"string","maxLength":{},"pattern":"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"}})", kMaxNameLength);
+}
+
+void read_tenant(const Cursor& at, Metadata& into) {
+  std::string tenant;
+  if (!read_text(at, tenant)) return;
+  if (base::is_tenant_name(tenant))
+    into.tenant = tenant;
+  else
+    at.refuse(fmt::format("\"{}\" is no tenant's name; {}", printable(tenant), kTenantNameRule));
+}
+
+const Table<Metadata>& metadata_table() {
+  static const Table<Metadata> table{required<Metadata>({"name", read_name, false, name_shape()}), {"tenant", read_tenant, false, name_shape()}};
+  return table;
+}
+
+void read_metadata(const Cursor& at, ModelSpec& into) {
+  Metadata metadata;
+  read_table(at, metadata_table(), metadata);
+  into.name = base::qualified(metadata.tenant, metadata.name);
 }
 
 /// True while a list that has grown to `count` entries of `total_bytes` is within bounds.
@@ -242,7 +269,6 @@ Field<T> mode(Mode T::*member) {
 }
 
 Table<ModelSpec> model_table(const std::string& base_directory) {
-  const Table<ModelSpec> metadata{required<ModelSpec>({"name", read_name, false, name_shape()})};
   const Table<ModelSpec> spec{
       required<ModelSpec>({"source", [base_directory](const Cursor& at, ModelSpec& into) { read_source(at, base_directory, into.source); }, false,
                            shape_of(source_table(base_directory))}),
@@ -278,7 +304,7 @@ Table<ModelSpec> model_table(const std::string& base_directory) {
       duration("requestTimeout", &ModelSpec::request_timeout, Seconds(1), hours(24)),
       duration("stallTimeout", &ModelSpec::stall_timeout, Millis(100), hours(1))};
   Table<ModelSpec> table = header_fields<ModelSpec>("Model", true);
-  table.push_back(required(group("metadata", metadata)));
+  table.push_back(required<ModelSpec>({"metadata", read_metadata, false, shape_of(metadata_table())}));
   table.push_back(required(group("spec", spec)));
   return table;
 }

@@ -221,6 +221,38 @@ Table<ServerConfig::Sources> sources_table() {
           path("caFile", &Sources::ca_file, "")};
 }
 
+void read_jwks(const Cursor& at, ServerConfig::Oidc& into) {
+  std::string place;
+  if (!read_text(at, place)) return;
+  const auto here = [&](std::string_view host) {
+    return place.starts_with("http://" + std::string(host) + ":") || place.starts_with("http://" + std::string(host) + "/");
+  };
+  if (place.starts_with("https://") || place.starts_with("/") || here("127.0.0.1") || here("localhost") || here("[::1]"))
+    into.jwks = place;
+  else
+    at.refuse(fmt::format("\"{}\" is no absolute path and no https:// URL (http:// is for this machine only): who can change these keys can "
+                          "make tokens",
+                          printable(place)));
+}
+
+const Table<ServerConfig::Oidc>& oidc_table() {
+  using Oidc = ServerConfig::Oidc;
+  static const Table<Oidc> table{
+      required(text("issuer", &Oidc::issuer)),
+      required(text("audience", &Oidc::audience)),
+      required<Oidc>({"jwks", read_jwks, false, shapes::text()}),
+      duration("refresh", &Oidc::refresh, Seconds(10), hours(24)),
+      duration("clockSkew", &Oidc::clock_skew, Seconds(0), minutes(10)),
+      group<Oidc>("claims", {text("tenant", &Oidc::tenant_claim), text("role", &Oidc::role_claim)}),
+      choice<Oidc, bool>("platform", &Oidc::platform, {{"false", false}, {"true", true}})};
+  return table;
+}
+
+void read_oidc(const Cursor& at, ServerConfig& into) {
+  read_table(at, oidc_table(), into.oidc);
+  if (into.oidc.issuer.empty() || into.oidc.audience.empty()) at.refuse("issuer and audience may not be empty: they say for whom a token was made");
+}
+
 Table<ServerConfig> devices_table() {
   return {group<ServerConfig>("cpu", {bytes("memory", &ServerConfig::cpu_memory_bytes, kMiB, kMaxMemory)}),
           group<ServerConfig>("cuda", {bytes("reserve", &ServerConfig::cuda_reserve_bytes, 0, kMaxMemory)})};
@@ -246,6 +278,7 @@ Table<ServerConfig> server_table() {
   table.push_back(nested("sources", &ServerConfig::sources, sources_table()));
   table.push_back(nested("audit", &ServerConfig::audit, audit_table()));
   table.push_back(nested("usage", &ServerConfig::usage, usage_table()));
+  table.push_back(group<ServerConfig>("auth", {{"oidc", read_oidc, false, shape_of(oidc_table())}}));
   table.push_back(group<ServerConfig>(
       "scaling", {choice<ServerConfig, bool>("idle", &ServerConfig::automatic_idle, {{"timeout", false}, {"auto", true}})}));
   table.push_back(group("devices", devices_table()));

@@ -32,6 +32,8 @@ namespace thaw::spec {
 ///             prices: {currency: EUR, deviceSecond: 0.0004, promptTokens1k: 0.0001, completionTokens1k: 0.0002, models: {big: {deviceSecond: 0.002}}}}
 ///     sources: {http: false, allowPrivate: false, hosts: [models.corp.example], diskBudget: 200GiB, concurrentPulls: 2, connections: 8,
 ///               hfEndpoint: https://huggingface.co, hfTokenFile: /etc/thaw/hf-token, proxy: http://proxy:3128, caFile: /etc/thaw/ca.pem}
+///     auth: {oidc: {issuer: https://id.example.com, audience: thaw, jwks: https://id.example.com/jwks.json, refresh: 5m, clockSkew: 1m,
+///                   claims: {tenant: tenant, role: role}, platform: false}}
 ///     scaling: {idle: timeout}
 ///     devices: {cpu: {memory: 16GiB}, cuda: {reserve: 512MiB}}
 ///     engines: {llama.cpp: /opt/llama/llama-server, vllm: /opt/vllm/bin/vllm, sglang: /opt/sglang/bin/python3}
@@ -115,6 +117,18 @@ struct ServerConfig {
     std::string proxy{};                  ///< http://host:port that all is fetched through; empty: none
     std::string ca_file{};                ///< certificates that are trusted instead of the system's; empty: the system's
   } sources;
+
+  /// Tokens of an identity provider beside the API keys (docs/tenants.md). Of effect when `issuer` is set.
+  struct Oidc {
+    std::string issuer;                            ///< "iss" of every token, letter by letter
+    std::string audience;                          ///< one of a token's "aud"
+    std::string jwks;                              ///< the provider's public keys: an absolute path, or an https URL (http for this machine)
+    base::Duration refresh = base::Seconds(300);   ///< they are read anew so often; a key that is not known has it done at once
+    base::Duration clock_skew = base::Seconds(60); ///< of exp and nbf
+    std::string tenant_claim = "tenant";
+    std::string role_claim = "role";
+    bool platform = false;                         ///< roles "platform-admin" and "platform-read-only" are believed
+  } oidc;
 
   /// scaling.idle: auto. Idle replicas rest as pauses and costs of waking say, at the latest after their model's idleTimeout.
   bool automatic_idle = false;

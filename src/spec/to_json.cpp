@@ -1,10 +1,10 @@
-#include <cmath>
-
 #include <fmt/format.h>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
 
+#include "base/tenancy.h"
+#include "spec/json_number.h"
 #include "spec/parse.h"
 
 namespace thaw::spec {
@@ -21,18 +21,12 @@ std::string exact(base::Duration duration) {
   return fmt::format("{}ns", ns);
 }
 
-json::value number(double value) {
-  constexpr double kExact = 1e15;  // whole numbers below print as such: 2, not 2E0
-  if (std::floor(value) == value && std::fabs(value) < kExact) return static_cast<std::int64_t>(value);
-  return value;
-}
-
 json::object resources_json(const Resources& resources) {
   json::object object{{"device", to_string(resources.device)}};
   if (resources.devices != 1) object["devices"] = resources.devices;
   if (resources.device_memory_bytes) object["deviceMemory"] = *resources.device_memory_bytes;
   if (resources.loading_memory_bytes) object["loadingMemory"] = *resources.loading_memory_bytes;
-  if (resources.cpus) object["cpus"] = number(*resources.cpus);
+  if (resources.cpus) object["cpus"] = json_number(*resources.cpus);
   if (resources.host_memory_bytes) object["hostMemory"] = *resources.host_memory_bytes;
   if (resources.pids) object["pids"] = *resources.pids;
   return object;
@@ -92,9 +86,11 @@ std::string to_json(const ModelSpec& spec) {
   body["startDeadline"] = exact(spec.start_deadline);
   body["requestTimeout"] = exact(spec.request_timeout);
   body["stallTimeout"] = exact(spec.stall_timeout);
+  json::object metadata{{"name", base::public_name(spec.name)}};
+  if (const auto tenant = base::tenant_part(spec.name); tenant != base::kDefaultTenant) metadata["tenant"] = tenant;
   return json::serialize(json::object{{"apiVersion", "thaw/v1"},
                                       {"kind", "Model"},
-                                      {"metadata", {{"name", spec.name.str()}}},
+                                      {"metadata", std::move(metadata)},
                                       {"spec", std::move(body)}});
 }
 

@@ -5,6 +5,7 @@
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
 
+#include "base/tenancy.h"
 #include "spec/parse.h"
 #include "spec/problems.h"
 #include "wire/message_form.h"
@@ -42,7 +43,7 @@ void read(ObjectReader& from, DriverInfo& driver) {
 /// It becomes a directory's name on the node.
 bool is_image_id(const std::string& id) {
   const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-' || c == base::kTenantMark;
   };
   return !id.empty() && id.size() <= kMaxImageId && id[0] != '.' && std::all_of(id.begin(), id.end(), allowed);
 }
@@ -54,7 +55,7 @@ void read_image_id(ObjectReader& from, const char* key, base::ImageId& into, Ima
   std::string id;
   from.text(key, id);
   if (from.ok() && !is_image_id(id) && !(id.empty() && field == ImageField::may_be_none))
-    from.fail(key, fmt::format("must be 1 to {} of [a-z0-9._-] and not begin with a dot", kMaxImageId));
+    from.fail(key, fmt::format("must be 1 to {} of [a-z0-9._~-] and not begin with a dot", kMaxImageId));
   into = base::ImageId(std::move(id));
 }
 

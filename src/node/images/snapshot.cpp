@@ -9,6 +9,7 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/value.hpp>
 
+#include "base/tenancy.h"
 #include "base/units.h"
 #include "node/engine/engine.h"
 #include "node/engine/http_client.h"
@@ -36,6 +37,7 @@ wire::StartInstance start_of(const wire::TakeSnapshot& command, const std::vecto
   start.device = command.device;
   start.devices = command.devices;
   start.deadline = command.deadline;
+  start.tenant = base::tenant_of(command.model.name);
   return start;
 }
 
