@@ -67,6 +67,8 @@ int parse_and_run(std::vector<std::string> arguments, Context& context) {
   add_lifecycle_commands(commands);
   add_tier_commands(commands);
   add_node_commands(commands);
+  add_tenant_command(commands);
+  add_key_command(commands);
   add_audit_command(commands);
   add_usage_command(commands);
   add_erase_command(commands);
@@ -107,6 +109,10 @@ CLI::App* Commands::add(const std::string& name, const std::string& description,
   command->footer(footer);
   command->callback([this, action = std::move(action)] { chosen_ = action; });
   return command;
+}
+
+void Commands::add_tenant_option(CLI::App* command) {
+  command->add_option("--tenant", context_.tenant, "Whose (default: the key's own; of a key of the platform: all that there are)")->type_name("NAME");
 }
 
 int run_cli(const std::vector<std::string>& arguments, Context& context) {

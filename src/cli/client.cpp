@@ -272,13 +272,21 @@ Error Transfer::describe_status() const {
 
 }  // namespace
 
+HttpRequest Client::addressed(const HttpRequest& request) const {
+  HttpRequest whole = request;
+  if (!tenant_.empty()) whole.path += (whole.path.find('?') == std::string::npos ? "?tenant=" : "&tenant=") + percent_encode(tenant_);
+  return whole;
+}
+
 base::Result<HttpResponse> Client::send(const HttpRequest& request) const {
-  THAW_ASSIGN_OR_RETURN(StreamOutcome outcome, Transfer(credentials_, request, nullptr).run());
+  const HttpRequest whole = addressed(request);
+  THAW_ASSIGN_OR_RETURN(StreamOutcome outcome, Transfer(credentials_, whole, nullptr).run());
   return std::move(outcome.response);
 }
 
 base::Result<StreamOutcome> Client::stream(const HttpRequest& request, const StreamHandler& handler) const {
-  return Transfer(credentials_, request, &handler).run();
+  const HttpRequest whole = addressed(request);
+  return Transfer(credentials_, whole, &handler).run();
 }
 
 std::string percent_encode(std::string_view text) {

@@ -46,7 +46,8 @@ class Client {
   static constexpr base::Duration kConnectTimeout = base::Seconds(5);
   static constexpr base::Duration kCallTimeout = base::Seconds(120);  ///< a call of the admin API, from start to end
 
-  explicit Client(Credentials credentials) : credentials_(std::move(credentials)) {}
+  /// `tenant`: whose things calls of the admin API are about; empty: what the key says.
+  explicit Client(Credentials credentials, std::string tenant = {}) : credentials_(std::move(credentials)), tenant_(std::move(tenant)) {}
 
   /// One request and its whole answer.
   [[nodiscard]] base::Result<HttpResponse> send(const HttpRequest& request) const;
@@ -58,7 +59,10 @@ class Client {
   [[nodiscard]] const std::string& url() const { return credentials_.url; }
 
  private:
+  [[nodiscard]] HttpRequest addressed(const HttpRequest& request) const;
+
   Credentials credentials_;
+  std::string tenant_;
 };
 
 /// A model's or request's name as one segment of a path.

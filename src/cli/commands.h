@@ -27,6 +27,9 @@ class Commands {
   CLI::App* add(const std::string& name, const std::string& description, const std::string& json_help,
                 const std::vector<std::string>& examples, Action action);
 
+  /// --tenant, for commands that are about a tenant's things.
+  void add_tenant_option(CLI::App* command);
+
   /// Lets completion offer these words for an option's value.
   void offer(const CLI::Option* option, std::vector<std::string> words) { offered_[option] = std::move(words); }
   [[nodiscard]] const std::map<const CLI::Option*, std::vector<std::string>>& offered() const { return offered_; }
@@ -56,6 +59,8 @@ void add_pull_commands(Commands& commands);       // pull, models
 void add_lifecycle_commands(Commands& commands);  // stop, evict, rm
 void add_node_commands(Commands& commands);       // cordon, drain, uncordon
 void add_tier_commands(Commands& commands);       // freeze, wake, snapshot, images
+void add_tenant_command(Commands& commands);      // tenant
+void add_key_command(Commands& commands);         // key
 void add_audit_command(Commands& commands);       // audit
 void add_usage_command(Commands& commands);       // usage
 void add_erase_command(Commands& commands);       // erase

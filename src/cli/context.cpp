@@ -4,7 +4,7 @@ namespace thaw::cli {
 
 base::Result<Client> Context::client() const {
   THAW_ASSIGN_OR_RETURN(Credentials credentials, find_credentials(environment));
-  return Client(std::move(credentials));
+  return Client(std::move(credentials), tenant);
 }
 
 base::Result<std::string> Context::call(const HttpRequest& request) const {

@@ -30,6 +30,7 @@ struct Context {
     return node::calibrate_disk(path);
   };
   std::istream& in = std::cin;  ///< what a person types
+  std::string tenant{};  ///< --tenant: whose things; empty: the key's own, or all that it may see
   bool json = false;  ///< --json was given: standard output carries JSON and nothing else
 
   /// A client of the server that the environment or the credentials file names.

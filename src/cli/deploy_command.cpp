@@ -107,6 +107,7 @@ void add_deploy_command(Commands& commands) {
       ->type_name("llama.cpp|vllm|sglang")
       ->check(CLI::IsMember({"llama.cpp", "vllm", "sglang"}).description(""));
   command->add_flag("--detach", *detach, "Do not wait until its files were pulled");
+  commands.add_tenant_option(command);
   command->add_option("--name", flags->name, "Its name (default: the spec's, or the weight file's name)");
   command->add_option("--device", flags->device, "Where it runs (default: cpu)")
       ->type_name("cpu|cuda")

@@ -1,11 +1,22 @@
 #include "cli/json.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <boost/json.hpp>
+
+#include "base/tenancy.h"
 
 namespace thaw::cli {
 
 namespace json = boost::json;
+
+bool other_tenants(const std::vector<const json::object*>& rows) {
+  return std::any_of(rows.begin(), rows.end(), [](const auto* row) {
+    const std::string tenant = text_of(*row, "tenant");
+    return !tenant.empty() && tenant != base::kDefaultTenant;
+  });
+}
 
 std::string text_of(const json::object& object, std::string_view key) {
   const json::value* value = object.if_contains(key);

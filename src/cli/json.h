@@ -22,6 +22,9 @@ const boost::json::object* object_of(const boost::json::object& object, std::str
 /// The objects of an array; what is none is left out. They live as long as `object`.
 std::vector<const boost::json::object*> objects_of(const boost::json::object& object, std::string_view key);
 
+/// Whether some of the server's rows are not the default tenant's: then tables say of all whose they are.
+bool other_tenants(const std::vector<const boost::json::object*>& rows);
+
 /// The JSON object that `text` is, or an error that says whose answer is damaged.
 base::Result<boost::json::object> parse_object(std::string_view text, std::string_view whose);
 

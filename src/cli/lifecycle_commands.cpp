@@ -64,17 +64,20 @@ void add_lifecycle_commands(Commands& commands) {
                                 {"thaw stop stories", "thaw stop stories --kill"},
                                 [flags](Context& context) { return stop_model(context, flags->model, flags->kill); });
   stop->add_option("MODEL", flags->model, "Its name")->required()->check(CLI::Validator(check_not_empty, ""));
+  commands.add_tenant_option(stop);
   stop->add_flag("--kill", flags->kill, "Do not let running requests finish");
 
   auto evicted = std::make_shared<std::string>();
   CLI::App* evict =
       commands.add("evict", "Take a sleeping model's weights out of host memory", "The server's JSON",
                    {"thaw evict stories"}, [evicted](Context& context) { return evict_model(context, *evicted); });
+  commands.add_tenant_option(evict);
   evict->add_option("MODEL", *evicted, "Its name")->required()->check(CLI::Validator(check_not_empty, ""));
 
   auto name = std::make_shared<std::string>();
   CLI::App* rm = commands.add("rm", "Stop a model and forget it; its weight file stays", "The server's JSON",
                               {"thaw rm stories"}, [name](Context& context) { return remove_model(context, *name); });
+  commands.add_tenant_option(rm);
   rm->add_option("MODEL", *name, "Its name")->required()->check(CLI::Validator(check_not_empty, ""));
 }
 

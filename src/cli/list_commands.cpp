@@ -163,6 +163,7 @@ void print_tiers(const json::object& model, const Line& line) {
 }
 
 void print_models(const std::vector<const json::object*>& models, Context& context) {
+  const bool tenants = other_tenants(models);
   Table table({{"NAME"},
                {"STATE"},
                {"REPLICAS", Align::right},
@@ -174,9 +175,10 @@ void print_models(const std::vector<const json::object*>& models, Context& conte
                {"WARM", Align::right},
                {"IMAGE", Align::right},
                {"AGE", Align::right}});
+  if (tenants) table.prepend({"TENANT"});
   for (const json::object* model : models) {
     const std::string state = text_of(*model, "state");
-    table.add({{text_of(*model, "name"), Style::bold},
+    std::vector<Table::Cell> row{{text_of(*model, "name"), Style::bold},
                {state_text(*model), style_of_state(state)},
                {replicas_of(*model)},
                {std::to_string(count_of(*model, "in_flight"))},
@@ -186,7 +188,9 @@ void print_models(const std::vector<const json::object*>& models, Context& conte
                {bytes_or_dash(*model, "weights_bytes")},
                {warmth(*model)},
                {bytes_or_dash(*model, "image_bytes")},
-               {age_since(*model, "created_unix_ms")}});
+               {age_since(*model, "created_unix_ms")}};
+    if (tenants) row.insert(row.begin(), {text_of(*model, "tenant")});
+    table.add(std::move(row));
   }
   context.out << table.render(context.terminal.colours);
   print_failures(models, context);
@@ -247,6 +251,7 @@ int list_models(Context& context, const std::string& name) {
 }
 
 void print_instances(const std::vector<const json::object*>& instances, Context& context) {
+  const bool tenants = other_tenants(instances);
   Table table({{"ID", Align::right},
                {"MODEL"},
                {"STATE"},
@@ -261,11 +266,12 @@ void print_instances(const std::vector<const json::object*>& instances, Context&
                {"AGE", Align::right},
                {"IDLE", Align::right},
                {"PID", Align::right}});
+  if (tenants) table.prepend({"TENANT"});
   for (const json::object* instance : instances) {
     const std::string state = text_of(*instance, "state");
     const auto idle_ms = number_of(*instance, "idle_ms");
     const std::uint64_t pid = count_of(*instance, "pid");
-    table.add({{std::to_string(count_of(*instance, "id"))},
+    std::vector<Table::Cell> row{{std::to_string(count_of(*instance, "id"))},
                {text_of(*instance, "model"), Style::bold},
                {state, style_of_state(state)},
                {text_of(*instance, "way")},
@@ -278,7 +284,9 @@ void print_instances(const std::vector<const json::object*>& instances, Context&
                {std::to_string(count_of(*instance, "served"))},
                {age_of_ms(number_of(*instance, "age_ms").value_or(0))},
                {idle_ms ? age_of_ms(*idle_ms) : "-"},
-               {pid == 0 ? "-" : std::to_string(pid)}});
+               {pid == 0 ? "-" : std::to_string(pid)}};
+    if (tenants) row.insert(row.begin(), {text_of(*instance, "tenant")});
+    table.add(std::move(row));
   }
   context.out << table.render(context.terminal.colours);
   for (const json::object* instance : instances) {
@@ -321,6 +329,7 @@ int list_instances(Context& context) {
     print_instances(instances, context);
     context.out << '\n';
   }
+  if (!answer->contains("devices")) return kExitOk;  // not for a tenant's key
   Table devices({{"DEVICE"}, {"NAME"}, {"RESERVED", Align::right}, {"BUDGET", Align::right}, {"TOTAL", Align::right}});
   for (const json::object* device : objects_of(*answer, "devices"))
     devices.add({{text_of(*device, "id"), Style::bold},
@@ -346,10 +355,11 @@ void add_list_commands(Commands& commands) {
   CLI::App* ls = commands.add("ls", "List models, asleep or not; or show one of them",
                               "The server's JSON; for one model with its spec", {"thaw ls", "thaw ls stories --json"},
                               [name](Context& context) { return list_models(context, *name); });
+  commands.add_tenant_option(ls);
   ls->add_option("MODEL", *name, "Show this model only");
 
-  commands.add("ps", "List running instances and how full the devices are", "The server's JSON",
-               {"thaw ps", "thaw ps --json"}, list_instances);
+  commands.add_tenant_option(commands.add("ps", "List running instances and how full the devices are", "The server's JSON",
+                                          {"thaw ps", "thaw ps --json"}, list_instances));
 }
 
 }  // namespace thaw::cli

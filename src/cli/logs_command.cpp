@@ -77,6 +77,7 @@ void add_logs_command(Commands& commands) {
                                    {"thaw logs stories --tail 20", "thaw logs stories -f"},
                                    [flags](Context& context) { return show_logs(context, *flags); });
   command->add_option("MODEL", flags->model, "Its name")->required();
+  commands.add_tenant_option(command);
   command->add_flag("-f,--follow", flags->follow, "Go on as it writes more, until Ctrl-C");
   command->add_option("--tail", flags->tail, fmt::format("The last N lines (default: {})", kDefaultTail))
       ->type_name("N")

@@ -55,9 +55,8 @@ std::string pull_line(const json::object& pull, std::size_t width, bool utf8) {
   if (const auto eta_s = number_of(pull, "eta_s")) numbers += "  " + base::format_duration(base::Seconds(static_cast<std::int64_t>(*eta_s) + 1));
   std::string name = text_of(pull, "file");
   const std::string left = fmt::format("{:>3}%", percent);
-  const std::size_t needed = left.size() + 2 + numbers.size() + 2;
-  const std::size_t room = width > needed ? width - needed : 0;
-  const std::size_t bar_width = std::min(kLongestBar, room > kShortestBar + 2 ? room - 2 : 0);
+  const std::size_t needed = left.size() + 1 + 2 + numbers.size();
+  const std::size_t bar_width = std::min(kLongestBar, width > needed ? width - needed : 0);
   std::string line = left;
   if (bar_width >= kShortestBar) line += " " + bar(percent, bar_width, utf8);
   line += "  " + numbers;

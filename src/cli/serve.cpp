@@ -21,6 +21,7 @@
 #include "controller/controller.h"
 #include "controller/model_files.h"
 #include "controller/pulls.h"
+#include "gateway/oidc/door.h"
 #include "gateway/server.h"
 #include "net/worker.h"
 #include "node/agent.h"
@@ -147,7 +148,9 @@ Result<std::string> first_key(store::Store& store, audit::AuditLog& log) {
   if (!keys.empty()) return std::string();
   store::StoredKey key;
   key.name = "first key";
-  key.tenant = base::TenantName("default");
+  key.tenant = base::TenantName(std::string(base::kDefaultTenant));
+  key.role = spec::Role::admin;
+  key.platform = true;
   key.created_unix_ms = net::unix_ms();
   THAW_ASSIGN_OR_RETURN(const std::string secret, store::new_key_secret());
   THAW_ASSIGN_OR_RETURN(key.salt, store::new_salt());
@@ -235,6 +238,16 @@ Status wake_models(store::Store& store, controller::Controller& controller) {
   return {};
 }
 
+/// For the tokens of an identity provider; null where none is configured. Keys in a file must be there; a provider that cannot be reached yet is
+/// asked again.
+Result<std::unique_ptr<gateway::oidc::Door>> token_door(net::Loop& loop, const spec::ServerConfig& config) {
+  if (config.oidc.issuer.empty()) return std::unique_ptr<gateway::oidc::Door>();
+  auto door = std::make_unique<gateway::oidc::Door>(loop, config.oidc, [place = config.oidc.jwks] { return gateway::oidc::read_key_set(place); });
+  const Status started = door->start();
+  if (!started.ok() && config.oidc.jwks.starts_with("/")) return started.error().within("auth.oidc.jwks");
+  return door;
+}
+
 node::AgentConfig agent_config(const spec::ServerConfig& config, std::string init_path) {
   char host[256] = "localhost";
   gethostname(host, sizeof host - 1);
@@ -286,9 +299,10 @@ Result<int> serve(const ServeOptions& options) {
   THAW_ASSIGN_OR_RETURN(const auto usage_journal, open_usage_journal(config, *usage_database));
   THAW_ASSIGN_OR_RETURN(const auto audit_log, open_audit_log(config));
   THAW_ASSIGN_OR_RETURN(const std::string new_key, config.dev ? Result<std::string>(std::string()) : first_key(*store, *audit_log));
-  gateway::KeyRing keys(config.dev);
-  THAW_ASSIGN_OR_RETURN(auto stored_keys, store->keys());
-  keys.set(std::move(stored_keys));
+  THAW_ASSIGN_OR_RETURN(auto keys, store->keys());
+  THAW_ASSIGN_OR_RETURN(const auto stored_tenants, store->tenants());
+  gateway::Tenants tenants;
+  THAW_RETURN_IF_ERROR(tenants.load(stored_tenants, loop->now()));
   THAW_ASSIGN_OR_RETURN(const std::uint64_t first_instance, store->reserve_ids("instance", kInstanceIdsPerStart));
 
   control::Policy policy;
@@ -324,11 +338,12 @@ Result<int> serve(const ServeOptions& options) {
                            .blobs = blobs,
                            .options = std::move(puller_options)});
   THAW_RETURN_IF_ERROR(pulls.load());
+  THAW_ASSIGN_OR_RETURN(const auto tokens, token_door(*loop, config));
   std::uint32_t process_tag = 0;
   if (getrandom(&process_tag, sizeof process_tag, 0) != sizeof process_tag) return base::errno_error("cannot get random bytes", errno);
   THAW_ASSIGN_OR_RETURN(const std::uint64_t usage_start, usage_database->begin_start(process_tag, net::unix_ms()));
   const gateway::UsageServices usage{usage_journal.get(), *usage_database, usage_start};
-  gateway::Server server({*loop, *controller, *store, usage, *audit_log, metrics, store_worker, files_worker, engines_worker, agent, model_files, pulls}, config, std::move(keys), process_tag);
+  gateway::Server server({*loop, *controller, *store, usage, *audit_log, metrics, store_worker, files_worker, engines_worker, agent, model_files, pulls}, config, std::move(tenants), std::move(keys), tokens.get(), process_tag);
   THAW_RETURN_IF_ERROR(server.listen());
   const std::string url = url_of(config, server.port());
   if (!config.dev) tell_cli(config, url, new_key);
@@ -347,6 +362,7 @@ Result<int> serve(const ServeOptions& options) {
     server.drain([&loop] { loop->stop(); });
   }));
   loop->run();
+  if (const Status written = store->touch_keys(server.keys().take_used()); !written.ok()) spdlog::warn("{}", written.error().message);
   spdlog::info("drained; stopping instances");
   return static_cast<int>(kExitOk);
 }

@@ -23,6 +23,9 @@ class Table {
 
   explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
 
+  /// One more column, to the left of all; before rows are added.
+  void prepend(Column column) { columns_.insert(columns_.begin(), std::move(column)); }
+
   /// One cell a column; missing ones are left empty.
   void add(std::vector<Cell> cells);
 

@@ -60,19 +60,23 @@ int list_images(Context& context) {
     return kExitOk;
   }
   using Align = Table::Align;
+  const bool tenants = other_tenants(images);
   Table table({{"ID"}, {"MODEL"}, {"NODE"}, {"DRIVER"}, {"SIZE", Align::right}, {"RESTORES", Align::right}, {"AGE", Align::right}, {"STATE"}});
+  if (tenants) table.prepend({"TENANT"});
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const auto now_ms = std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
   for (const json::object* image : images) {
     const auto age = base::Millis(now_ms - static_cast<std::int64_t>(count_of(*image, "created_unix_ms")));
-    table.add({{text_of(*image, "id"), Style::bold},
+    std::vector<Table::Cell> row{{text_of(*image, "id"), Style::bold},
                {text_of(*image, "model")},
                {text_of(*image, "node")},
                {text_of(*image, "driver")},
                {base::format_bytes(count_of(*image, "bytes"))},
                {std::to_string(count_of(*image, "restores"))},
                {format_age(age)},
-               {flag_of(*image, "dropping") ? "going" : "ready"}});
+               {flag_of(*image, "dropping") ? "going" : "ready"}};
+    if (tenants) row.insert(row.begin(), {text_of(*image, "tenant")});
+    table.add(std::move(row));
   }
   context.out << table.render(context.terminal.colours);
   return kExitOk;
@@ -95,6 +99,7 @@ void add_tier_commands(Commands& commands) {
                                int (*act)(Context&, const std::string&)) {
     auto model = std::make_shared<std::string>();
     CLI::App* command = commands.add(name, description, "The server's JSON", examples, [model, act](Context& context) { return act(context, *model); });
+    commands.add_tenant_option(command);
     command->add_option("MODEL", *model, "Its name")->required()->check(CLI::Validator(check_not_empty, ""));
   };
   add("freeze", "Put a model's idle replicas into standby now", {"thaw freeze stories"}, freeze_model);
@@ -114,6 +119,7 @@ void add_tier_commands(Commands& commands) {
                                     }
                                     return remove_image(context, flags->id);
                                   });
+  commands.add_tenant_option(images);
   CLI::Option* const act = images->add_option("ACT", flags->act, "rm: remove the image ID");
   commands.offer(act->check(CLI::IsMember({"rm"}).description("")), {"rm"});
   images->add_option("ID", flags->id, "The image to remove");

@@ -139,6 +139,7 @@ void add_verify_command(Commands& commands) {
   CLI::App* command = commands.add("verify", "Hash models' files again and compare with what was recorded; exits 1 if one differs",
                                    "An object with ok and, for each model, its files' digests", {"thaw verify", "thaw verify stories"},
                                    [name](Context& context) { return verify(context, *name); });
+  commands.add_tenant_option(command);
   command->add_option("MODEL", *name, "Only this one");
 }
 

@@ -24,6 +24,18 @@ std::string why_no_driver(const Node& node, spec::DeviceKind kind, bool gang) {
 
 }  // namespace
 
+std::uint64_t Scheduler::State::image_quota(const Model& m) const {
+  const auto most = m.owner->policy.max_image_bytes;
+  if (!most) return ~std::uint64_t{0};
+  std::uint64_t taken = 0;
+  for (const auto& node : nodes)
+    for (const auto& [id, image] : node->images)
+      if (base::tenant_part(image->info.model) == base::tenant_part(m.spec.name)) taken += image->info.bytes;
+  for (const auto& [id, instance] : instances)
+    if (instance->phase == Phase::imaging && instance->model->owner == m.owner) taken += instance->disk_bytes;
+  return taken >= *most ? 0 : *most - taken;
+}
+
 bool Scheduler::State::wants_image(const Model& m, const Node& node) const {
   if (m.removed || draining || m.spec.snapshot.mode == spec::Mode::never || !node.can_snapshot(m.spec)) return false;
   if (m.in(Phase::imaging) > 0) return false;
@@ -61,6 +73,8 @@ base::Result<base::ImageId> Scheduler::State::try_snapshot(Model& m, bool by_han
   const auto error = [&](ErrorKind kind, const std::string& why) { return base::Error{kind, subject + why}; };
   if (draining) return error(ErrorKind::unavailable, "the server is shutting down");
   if (m.in(Phase::imaging) > 0) return error(ErrorKind::conflict, "one is being made");
+  const std::uint64_t quota = image_quota(m);
+  if (quota == 0) return error(ErrorKind::exhausted, "its tenant's quota of disk is used up; `thaw images` shows by what");
   if (!by_hand && in_flight > 0 && m.snapshot_tries < policy.snapshot_tries / 2) return error(ErrorKind::exhausted, "requests are being served");
   std::string why = std::string("no node has a ") + spec::to_string(m.spec.resources.device) + " device";
   auto kind = ErrorKind::unavailable;
@@ -83,7 +97,7 @@ base::Result<base::ImageId> Scheduler::State::try_snapshot(Model& m, bool by_han
       kind = ErrorKind::exhausted;
       why = "the budget for images on " + node.name.str() + " is used up; `thaw images` shows by what";
     } else {
-      return begin_snapshot(m, place, disk, by_hand, now, out);
+      return begin_snapshot(m, place, std::min(disk, quota), by_hand, now, out);
     }
   }
   return error(kind, why);

@@ -441,6 +441,8 @@ struct Scheduler::State {
   base::Status drop_by_hand(const base::ImageId& id, base::TimePoint now, Actions& out);
 
   // snapshots.cpp
+  /// What another image of the model may take of its tenant's disk; 0: nothing.
+  [[nodiscard]] std::uint64_t image_quota(const Model& m) const;
   bool wants_image(const Model& m, const Node& node) const;
   const std::vector<Device*>& snapshot_places(const Model& m);
   void think_of_snapshot(Model& m, base::TimePoint now, Actions& out);

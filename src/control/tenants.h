@@ -20,6 +20,8 @@ struct TenantPolicy {
   /// Time that its replicas hold devices a day at most, in seconds of a whole device; above 0. When it is used up, its requests are refused until the
   /// day ends; those that are under way are answered. Absent: no limit.
   std::optional<double> max_device_seconds_per_day;
+  /// Disk that images of its models take at most, on all nodes; absent: no limit. What is there when it is lowered stays.
+  std::optional<std::uint64_t> max_image_bytes;
   /// The highest priority that its requests may ask for; more is lowered to it. Their model's own needs no right.
   spec::Priority max_priority = spec::Priority::high;
   /// When its day ends, in the scheduler's time; the next ones end every 24 h after. Epoch: 24 h after it was first said.

@@ -53,7 +53,7 @@ void Controller::deploy(ModelEntry entry) {
   by_name_.erase(name.str());
   models_[name] = shared;
   by_name_.emplace(shared->spec.name.str(), shared);
-  scheduler_.model_deployed(shared->spec, loop_.now(), actions_);
+  scheduler_.model_deployed(shared->spec, loop_.now(), actions_, base::tenant_of(name));
   for (auto& [node, cache] : caches_)
     cache->keep([&](auto& book, auto /*now*/, auto& out) { book.model_deployed(shared->spec, out); });
   carry_out();

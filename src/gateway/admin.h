@@ -50,10 +50,25 @@ net::Task<void> usage(Server& server, Exchange& exchange);           ///< ?by=mo
 net::Task<void> usage_requests(Server& server, Exchange& exchange);  ///< ?after=SEQ&limit=N and the period
 net::Task<void> erase_tenant(Server& server, Exchange& exchange);
 
+net::Task<void> whoami(Server& server, Exchange& exchange);
+net::Task<void> list_routes(Server& server, Exchange& exchange);
+net::Task<void> list_keys(Server& server, Exchange& exchange);
+net::Task<void> create_key(Server& server, Exchange& exchange);
+net::Task<void> revoke_key(Server& server, Exchange& exchange);
+net::Task<void> rotate_key(Server& server, Exchange& exchange);
+net::Task<void> list_tenants(Server& server, Exchange& exchange);
+net::Task<void> create_tenant(Server& server, Exchange& exchange);
+net::Task<void> show_tenant(Server& server, Exchange& exchange);
+net::Task<void> change_tenant(Server& server, Exchange& exchange);
+net::Task<void> remove_tenant(Server& server, Exchange& exchange);
+
 // --- for the handlers above
 
 /// Brings what the controller knows of weights in memory up to date, unless it was less than a second ago.
 net::Task<void> look_at_cache(Server& server);
+/// An unknown model's answer, in the client's words; another tenant's gets the same.
+net::Task<void> respond_no_such_model(Exchange& exchange);
+net::Task<void> respond_json(Exchange& exchange, int status, const boost::json::object& object);
 /// "host_cache" of answers.
 boost::json::object describe_cache(Server& server);
 

@@ -38,10 +38,10 @@ json::object describe_cache(Server& server) {
 
 net::Task<void> evict_model(Server& server, Exchange& exchange) {
   Services& services = server.services();
-  const base::ModelName name{std::string(exchange.parameter())};
+  const base::ModelName name = exchange.model();
   const auto* model = services.controller.find(name);
   if (model == nullptr) {
-    co_await exchange.respond_error(model_not_found(name.str()));
+    co_await respond_no_such_model(exchange);
     co_return;
   }
   node::Agent& node = services.node;
@@ -49,12 +49,12 @@ net::Task<void> evict_model(Server& server, Exchange& exchange) {
   const auto evicted = co_await services.files_worker.run([&] { return node.evict_weights(source); });
   if (!evicted.ok()) {
     ApiError error = from_error(evicted.error());
-    if (error.status == 409) error.message = name.str() + ": " + error.message + "; `thaw stop` what runs first";
+    if (error.status == 409) error.message = base::public_name(name) + ": " + error.message + "; `thaw stop` what runs first";
     co_await exchange.respond_error(error);
     co_return;
   }
   services.controller.node_event(*evicted);
-  const json::object answer{{"name", name.str()},
+  const json::object answer{{"name", base::public_name(name)},
                             {"freed_bytes", evicted->freed_bytes},
                             {"resident_bytes", evicted->resident_bytes},
                             {"why_left", evicted->why_left}};

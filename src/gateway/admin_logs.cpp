@@ -34,12 +34,11 @@ std::string_view last_lines(std::string_view text, std::size_t lines) {
 
 net::Task<void> model_logs(Server& server, Exchange& exchange) {
   Services& services = server.services();
-  const base::ModelName name{std::string(exchange.parameter())};
+  const base::ModelName name = exchange.model();
   const bool follow = exchange.query("follow") == "1";
   const std::size_t lines = tail_lines(exchange);
   if (services.controller.find(name) == nullptr) {
-    const ApiError error{404, "invalid_request_error", "model_not_found", "there is no model \"" + name.str() + "\"; `thaw ls` lists them", {}, {}};
-    co_await exchange.respond_error(error);
+    co_await respond_no_such_model(exchange);
     co_return;
   }
   node::LogFollower follower(node::log_path(server.config().data_dir, name), lines * kBytesPerLine);

@@ -6,6 +6,7 @@
 
 #include "gateway/admin.h"
 #include "gateway/admin_pulls.h"
+#include "gateway/deploy_rules.h"
 #include "gateway/server.h"
 #include "spec/parse.h"
 #include "spec/source_ref.h"
@@ -50,7 +51,8 @@ json::object describe_tiers(const control::ModelView& view) {
 
 json::object describe(const controller::ModelEntry& model, const control::ModelView& view, std::size_t files_changed, base::TimePoint now) {
   const spec::ModelSpec& spec = model.spec;
-  return {{"name", spec.name.str()},
+  return {{"name", base::public_name(spec.name)},
+          {"tenant", base::tenant_part(spec.name)},
           {"state", state_of(view, now)},
           {"ready", view.ready},
           {"starting", view.starting},
@@ -125,15 +127,6 @@ json::object describe(const controller::KnownFile& file) {
   return o;
 }
 
-net::Task<void> respond_json(Exchange& exchange, int status, const json::object& object) {
-  const std::string body = json::serialize(object);
-  co_await exchange.respond(status, "application/json", body);
-}
-
-ApiError no_such_model(std::string_view name) {
-  return {404, "invalid_request_error", "model_not_found", "there is no model \"" + std::string(name) + "\"; `thaw ls` lists them", {}, {}};
-}
-
 /// A spec that was read and whose files were looked into.
 struct Checked {
   spec::ModelSpec spec;
@@ -147,15 +140,16 @@ net::Task<void> list_models(Server& server, Exchange& exchange) {
   co_await look_at_cache(server);
   json::array models;
   for (const control::ModelView& view : controller.scheduler().models())
-    if (const auto* model = controller.find(view.model)) models.push_back(describe(*model, view, server));
+    if (const auto* model = exchange.sees(view.model) ? controller.find(view.model) : nullptr) models.push_back(describe(*model, view, server));
   add_pending_models(server, exchange, models);
-  const json::object answer{{"models", std::move(models)}, {"host_cache", describe_cache(server)}};
+  json::object answer{{"models", std::move(models)}};
+  if (exchange.caller().platform) answer["host_cache"] = describe_cache(server);
   co_await respond_json(exchange, 200, answer);
 }
 
 net::Task<void> show_model(Server& server, Exchange& exchange) {
   controller::Controller& controller = server.services().controller;
-  const base::ModelName name{std::string(exchange.parameter())};
+  const base::ModelName name = exchange.model();
   co_await look_at_cache(server);
   for (const control::ModelView& view : controller.scheduler().models()) {
     const auto* model = controller.find(view.model);
@@ -170,15 +164,18 @@ net::Task<void> show_model(Server& server, Exchange& exchange) {
     co_return;
   }
   if (co_await show_pending_model(server, exchange, name)) co_return;
-  co_await exchange.respond_error(no_such_model(name.str()));
+  co_await respond_no_such_model(exchange);
 }
 
 net::Task<void> deploy_model(Server& server, Exchange& exchange) {
   Services& services = server.services();
+  const Tenant* const own = server.tenants().find(exchange.tenant());
+  const SourceRule sources = source_rule(exchange.caller(), own);
   // Off the loop: reading a hostile megabyte of YAML takes a second, looking into a model file waits for a disk.
   const std::string_view text = exchange.body();
-  auto checked = co_await services.files_worker.run([text, &pulls = services.pulls]() -> base::Result<Checked> {
+  auto checked = co_await services.files_worker.run([text, &sources, &pulls = services.pulls]() -> base::Result<Checked> {
     THAW_ASSIGN_OR_RETURN(spec::ModelSpec read, spec::parse_model(text, "request", "/"));
+    THAW_RETURN_IF_ERROR(keep_to_sources(read, sources));
     if (pulls.must_wait(read)) return Checked{std::move(read), {}};
     THAW_ASSIGN_OR_RETURN(node::ModelFacts found, node::inspect_model(read));
     return Checked{std::move(read), std::move(found)};
@@ -190,12 +187,22 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
     co_return;
   }
   spec::ModelSpec spec = std::move(checked->spec);
-  exchange.audit_subject(spec.name.str());
+  const node::ModelFacts facts = std::move(checked->facts);
+  if (const auto refused = give_to_tenant(server, exchange, spec)) {
+    co_await exchange.respond_error(*refused);
+    co_return;
+  }
+  const auto place = DeployPlace::take(server, spec.name);
+  if (!place.ok()) {
+    ApiError error = from_error(place.error());
+    error.code = "quota_exceeded";
+    co_await exchange.respond_error(error);
+    co_return;
+  }
   if (spec.source.remote() && spec.source.path.empty()) {
     co_await deploy_after_pull(server, exchange, std::move(spec));
     co_return;
   }
-  const node::ModelFacts facts = std::move(checked->facts);
   const std::int64_t now_ms = net::unix_ms();
   const auto* before = services.controller.find(spec.name);
   const std::int64_t created_ms = before != nullptr ? before->created_unix_ms : now_ms;
@@ -218,7 +225,8 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
     co_return;
   }
   const bool created = services.controller.find(spec.name) == nullptr;
-  json::object answer{{"name", spec.name.str()},
+  json::object answer{{"name", base::public_name(spec.name)},
+                      {"tenant", base::tenant_part(spec.name)},
                       {"created", created},
                       {"facts", describe(facts)},
                       {"spec", json::parse(spec::to_json(spec)).at("spec")}};
@@ -233,7 +241,7 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
 
 net::Task<void> remove_model(Server& server, Exchange& exchange) {
   Services& services = server.services();
-  const base::ModelName name{std::string(exchange.parameter())};
+  const base::ModelName name = exchange.model();
   const bool pending = services.pulls.forget(name);  // first: what it is about to store must not come after
   const auto deleted = co_await services.store_worker.run([&] { return services.store.delete_model(name); });
   if (!deleted.ok()) {
@@ -243,26 +251,26 @@ net::Task<void> remove_model(Server& server, Exchange& exchange) {
   const bool known = services.controller.remove(name);
   services.model_files.removed(name);
   if (!known && !*deleted && !pending) {
-    co_await exchange.respond_error(no_such_model(name.str()));
+    co_await respond_no_such_model(exchange);
     co_return;
   }
   spdlog::info("{}: removed", name.str());
-  const json::object answer{{"name", name.str()}, {"deleted", true}};
+  const json::object answer{{"name", base::public_name(name)}, {"deleted", true}};
   co_await respond_json(exchange, 200, answer);
 }
 
 net::Task<void> stop_model(Server& server, Exchange& exchange) {
   controller::Controller& controller = server.services().controller;
-  const base::ModelName name{std::string(exchange.parameter())};
+  const base::ModelName name = exchange.model();
   if (controller.find(name) == nullptr) {
-    co_await exchange.respond_error(no_such_model(name.str()));
+    co_await respond_no_such_model(exchange);
     co_return;
   }
   std::uint32_t stopping = 0;
   for (const control::InstanceView& view : controller.scheduler().instances())
     if (view.model == name && view.state != control::InstanceState::stopping) ++stopping;
   controller.stop(name, exchange.query("kill") == "1");
-  const json::object answer{{"name", name.str()}, {"stopping", stopping}};
+  const json::object answer{{"name", base::public_name(name)}, {"stopping", stopping}};
   co_await respond_json(exchange, 200, answer);
 }
 

@@ -11,6 +11,7 @@
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
 
+#include "base/tenancy.h"
 #include "base/units.h"
 #include "gateway/admin.h"
 #include "gateway/server.h"
@@ -85,7 +86,8 @@ json::object describe_pull(Server& server, const PendingModel& model) {
 
 json::object describe(Server& server, const PendingModel& model) {
   const spec::ModelSpec& spec = model.spec;
-  return {{"name", spec.name.str()},
+  return {{"name", base::public_name(spec.name)},
+          {"tenant", base::tenant_part(spec.name)},
           {"state", model.failure ? "not pulled" : "pulling"},
           {"pull", describe_pull(server, model)},
           {"source", spec::to_string(spec.source)},
@@ -97,11 +99,6 @@ json::object describe(Server& server, const PendingModel& model) {
           {"last_failure", model.failure ? model.failure->message : ""},
           {"created_unix_ms", model.created_unix_ms},
           {"updated_unix_ms", model.updated_unix_ms}};
-}
-
-net::Task<void> respond_json(Exchange& exchange, int status, const json::object& object) {
-  const std::string body = json::serialize(object);
-  co_await exchange.respond(status, "application/json", body);
 }
 
 std::optional<std::uint64_t> id_of(std::string_view text) {
@@ -162,7 +159,7 @@ std::optional<ApiError> still_pulling(Server& server, const base::ModelName& nam
     ApiError error{503,
                    "server_error",
                    "model_not_pulled",
-                   fmt::format("the files of model \"{}\" could not be pulled: {}", name.str(), model->failure->message),
+                   fmt::format("the files of model \"{}\" could not be pulled: {}", base::public_name(name), model->failure->message),
                    "model",
                    {}};
     if (model->retry_at != base::never()) error.retry_after = std::max<base::Duration>(base::Seconds(1), model->retry_at - server.loop().now());
@@ -182,20 +179,22 @@ std::optional<ApiError> still_pulling(Server& server, const base::ModelName& nam
   return ApiError{503,
                   "server_error",
                   "model_pulling",
-                  fmt::format("the files of model \"{}\" are being pulled: {}; `thaw pull {}` shows how it goes", name.str(), how, name.str()),
+                  fmt::format("the files of model \"{}\" are being pulled: {}; `thaw pull {}` shows how it goes", base::public_name(name), how, base::public_name(name)),
                   "model",
                   retry_after};
 }
 
 namespace admin {
 
-void add_pending_models(Server& server, const Exchange& /*exchange*/, json::array& models) {
+void add_pending_models(Server& server, const Exchange& exchange, json::array& models) {
   for (json::value& model : models) {
     json::object& object = model.get_object();
-    add_pull_of(server, base::ModelName(std::string(object.at("name").get_string())), object);
+    const std::string tenant(object.at("tenant").get_string());
+    const std::string name(object.at("name").get_string());
+    add_pull_of(server, base::qualified(tenant, name), object);
   }
   for (const auto& [name, model] : server.services().pulls.pending())
-    if (server.services().controller.find(name) == nullptr) models.push_back(describe(server, model));
+    if (exchange.sees(name) && server.services().controller.find(name) == nullptr) models.push_back(describe(server, model));
 }
 
 void add_pull_of(Server& server, const base::ModelName& name, json::object& model) {
@@ -226,7 +225,7 @@ net::Task<void> deploy_after_pull(Server& server, Exchange& exchange, spec::Mode
     co_return;
   }
   json::object answer{
-      {"name", name.str()}, {"created", before == nullptr}, {"state", "pulling"}, {"spec", json::parse(spec::to_json(spec)).at("spec")}};
+      {"name", base::public_name(name)}, {"tenant", base::tenant_part(name)}, {"created", before == nullptr}, {"state", "pulling"}, {"spec", json::parse(spec::to_json(spec)).at("spec")}};
   services.pulls.add(std::move(spec), created_ms, now_ms);
   if (const PendingModel* const model = services.pulls.find(name)) answer["pull"] = describe_pull(server, *model);
   co_await respond_json(exchange, 202, answer);
@@ -259,7 +258,7 @@ net::Task<void> start_pull(Server& server, Exchange& exchange) {
   controller::Pulls& pulls = server.services().pulls;
   exchange.audit_subject(wanted->model.empty() ? spec::to_string(wanted->source) : wanted->model);
   const auto id =
-      wanted->model.empty() ? pulls.puller().start({wanted->source, wanted->directory, true}) : pulls.pull_model(base::ModelName(wanted->model));
+      wanted->model.empty() ? pulls.puller().start({wanted->source, wanted->directory, true}) : pulls.pull_model(exchange.model_named(wanted->model));
   if (!id.ok()) {
     ApiError error = from_error(id.error());
     if (id.error().kind == base::ErrorKind::not_found) error.code = "model_not_found";

@@ -1,4 +1,6 @@
 // Standby and images by hand.
+#include <algorithm>
+
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
 
@@ -10,21 +12,18 @@ namespace {
 
 namespace json = boost::json;
 
-net::Task<void> respond_json(Exchange& exchange, int status, const json::object& object) {
-  const std::string body = json::serialize(object);
-  co_await exchange.respond(status, "application/json", body);
-}
-
-/// As elsewhere in the admin API: an unknown model has a code of its own.
+/// As elsewhere in the admin API: an unknown model has an answer of its own.
 net::Task<void> refuse_model(Exchange& exchange, const base::Error& error) {
-  ApiError answer = from_error(error);
-  if (error.kind == base::ErrorKind::not_found) answer.code = "model_not_found";
-  co_await exchange.respond_error(answer);
+  if (error.kind == base::ErrorKind::not_found)
+    co_await respond_no_such_model(exchange);
+  else
+    co_await exchange.respond_error(from_error(error));
 }
 
 json::object describe(const control::ImageView& view) {
   return {{"id", view.info.image.str()},
-          {"model", view.info.model.str()},
+          {"model", base::public_name(view.info.model)},
+          {"tenant", base::tenant_part(view.info.model)},
           {"node", view.node.str()},
           {"driver", to_string(view.info.driver)},
           {"bytes", view.info.bytes},
@@ -34,12 +33,10 @@ json::object describe(const control::ImageView& view) {
           {"dropping", view.dropping}};
 }
 
-base::ModelName model_of(const Exchange& exchange) { return base::ModelName{std::string(exchange.parameter())}; }
-
 }  // namespace
 
 net::Task<void> freeze_model(Server& server, Exchange& exchange) {
-  const auto frozen = server.services().controller.freeze(model_of(exchange));
+  const auto frozen = server.services().controller.freeze(exchange.model());
   if (!frozen.ok()) {
     co_await refuse_model(exchange, frozen.error());
     co_return;
@@ -49,7 +46,7 @@ net::Task<void> freeze_model(Server& server, Exchange& exchange) {
 }
 
 net::Task<void> wake_model(Server& server, Exchange& exchange) {
-  const auto woken = server.services().controller.wake(model_of(exchange));
+  const auto woken = server.services().controller.wake(exchange.model());
   if (!woken.ok()) {
     co_await refuse_model(exchange, woken.error());
     co_return;
@@ -59,7 +56,7 @@ net::Task<void> wake_model(Server& server, Exchange& exchange) {
 }
 
 net::Task<void> snapshot_model(Server& server, Exchange& exchange) {
-  const auto begun = server.services().controller.snapshot(model_of(exchange));
+  const auto begun = server.services().controller.snapshot(exchange.model());
   if (!begun.ok()) {
     co_await refuse_model(exchange, begun.error());
     co_return;
@@ -70,13 +67,20 @@ net::Task<void> snapshot_model(Server& server, Exchange& exchange) {
 
 net::Task<void> list_images(Server& server, Exchange& exchange) {
   json::array images;
-  for (const auto& view : server.services().controller.scheduler().images()) images.push_back(describe(view));
+  for (const auto& view : server.services().controller.scheduler().images())
+    if (exchange.sees(view.info.model)) images.push_back(describe(view));
   const json::object answer{{"images", std::move(images)}};
   co_await respond_json(exchange, 200, answer);
 }
 
 net::Task<void> remove_image(Server& server, Exchange& exchange) {
   const base::ImageId image{std::string(exchange.parameter())};
+  const std::vector<control::ImageView> images = server.services().controller.scheduler().images();
+  if (std::none_of(images.begin(), images.end(), [&](const auto& view) { return view.info.image == image && exchange.sees(view.info.model); })) {
+    const ApiError error{404, "invalid_request_error", "not_found", "there is no image \"" + image.str() + "\"; `thaw images` lists them", {}, {}};
+    co_await exchange.respond_error(error);
+    co_return;
+  }
   if (const base::Status dropped = server.services().controller.drop_image(image); !dropped.ok()) {
     co_await exchange.respond_error(from_error(dropped.error()));
     co_return;

@@ -31,6 +31,7 @@ base::Status read_number(std::string_view name, std::string_view text, std::uint
 
 Result<Question> read_question(const Exchange& exchange) {
   Question question;
+  if (!exchange.of_all_tenants()) question.filter.tenant = exchange.tenant().str();
   if (const auto by = exchange.query("by"); !by.empty()) {
     const auto known = store::parse_usage_by(by);
     if (!known) return base::Error{base::ErrorKind::invalid, "by must be model, tenant, day or key"};
@@ -94,7 +95,7 @@ json::object describe(const store::UsageDatabase::Listed& listed, const spec::Us
           {"ended_unix_ms", row.ended_unix_ms},
           {"tenant", row.tenant},
           {"key", row.key ? json::value(row.key.value()) : json::value(nullptr)},
-          {"model", row.model},
+          {"model", base::public_name(base::ModelName(row.model))},
           {"outcome", to_string(row.outcome)},
           {"way", to_string(row.way)},
           {"dispatched", row.dispatched},
@@ -131,7 +132,10 @@ net::Task<void> usage(Server& server, Exchange& exchange) {
   const spec::UsagePrices& prices = server.config().usage.prices;
   std::map<std::string, Group> groups;
   for (const store::UsageSum& sum : *sums) {
-    Group& group = groups[sum.group];
+    const base::ModelName model(sum.model);
+    if (!exchange.sees(model)) continue;
+    // To its own users a model has its own name; to those who see all, the one that is unique.
+    Group& group = groups[question->by == store::UsageBy::model && !exchange.of_all_tenants() ? base::public_name(model) : sum.group];
     group.totals.add(sum.totals);
     group.cost += prices.cost(sum.model, sum.totals.service_us + sum.totals.start_us, sum.totals.prompt_tokens, sum.totals.completion_tokens);
   }
@@ -164,7 +168,8 @@ net::Task<void> usage_requests(Server& server, Exchange& exchange) {
   }
   const spec::UsagePrices& prices = server.config().usage.prices;
   json::array described;
-  for (const auto& row : *rows) described.push_back(describe(row, prices));
+  for (const auto& row : *rows)
+    if (exchange.sees(base::ModelName(row.row.model))) described.push_back(describe(row, prices));
   const bool more = rows->size() == question->limit;
   const std::string body = json::serialize(json::object{{"currency", currency_of(prices)},
                                                         {"requests", std::move(described)},

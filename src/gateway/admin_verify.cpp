@@ -41,11 +41,14 @@ std::string line_of(const controller::Verification& verification, const std::str
 
 /// A line a file as each is through, since big models take minutes.
 net::Task<void> verify_model(Server& server, Exchange& exchange) {
-  const base::ModelName name{std::string(exchange.parameter())};
+  const base::ModelName name = exchange.model();
+  if (server.services().controller.find(name) == nullptr) {
+    co_await respond_no_such_model(exchange);
+    co_return;
+  }
   const auto verification = server.services().model_files.verify(name);
   if (!verification.ok()) {
     ApiError error = from_error(verification.error());
-    if (verification.error().kind == base::ErrorKind::not_found) error.code = "model_not_found";
     if (verification.error().kind == base::ErrorKind::exhausted) {
       error.status = 429;
       error.code = "too_many_verifications";
@@ -63,7 +66,7 @@ net::Task<void> verify_model(Server& server, Exchange& exchange) {
     if (now.done || exchange.gone() || server.draining()) break;
     co_await net::SleepUntil(server.loop(), server.loop().now() + kLookInterval);
   }
-  co_await exchange.send_chunk(line_of(**verification, name.str()));
+  co_await exchange.send_chunk(line_of(**verification, base::public_name(name)));
   co_await exchange.end_stream();
 }
 

@@ -23,7 +23,8 @@ double exact_ms(base::Duration duration) { return base::to_ms(duration); }
 
 json::object describe(const control::InstanceView& view, base::TimePoint now) {
   json::object o{{"id", view.instance.value()},
-                 {"model", view.model.str()},
+                 {"model", base::public_name(view.model)},
+                 {"tenant", base::tenant_part(view.model)},
                  {"node", view.node.str()},
                  {"device", view.device.str()},
                  {"state", to_string(view.state)},
@@ -185,7 +186,8 @@ net::Task<void> engine_metrics(Server& server, Exchange& exchange) {
 net::Task<void> list_instances(Server& server, Exchange& exchange) {
   Services& services = server.services();
   co_await look_at_cache(server);
-  const std::vector<control::InstanceView> views = services.controller.scheduler().instances();
+  std::vector<control::InstanceView> views = services.controller.scheduler().instances();
+  std::erase_if(views, [&](const control::InstanceView& view) { return !exchange.sees(view.model); });
   // What the kernel says of each takes a look into a few files.
   node::Agent& node = services.node;
   const auto usages = co_await services.files_worker.run([&node, &views] {
@@ -205,20 +207,27 @@ net::Task<void> list_instances(Server& server, Exchange& exchange) {
     if (const auto bytes = weights_resident(server, views[i].model)) o["weights_resident_bytes"] = *bytes;
     instances.push_back(std::move(o));
   }
-  json::array devices;
-  for (const auto& view : services.controller.scheduler().devices()) devices.push_back(describe(view));
-  json::array nodes;
-  for (const auto& view : services.controller.scheduler().nodes()) nodes.push_back(describe(view));
-  const std::string body = json::serialize(json::object{{"instances", std::move(instances)},
-                                                        {"devices", std::move(devices)},
-                                                        {"nodes", std::move(nodes)},
-                                                        {"host_cache", describe_cache(server)}});
+  json::object answer{{"instances", std::move(instances)}};
+  // How full the machine is, others brought about: that is for those who run it.
+  if (exchange.caller().platform) {
+    json::array devices;
+    for (const auto& view : services.controller.scheduler().devices()) devices.push_back(describe(view));
+    json::array nodes;
+    for (const auto& view : services.controller.scheduler().nodes()) nodes.push_back(describe(view));
+    answer["devices"] = std::move(devices);
+    answer["nodes"] = std::move(nodes);
+    answer["host_cache"] = describe_cache(server);
+  }
+  const std::string body = json::serialize(answer);
   co_await exchange.respond(200, "application/json", body);
 }
 
 net::Task<void> show_request(Server& server, Exchange& exchange) {
   const RequestRecord* record = server.requests().find(exchange.parameter());
-  if (record == nullptr) {
+  // Who may only ask sees what it asked itself.
+  const Caller& caller = exchange.caller();
+  const bool seen = record != nullptr && exchange.sees(record->model) && (caller.role != spec::Role::inference || record->key == caller.key);
+  if (!seen) {
     const ApiError error{404, "invalid_request_error", "not_found",
                          "no such request among the last " + std::to_string(RequestLog::kCapacity) + " finished ones", {}, {}};
     co_await exchange.respond_error(error);
@@ -228,7 +237,7 @@ net::Task<void> show_request(Server& server, Exchange& exchange) {
   for (const auto& phase : record->timeline()) phases.push_back(describe(phase));
   const json::value failure = record->failure.empty() ? json::value(nullptr) : json::value(record->failure);
   const std::string body = json::serialize(json::object{{"id", std::string(exchange.parameter())},
-                                                        {"model", record->model.str()},
+                                                        {"model", base::public_name(record->model)},
                                                         {"tenant", record->tenant.str()},
                                                         {"status", record->status},
                                                         {"done", record->done},

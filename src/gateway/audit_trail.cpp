@@ -56,6 +56,13 @@ std::string claimed_key(const net::Head& head) {
   return parts.ok() ? fmt::format(", sent as key:{}", parts->id.value()) : "";
 }
 
+std::string who(const Caller& caller, bool dev) {
+  const std::string of = caller.tenant.str() == base::kDefaultTenant ? "" : "@" + caller.tenant.str();
+  if (caller.key) return fmt::format("key:{}{}", caller.key.value(), of);
+  if (!caller.subject.empty()) return fmt::format("token:{}{}", caller.subject, of);
+  return dev ? "dev" : "unknown";
+}
+
 }  // namespace
 
 bool is_refusal(int status, std::string_view path) {
@@ -87,7 +94,7 @@ audit::Record AuditTrail::describe(const Exchange& exchange) const {
   audit::Record record;
   const Route* const route = exchange.route();
   record.action = route != nullptr ? std::string(route->action) : "";
-  record.who = exchange.caller().key ? fmt::format("key:{}", exchange.caller().key.value()) : dev_ ? "dev" : "unknown";
+  record.who = who(exchange.caller(), dev_);
   record.from = exchange.peer();
   // The operators' own callers are not sealed: who looks after the log must know them.
   if (const std::string& tenant = exchange.caller().tenant.str(); exchange.caller().key && tenant != kOperator) record.private_to = tenant;
@@ -95,7 +102,9 @@ audit::Record AuditTrail::describe(const Exchange& exchange) const {
   record.route = std::string(route != nullptr ? route->pattern : exchange.head().path());
   std::string_view subject;
   if (route != nullptr) matches(route->pattern, exchange.head().path(), subject);
-  record.subject = std::string(subject);
+  // Of the operator's own tenant things have their bare names.
+  if (exchange.tenant().str() != base::kDefaultTenant) record.subject = exchange.tenant().str() + "/";
+  record.subject += subject;
   record.request = std::string(exchange.id_text());
   return record;
 }

@@ -30,6 +30,7 @@ class Connection {
   void cut();
   [[nodiscard]] const std::string& peer() const { return peer_; }
   [[nodiscard]] std::uint64_t min_rate() const;
+  [[nodiscard]] const Exchange* exchange() const { return exchange_; }  ///< under way; nullptr: none
 
  private:
   friend class Exchange;
@@ -56,6 +57,7 @@ class Connection {
   std::size_t consumed_ = 0;  ///< bytes of in_ that belong to the present request
   std::size_t charged_ = 0;   ///< of the server's budget for buffered bodies
   bool idle_ = true;
+  Exchange* exchange_ = nullptr;  ///< under way
 };
 
 }  // namespace thaw::gateway

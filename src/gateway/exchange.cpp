@@ -21,6 +21,12 @@ void append_number(std::string& out, std::uint64_t number, int base = 10) {
   out.append(text, static_cast<std::size_t>(end.ptr - text));
 }
 
+/// Until it is known who asks.
+const std::shared_ptr<const Caller>& nobody() {
+  static const std::shared_ptr<const Caller> none = std::make_shared<Caller>();
+  return none;
+}
+
 }  // namespace
 
 std::string_view http_date(base::TimePoint now) {
@@ -37,7 +43,8 @@ std::string_view http_date(base::TimePoint now) {
 }
 
 Exchange::Exchange(Connection& connection, net::Loop& loop, net::Socket& client, net::Head& head)
-    : connection_(connection), loop_(loop), client_(client), head_(head), keep_alive_(head.keep_alive) {
+    : connection_(connection), loop_(loop), client_(client), head_(head), caller_(nobody()), keep_alive_(head.keep_alive) {
+  connection_.exchange_ = this;
   client_.on_hang_up([this] {
     gone_ = true;
     client_.cancel();
@@ -45,7 +52,23 @@ Exchange::Exchange(Connection& connection, net::Loop& loop, net::Socket& client,
   });
 }
 
-Exchange::~Exchange() { client_.on_hang_up(nullptr); }
+Exchange::~Exchange() {
+  connection_.exchange_ = nullptr;
+  client_.on_hang_up(nullptr);
+  if (counted_) limits_->end();
+}
+
+base::ModelName Exchange::model_named(std::string_view name) const {
+  static const base::ModelName nobodys(std::string(1, base::kTenantMark));
+  const bool own = tenant() == caller_->tenant;
+  if (name.size() > base::kMaxModelName || name.find(base::kTenantMark) != std::string_view::npos || (own && !caller_->may_use(name))) return nobodys;
+  return base::qualified(tenant().str(), name);
+}
+
+bool Exchange::sees(const base::ModelName& model) const {
+  if (of_all_tenants()) return true;
+  return base::tenant_part(model) == tenant().str() && (caller_->models.empty() || caller_->may_use(base::public_part(model)));
+}
 
 const std::string& Exchange::peer() const { return connection_.peer(); }
 
@@ -94,7 +117,9 @@ void Exchange::write_head(std::string& out, int status, std::string_view content
   }
   out.append("\r\n");
   if (!cors_origin_.empty()) append_cors(out, cors_origin_);
-  out.append(headers).append("\r\n");
+  out.append(headers);
+  if (limits_) limits_->append_headers(out, loop_.now());
+  out.append("\r\n");
 }
 
 void Exchange::begin_stream(std::string& head, int status, std::string_view content_type, std::string_view headers) {

@@ -10,6 +10,8 @@
 #include "base/ids.h"
 #include "base/time.h"
 #include "gateway/api_error.h"
+#include "gateway/caller.h"
+#include "gateway/tenant_account.h"
 #include "net/http.h"
 #include "net/socket.h"
 #include "net/task.h"
@@ -18,12 +20,6 @@ namespace thaw::gateway {
 
 class Connection;
 struct Route;
-
-/// Who asks: found out before a byte of the body is read.
-struct Caller {
-  base::KeyId key;  ///< 0 with --dev
-  base::TenantName tenant{"default"};
-};
 
 /// One request and its answer on a client's connection. Belongs to the connection's coroutine; handlers get it by reference and must have
 /// answered when they return. Sending never fails loudly: a client that went away makes gone() true and swallows the rest.
@@ -39,7 +35,17 @@ class Exchange {
   [[nodiscard]] std::string_view body() const { return body_; }
   [[nodiscard]] base::RequestId id() const { return id_; }
   [[nodiscard]] std::string_view id_text() const { return id_text_; }
-  [[nodiscard]] const Caller& caller() const { return caller_; }
+  [[nodiscard]] const Caller& caller() const { return *caller_; }
+  /// Whose things the request is about.
+  [[nodiscard]] const base::TenantName& tenant() const { return named_tenant_ ? *named_tenant_ : caller_->tenant; }
+  /// All tenants' are shown: a caller of the platform that named none.
+  [[nodiscard]] bool of_all_tenants() const { return caller_->platform && !named_tenant_; }
+  /// A model of which all is asked in the caller's words; of another tenant, or beyond what its key is good for: a name that nobody has, so that
+  /// it goes the way of an unknown one.
+  [[nodiscard]] base::ModelName model_named(std::string_view name) const;
+  [[nodiscard]] base::ModelName model() const { return model_named(parameter_); }
+  /// Whether lists may show the caller what belongs to a model.
+  [[nodiscard]] bool sees(const base::ModelName& model) const;
   [[nodiscard]] base::TimePoint arrived() const { return arrived_; }
   /// The part of the path that the route's * stands for.
   [[nodiscard]] std::string_view parameter() const { return parameter_; }
@@ -49,6 +55,11 @@ class Exchange {
   [[nodiscard]] std::string_view query(std::string_view name) const;
   /// The request will not be read again: a long stream need not hold it.
   void drop_request();
+
+  /// What the answer took, as far as the engine says.
+  void charge_tokens(std::uint64_t tokens) {
+    if (limits_) limits_->charge_tokens(tokens, loop_.now());
+  }
 
   // --- the audit log
   /// What respond() brings into the audit log before it answers.
@@ -102,7 +113,10 @@ class Exchange {
   std::string_view body_;
   base::RequestId id_;
   char id_text_[32] = "";
-  Caller caller_;
+  std::shared_ptr<const Caller> caller_;  ///< never null
+  std::optional<base::TenantName> named_tenant_;  ///< by ?tenant=
+  std::shared_ptr<TenantAccount> limits_;         ///< what the answer's headers speak of; null: of nothing
+  bool counted_ = false;                          ///< among limits_'s running requests
   base::TimePoint arrived_{};
   const Route* route_ = nullptr;
   std::string_view parameter_;

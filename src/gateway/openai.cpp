@@ -64,7 +64,7 @@ store::UsageClosing usage_closing(const Relay::Outcome& outcome) {
   return closing;
 }
 
-void account(Server& server, const Exchange& exchange, const controller::ModelEntry& model,
+void account(Server& server, Exchange& exchange, const controller::ModelEntry& model,
              const Relay::Outcome& outcome, UsageMeter& meter) {
   const base::TimePoint end = net::Loop::clock();
   const base::TimePoint arrived = exchange.arrived();
@@ -72,6 +72,7 @@ void account(Server& server, const Exchange& exchange, const controller::ModelEn
   RequestRecord& record = server.requests().record(exchange.id());
   record.model = model.spec.name;
   record.tenant = exchange.caller().tenant;
+  record.key = exchange.caller().key;
   record.status = outcome.status;
   record.done = true;
   record.cold = outcome.cold;
@@ -86,6 +87,7 @@ void account(Server& server, const Exchange& exchange, const controller::ModelEn
   record.failure = outcome.failure;
   record.start_phases = start_phases(exchange, outcome);
 
+  exchange.charge_tokens(std::uint64_t{record.prompt_tokens} + record.completion_tokens);
   Services& services = server.services();
   observe::Metrics::request_finished(*model.probe, {outcome.status, found(outcome), outcome.queued, record.first_byte,
                                                     record.total, record.prompt_tokens, record.completion_tokens});
@@ -95,10 +97,12 @@ void account(Server& server, const Exchange& exchange, const controller::ModelEn
 }
 
 boost::json::object describe(const controller::ModelEntry& model) {
-  return {{"id", model.spec.name.str()},
+  const std::string_view tenant = base::tenant_part(model.spec.name);
+  const std::string_view owner = tenant == base::kDefaultTenant ? "thaw" : tenant;
+  return {{"id", base::public_name(model.spec.name)},
           {"object", "model"},
           {"created", model.created_unix_ms / 1000},
-          {"owned_by", "thaw"}};
+          {"owned_by", owner}};
 }
 
 }  // namespace
@@ -117,10 +121,13 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
     co_return;
   }
   controller::Controller& controller = server.services().controller;
-  std::shared_ptr<controller::ModelEntry> model = controller.share(facts->model);
+  const base::ModelName name = exchange.model_named(facts->model);
+  std::shared_ptr<controller::ModelEntry> model = controller.share(name.str());
   if (!model) {
-    const auto pulling = still_pulling(server, base::ModelName(std::string(facts->model)));
-    co_await exchange.respond_error(pulling ? *pulling : model_not_found(facts->model));
+    // Not in the argument: GCC 12 destroys the temporaries of a conditional in an awaited call twice.
+    ApiError error = model_not_found(facts->model);
+    if (auto pulling = still_pulling(server, name)) error = *std::move(pulling);
+    co_await exchange.respond_error(error);
     co_return;
   }
   // On record before a replica has it, whatever happens to this process then.
@@ -137,14 +144,15 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
 
 net::Task<void> list_models(Server& server, Exchange& exchange) {
   boost::json::array data;
-  for (const auto& [name, model] : server.services().controller.models()) data.push_back(describe(*model));
+  for (const auto& [name, model] : server.services().controller.models())
+    if (base::tenant_part(name) == exchange.tenant().str() && exchange.sees(name)) data.push_back(describe(*model));
   const std::string body = boost::json::serialize(boost::json::object{{"object", "list"}, {"data", std::move(data)}});
   co_await exchange.respond(200, "application/json", body);
 }
 
 net::Task<void> show_model(Server& server, Exchange& exchange) {
   const std::string name(exchange.parameter());
-  const auto model = server.services().controller.share(name);
+  const auto model = server.services().controller.share(exchange.model().str());
   if (!model) {
     co_await exchange.respond_error(model_not_found(name));
     co_return;

@@ -17,6 +17,7 @@ struct RequestRecord {
   base::RequestId id;
   base::ModelName model;
   base::TenantName tenant;
+  base::KeyId key;
   int status = 0;
   bool done = false;
   bool cold = false;

@@ -1,52 +1,80 @@
 #include "gateway/routes.h"
 
+#include <array>
+
 #include "gateway/admin.h"
 #include "gateway/openai.h"
 
 namespace thaw::gateway {
 
-const std::vector<Route>& route_table() {
-  static const std::vector<Route> table{
-      {"POST", "/v1/chat/completions", Access::key, openai::infer},
-      {"POST", "/v1/completions", Access::key, openai::infer},
-      {"POST", "/v1/embeddings", Access::key, openai::infer},
-      {"GET", "/v1/models", Access::key, openai::list_models},
-      {"GET", "/v1/models/*", Access::key, openai::show_model},
-      {"GET", "/healthz", Access::open, admin::healthz},
-      {"GET", "/readyz", Access::open, admin::readyz},
-      {"GET", "/metrics", Access::key, admin::metrics},
-      {"GET", "/metrics/engines", Access::key, admin::engine_metrics},
-      {"GET", "/admin/v1/status", Access::key, admin::status, "server.status"},
-      {"GET", "/admin/v1/models", Access::key, admin::list_models, "model.list"},
-      {"POST", "/admin/v1/models", Access::key, admin::deploy_model, "model.deploy"},
-      {"GET", "/admin/v1/models/*", Access::key, admin::show_model, "model.show"},
-      {"DELETE", "/admin/v1/models/*", Access::key, admin::remove_model, "model.remove"},
-      {"POST", "/admin/v1/models/*/stop", Access::key, admin::stop_model, "model.stop"},
-      {"POST", "/admin/v1/models/*/verify", Access::key, admin::verify_model, "model.verify"},
-      {"POST", "/admin/v1/models/*/evict", Access::key, admin::evict_model, "model.evict"},
-      {"GET", "/admin/v1/models/*/logs", Access::key, admin::model_logs, "model.logs"},
-      {"POST", "/admin/v1/models/*/freeze", Access::key, admin::freeze_model, "model.freeze"},
-      {"POST", "/admin/v1/models/*/wake", Access::key, admin::wake_model, "model.wake"},
-      {"POST", "/admin/v1/models/*/snapshot", Access::key, admin::snapshot_model, "model.snapshot"},
-      {"GET", "/admin/v1/images", Access::key, admin::list_images, "image.list"},
-      {"DELETE", "/admin/v1/images/*", Access::key, admin::remove_image, "image.remove"},
-      {"POST", "/admin/v1/nodes/*/cordon", Access::key, admin::cordon_node, "node.cordon"},
-      {"POST", "/admin/v1/nodes/*/uncordon", Access::key, admin::uncordon_node, "node.uncordon"},
-      {"POST", "/admin/v1/nodes/*/drain", Access::key, admin::drain_node, "node.drain"},
-      {"GET", "/admin/v1/pulls", Access::key, admin::list_pulls, "pull.list"},
-      {"POST", "/admin/v1/pulls", Access::key, admin::start_pull, "pull.start"},
-      {"GET", "/admin/v1/pulls/*", Access::key, admin::show_pull, "pull.show"},
-      {"DELETE", "/admin/v1/pulls/*", Access::key, admin::cancel_pull, "pull.cancel"},
-      {"GET", "/admin/v1/store", Access::key, admin::show_store, "store.show"},
-      {"POST", "/admin/v1/store/gc", Access::key, admin::collect_store, "store.gc"},
-      {"GET", "/admin/v1/instances", Access::key, admin::list_instances, "instance.list"},
-      {"GET", "/admin/v1/requests/*", Access::key, admin::show_request, "request.show"},
-      {"GET", "/admin/v1/usage", Access::key, admin::usage, "usage.show"},
-      {"GET", "/admin/v1/usage/requests", Access::key, admin::usage_requests, "usage.requests"},
-      {"POST", "/admin/v1/tenants/*/erase", Access::key, admin::erase_tenant, "tenant.erase"},
-  };
-  return table;
+namespace {
+
+constexpr Rule kOpen{Scope::open, 0};
+constexpr Rule own(RoleSet roles) { return {Scope::own, roles}; }
+constexpr Rule of_platform(RoleSet roles) { return {Scope::platform, roles}; }
+
+// Requests to models first: they are the most frequent, and the table is searched from the top.
+constexpr std::array kTable{
+    Route{"POST", "/v1/chat/completions", own(roles::kAsk), openai::infer},
+    Route{"POST", "/v1/completions", own(roles::kAsk), openai::infer},
+    Route{"POST", "/v1/embeddings", own(roles::kAsk), openai::infer},
+    Route{"GET", "/v1/models", own(roles::kAny), openai::list_models},
+    Route{"GET", "/v1/models/*", own(roles::kAny), openai::show_model},
+    Route{"GET", "/healthz", kOpen, admin::healthz},
+    Route{"GET", "/readyz", kOpen, admin::readyz},
+    Route{"GET", "/metrics", of_platform(roles::kWatch), admin::metrics},
+    Route{"GET", "/metrics/engines", of_platform(roles::kWatch), admin::engine_metrics},
+    Route{"GET", "/admin/v1/status", of_platform(roles::kWatch), admin::status, "server.status"},
+    Route{"GET", "/admin/v1/whoami", own(roles::kAny), admin::whoami, "key.self"},
+    Route{"GET", "/admin/v1/routes", own(roles::kAny), admin::list_routes, "route.list"},
+    Route{"GET", "/admin/v1/models", own(roles::kLook), admin::list_models, "model.list"},
+    Route{"POST", "/admin/v1/models", own(roles::kDeploy), admin::deploy_model, "model.deploy"},
+    Route{"GET", "/admin/v1/models/*", own(roles::kLook), admin::show_model, "model.show"},
+    Route{"DELETE", "/admin/v1/models/*", own(roles::kDeploy), admin::remove_model, "model.remove"},
+    Route{"POST", "/admin/v1/models/*/stop", own(roles::kDeploy), admin::stop_model, "model.stop"},
+    Route{"POST", "/admin/v1/models/*/verify", own(roles::kDeploy), admin::verify_model, "model.verify"},
+    Route{"POST", "/admin/v1/models/*/evict", own(roles::kDeploy), admin::evict_model, "model.evict"},
+    Route{"GET", "/admin/v1/models/*/logs", own(roles::kDeploy), admin::model_logs, "model.logs"},
+    Route{"POST", "/admin/v1/models/*/freeze", own(roles::kDeploy), admin::freeze_model, "model.freeze"},
+    Route{"POST", "/admin/v1/models/*/wake", own(roles::kDeploy), admin::wake_model, "model.wake"},
+    Route{"POST", "/admin/v1/models/*/snapshot", own(roles::kDeploy), admin::snapshot_model, "model.snapshot"},
+    Route{"GET", "/admin/v1/images", own(roles::kLook), admin::list_images, "image.list"},
+    Route{"DELETE", "/admin/v1/images/*", own(roles::kDeploy), admin::remove_image, "image.remove"},
+    Route{"POST", "/admin/v1/nodes/*/cordon", of_platform(roles::kAdmin), admin::cordon_node, "node.cordon"},
+    Route{"POST", "/admin/v1/nodes/*/uncordon", of_platform(roles::kAdmin), admin::uncordon_node, "node.uncordon"},
+    Route{"POST", "/admin/v1/nodes/*/drain", of_platform(roles::kAdmin), admin::drain_node, "node.drain"},
+    Route{"GET", "/admin/v1/instances", own(roles::kLook), admin::list_instances, "instance.list"},
+    Route{"GET", "/admin/v1/requests/*", own(roles::kAny), admin::show_request, "request.show"},
+    Route{"GET", "/admin/v1/usage", own(roles::kLook), admin::usage, "usage.show"},
+    Route{"GET", "/admin/v1/usage/requests", own(roles::kLook), admin::usage_requests, "usage.requests"},
+    Route{"GET", "/admin/v1/pulls", of_platform(roles::kWatch), admin::list_pulls, "pull.list"},
+    Route{"POST", "/admin/v1/pulls", of_platform(roles::kAdmin), admin::start_pull, "pull.start"},
+    Route{"GET", "/admin/v1/pulls/*", of_platform(roles::kWatch), admin::show_pull, "pull.show"},
+    Route{"DELETE", "/admin/v1/pulls/*", of_platform(roles::kAdmin), admin::cancel_pull, "pull.cancel"},
+    Route{"GET", "/admin/v1/store", of_platform(roles::kWatch), admin::show_store, "store.show"},
+    Route{"POST", "/admin/v1/store/gc", of_platform(roles::kAdmin), admin::collect_store, "store.gc"},
+    Route{"GET", "/admin/v1/keys", own(roles::kAdmin), admin::list_keys, "key.list"},
+    Route{"POST", "/admin/v1/keys", own(roles::kAdmin), admin::create_key, "key.create"},
+    Route{"DELETE", "/admin/v1/keys/*", own(roles::kAdmin), admin::revoke_key, "key.revoke"},
+    Route{"POST", "/admin/v1/keys/*/rotate", own(roles::kAdmin), admin::rotate_key, "key.rotate"},
+    Route{"GET", "/admin/v1/tenants", of_platform(roles::kWatch), admin::list_tenants, "tenant.list"},
+    Route{"POST", "/admin/v1/tenants", of_platform(roles::kAdmin), admin::create_tenant, "tenant.create"},
+    Route{"GET", "/admin/v1/tenants/*", of_platform(roles::kWatch), admin::show_tenant, "tenant.show"},
+    Route{"PUT", "/admin/v1/tenants/*", of_platform(roles::kAdmin), admin::change_tenant, "tenant.set"},
+    Route{"DELETE", "/admin/v1/tenants/*", of_platform(roles::kAdmin), admin::remove_tenant, "tenant.remove"},
+    Route{"POST", "/admin/v1/tenants/*/erase", of_platform(roles::kAdmin), admin::erase_tenant, "tenant.erase"},
+};
+
+consteval bool all_ruled() {
+  for (const Route& route : kTable)
+    if (!route.rule.declared() || route.handler == nullptr) return false;
+  return true;
 }
+static_assert(all_ruled(), "a route says who may call it: own(roles) or of_platform(roles); kOpen only where nothing is told");
+
+}  // namespace
+
+std::span<const Route> route_table() { return kTable; }
 
 bool matches(std::string_view pattern, std::string_view path, std::string_view& parameter) {
   const auto star = pattern.find('*');

@@ -1,8 +1,9 @@
 #pragma once
 
+#include <span>
 #include <string_view>
-#include <vector>
 
+#include "gateway/access.h"
 #include "gateway/exchange.h"
 #include "net/task.h"
 
@@ -10,26 +11,22 @@ namespace thaw::gateway {
 
 class Server;
 
-/// Who may call a route.
-enum class Access {
-  open,       ///< anybody: says nothing about what is served
-  key,        ///< any valid key
-};
-
 /// One row of the route table. A pattern is a path in which at most one segment is "*".
 struct Route {
   std::string_view method;
   std::string_view pattern;
-  Access access = Access::key;
+  Rule rule{};
   net::Task<void> (*handler)(Server&, Exchange&) = nullptr;
   std::string_view action = {};  ///< its name in the audit log, "model.deploy": every route of the admin API has one
 
+  /// Requests to models: counted against the tenant's quotas. The caller's own tenant's alone.
+  [[nodiscard]] constexpr bool is_inference() const { return method == "POST" && pattern.starts_with("/v1/"); }
   /// Changes something: recorded before it is carried out, and refused when that fails.
   [[nodiscard]] constexpr bool is_act() const { return !action.empty() && method != "GET"; }
 };
 
 /// The whole of what the server answers, most frequent first.
-const std::vector<Route>& route_table();
+std::span<const Route> route_table();
 
 /// Whether `path` matches; `parameter` gets what the * stands for.
 bool matches(std::string_view pattern, std::string_view path, std::string_view& parameter);

@@ -1,5 +1,6 @@
 #include "gateway/server.h"
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -10,17 +11,59 @@
 
 namespace thaw::gateway {
 
-Server::Server(Services services, spec::ServerConfig config, KeyRing keys, std::uint32_t process_tag)
+namespace {
+
+constexpr base::Duration kUsesWritten = base::Seconds(60);  ///< when keys were used last is written down so often
+
+ApiError forbidden(const char* code, std::string message) { return {403, "permission_error", code, std::move(message), {}, {}}; }
+
+}  // namespace
+
+Server::Server(Services services, spec::ServerConfig config, Tenants tenants, std::vector<store::StoredKey> keys, TokenDoor* tokens,
+               std::uint32_t process_tag)
     : services_(services),
       config_(std::move(config)),
-      keys_(std::move(keys)),
+      tenants_(std::move(tenants)),
+      keys_(config_.dev),
       requests_(process_tag),
       audit_trail_(services_.loop, services_.audit, config_.audit.reads, config_.dev),
       started_(services.loop.now()),
       cors_(config_.cors_origins),
-      drain_timer_(services.loop, [this] { cut_connections(); }) {}
+      drain_timer_(services.loop, [this] { cut_connections(); }),
+      uses_timer_(services.loop, [this] { write_key_uses(); }) {
+  keys_.set(std::move(keys), tenants_);
+  keys_.take_tokens(tokens);
+  uses_timer_.arm(services_.loop.now() + kUsesWritten);
+  for (const auto& [name, tenant] : tenants_.all())
+    if (const base::Status set = services_.controller.set_tenant(device_policy(tenant.spec, net::unix_ms(), services_.loop.now())); !set.ok())
+      spdlog::error("tenant {}: {}", name.str(), set.error().message);
+}
 
 Server::~Server() = default;
+
+/// Lazily: a crash loses a minute of it, and no request waits for it.
+void Server::write_key_uses() {
+  uses_timer_.arm(services_.loop.now() + kUsesWritten);
+  auto used = keys_.take_used();
+  if (used.empty()) return;
+  services_.store_worker.submit([&store = services_.store, used = std::move(used)] {
+    if (const base::Status written = store.touch_keys(used); !written.ok()) spdlog::warn("{}", written.error().message);
+  });
+}
+
+net::Task<base::Status> Server::reload_keys() {
+  auto keys = co_await services_.store_worker.run([this] { return services_.store.keys(); });
+  if (!keys.ok()) co_return keys.error();
+  keys_.set(std::move(keys).value(), tenants_);
+  co_return base::Status{};
+}
+
+void Server::cut_callers(const std::function<bool(const Caller&)>& gone, const Exchange& mine) {
+  for (const auto& [connection, owner] : connections_) {
+    const Exchange* const exchange = connection->exchange();
+    if (exchange != nullptr && exchange != &mine && gone(exchange->caller())) connection->cut();
+  }
+}
 
 base::Status Server::listen() {
   THAW_ASSIGN_OR_RETURN(listener_, net::Listener::open(services_.loop, config_.listen_host, config_.listen_port,
@@ -95,9 +138,9 @@ std::optional<ApiError> Server::admit_route(Exchange& exchange) {
     exchange.route_ = &route;
     break;
   }
-  if (exchange.route_ == nullptr || exchange.route_->access != Access::open) {
+  if (exchange.route_ == nullptr || exchange.route_->rule.scope != Scope::open) {
     // Before anything is said about what exists.
-    if (auto refused = keys_.identify(head, exchange.caller_)) return refused;
+    if (auto refused = keys_.identify(head, net::unix_ms(), exchange.caller_)) return refused;
   }
   if (exchange.route_ == nullptr) {
     ApiError error{path_known ? 405 : 404, "invalid_request_error", path_known ? "method_not_allowed" : "unknown_url",
@@ -106,8 +149,37 @@ std::optional<ApiError> Server::admit_route(Exchange& exchange) {
                    {}, {}};
     return error;
   }
-  if (draining_ && exchange.route_->access != Access::open)
-    return ApiError{503, "server_error", "draining", "the server is shutting down", {}, base::Seconds(1)};
+  if (exchange.route_->rule.scope == Scope::open) return std::nullopt;
+  if (auto refused = authorize(exchange)) return refused;
+  if (draining_) return ApiError{503, "server_error", "draining", "the server is shutting down", {}, base::Seconds(1)};
+  if (!exchange.route_->is_inference()) return std::nullopt;
+  exchange.limits_ = exchange.caller().account;
+  auto refused = exchange.limits_->begin(services_.loop.now());
+  exchange.counted_ = !refused;
+  return refused;
+}
+
+std::optional<ApiError> Server::authorize(Exchange& exchange) {
+  const Caller& caller = exchange.caller();
+  const Rule& rule = exchange.route_->rule;
+  if (!rule.allows(caller.role, caller.platform)) {
+    const bool role = (rule.roles & role_bit(caller.role)) == 0;
+    return forbidden(role ? "role_forbidden" : "platform_only",
+                     role ? fmt::format("this is for the role {}; the key that was sent is for {}", describe(rule.roles), to_string(caller.role))
+                          : "this is for keys of the platform (`thaw key create --platform`), not for a tenant's");
+  }
+  const std::string_view named = exchange.query("tenant");
+  if (named.empty() || named == caller.tenant.str()) {
+    if (!named.empty()) exchange.named_tenant_ = caller.tenant;
+    return std::nullopt;
+  }
+  base::TenantName tenant{std::string(named)};
+  // To a tenant's own caller every other one is as one that does not exist.
+  if (!caller.platform || tenants_.find(tenant) == nullptr)
+    return ApiError{404, "invalid_request_error", "tenant_not_found", "there is no tenant \"" + std::string(named.substr(0, 64)) + "\"", {}, {}};
+  if (exchange.route_->is_inference())
+    return forbidden("tenant_forbidden", "models are asked with a key of their own tenant (`thaw key create --tenant`), also by those who run the platform");
+  exchange.named_tenant_ = std::move(tenant);
   return std::nullopt;
 }
 

@@ -15,6 +15,7 @@
 #include "gateway/cors.h"
 #include "gateway/request_log.h"
 #include "gateway/routes.h"
+#include "gateway/tenants.h"
 #include "gateway/tls_front.h"
 #include "net/loop.h"
 #include "net/worker.h"
@@ -53,7 +54,9 @@ struct Services {
 /// The front door: accepts connections, finds out who asks and for what, and has the route's handler answer. Loop thread only.
 class Server {
  public:
-  Server(Services services, spec::ServerConfig config, KeyRing keys, std::uint32_t process_tag);
+  /// `keys`: as the store has them; nobody is asked for one with config.dev. `tokens`: outlives the server; nullptr: none are taken.
+  Server(Services services, spec::ServerConfig config, Tenants tenants, std::vector<store::StoredKey> keys, TokenDoor* tokens,
+         std::uint32_t process_tag);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -81,12 +84,20 @@ class Server {
   RequestLog& requests() { return requests_; }
   AuditTrail& audit_trail() { return audit_trail_; }
   [[nodiscard]] const Cors& cors() const { return cors_; }
+  Tenants& tenants() { return tenants_; }
+  KeyRing& keys() { return keys_; }
+  /// Reads the keys from the store again: from then on a revoked one lets in nobody. Also after tenants were changed.
+  net::Task<base::Status> reload_keys();
+  /// Ends the connections on which requests of callers that `gone` picks are under way, but for `mine`'s.
+  void cut_callers(const std::function<bool(const Caller&)>& gone, const Exchange& mine);
   [[nodiscard]] base::TimePoint started() const { return started_; }
   [[nodiscard]] std::uint64_t buffered_bytes() const { return buffered_bytes_; }
 
   void number(Exchange& exchange);
   /// Route and caller; an error is the answer.
   std::optional<ApiError> admit(Exchange& exchange);
+  /// Whose things it is about, and whether its role may: after identify.
+  std::optional<ApiError> authorize(Exchange& exchange);
   net::Task<void> handle(Exchange& exchange);
   bool charge_bytes(std::size_t bytes);
   void release_bytes(std::size_t bytes) { buffered_bytes_ -= bytes; }
@@ -98,9 +109,11 @@ class Server {
   void accept(int fd, std::string peer, Speech speech);
   std::optional<ApiError> admit_route(Exchange& exchange);
   void check_drained();
+  void write_key_uses();
 
   Services services_;
   spec::ServerConfig config_;
+  Tenants tenants_;
   KeyRing keys_;
   RequestLog requests_;
   AuditTrail audit_trail_;
@@ -113,6 +126,7 @@ class Server {
   bool draining_ = false;
   std::function<void()> drained_;
   net::Timer drain_timer_;
+  net::Timer uses_timer_;
 };
 
 }  // namespace thaw::gateway

@@ -234,7 +234,7 @@ void read_source(const Cursor& at, const std::string& base_directory, Source& in
     at.at("pulledTo").refuse("is the server's to say; give path, hf or url");
   }
   // A place that was refused is not missed as well.
-  if (given("hf") != !into.hf.empty() || given("url") != !into.url.empty()) return;
+  if (given("hf") != !into.hf.empty() || given("url") != !into.url.empty() || (given("path") && into.path.empty())) return;
   if (const std::string problem = problem_of(into); !problem.empty()) at.refuse(problem);
 }
 

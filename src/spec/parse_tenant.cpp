@@ -82,7 +82,7 @@ Table<TenantSpec> tenant_table() {
   const Table<TenantSpec> spec{real("weight", &TenantSpec::weight, kMinWeight, kMaxWeight),
                                nested("quotas", &TenantSpec::quotas, quotas),
                                {"sources", read_sources}};
-  Table<TenantSpec> table = header_fields<TenantSpec>();
+  Table<TenantSpec> table = header_fields<TenantSpec>("Tenant", true);
   table.push_back(required(group("metadata", metadata)));
   table.push_back(group("spec", spec));
   return table;

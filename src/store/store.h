@@ -9,8 +9,9 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "spec/role.h"
 
-/// What must survive kill -9: models and keys (usage: usage.h). An interface, so that a cluster can keep the same on etcd.
+/// What must survive kill -9: models, tenants and keys (usage: usage.h). An interface, so that a cluster can keep the same on etcd.
 namespace thaw::store {
 
 struct StoredModel {
@@ -42,6 +43,19 @@ struct StoredKey {
   std::string salt;                    ///< 16 random bytes
   std::string hash;                    ///< 32 bytes
   std::int64_t created_unix_ms = 0;
+  spec::Role role = spec::Role::read_only;
+  bool platform = false;               ///< not of its tenant alone: of all, and of the server
+  std::vector<std::string> models{};   ///< the only ones that it is good for, as its tenant calls them; empty: all
+  std::int64_t expires_unix_ms = 0;    ///< 0: never
+  std::int64_t revoked_unix_ms = 0;    ///< 0: it was not; else hash and salt are gone
+  std::int64_t last_used_unix_ms = 0;  ///< as far as was written; 0: never
+};
+
+/// A tenant as its operator declared it.
+struct StoredTenant {
+  base::TenantName name;
+  std::string spec_json;               ///< spec::to_json
+  std::int64_t created_unix_ms = 0, updated_unix_ms = 0;
 };
 
 /// Thread-safe: every call may come from any thread and may block for a disk write; never call it from the gateway's loop except
@@ -63,7 +77,15 @@ class Store {
   virtual base::Result<std::map<base::ModelName, std::vector<StoredFile>>> model_files() = 0;  ///< in the order in which they were put
 
   virtual base::Result<base::KeyId> add_key(const StoredKey& key) = 0;        ///< key.id is ignored; the new id is returned
-  virtual base::Result<std::vector<StoredKey>> keys() = 0;
+  virtual base::Result<std::vector<StoredKey>> keys() = 0;                    ///< revoked and expired ones too
+  virtual base::Result<bool> revoke_key(base::KeyId key, std::int64_t unix_ms) = 0;  ///< forgets its hash; false: there is none, or it was revoked
+  /// The new key and, of the old one, when it ends (at once: it is revoked), in one transaction. The new id.
+  virtual base::Result<base::KeyId> rotate_key(base::KeyId old, const StoredKey& key, std::int64_t old_ends_unix_ms, std::int64_t now_unix_ms) = 0;
+  virtual base::Status touch_keys(const std::map<base::KeyId, std::int64_t>& used_unix_ms) = 0;
+
+  virtual base::Status put_tenant(const StoredTenant& tenant) = 0;            ///< inserts or replaces
+  virtual base::Result<bool> delete_tenant(const base::TenantName& name, std::int64_t unix_ms) = 0;  ///< and revokes its keys
+  virtual base::Result<std::vector<StoredTenant>> tenants() = 0;              ///< by name; the default one only if it was changed
 
   /// A small number that stands for the model's name in usage rows for ever (also after the model was removed and deployed again).
   virtual base::Result<std::uint32_t> model_ref(const base::ModelName& name) = 0;

@@ -30,13 +30,22 @@ constexpr std::array kSteps{
                                 PRIMARY KEY(model, position)) WITHOUT ROWID;)",
     R"(CREATE TABLE pending_models(name TEXT PRIMARY KEY, spec_json TEXT NOT NULL, created_unix_ms INTEGER NOT NULL,
                                    updated_unix_ms INTEGER NOT NULL, memory_estimated INTEGER NOT NULL) WITHOUT ROWID;)",
+    // Keys from before there were roles could do everything, and still can.
+    R"(ALTER TABLE keys ADD COLUMN role TEXT NOT NULL DEFAULT 'admin';
+       ALTER TABLE keys ADD COLUMN platform INTEGER NOT NULL DEFAULT 1;
+       ALTER TABLE keys ADD COLUMN models TEXT NOT NULL DEFAULT '';
+       ALTER TABLE keys ADD COLUMN expires_unix_ms INTEGER NOT NULL DEFAULT 0;
+       ALTER TABLE keys ADD COLUMN revoked_unix_ms INTEGER NOT NULL DEFAULT 0;
+       ALTER TABLE keys ADD COLUMN last_used_unix_ms INTEGER NOT NULL DEFAULT 0;
+       CREATE TABLE tenants(name TEXT PRIMARY KEY, spec_json TEXT NOT NULL, created_unix_ms INTEGER NOT NULL,
+                            updated_unix_ms INTEGER NOT NULL) WITHOUT ROWID;)",
 };
 constexpr auto kNewest = static_cast<std::int64_t>(kSteps.size());
 
 // A check reads all it checks. Above this size only the tables that serving depends on are read, so that years of usage
 // do not delay a start; damage in the usage table then shows when it is read.
 constexpr std::int64_t kMaxWholeCheck_bytes = 64LL << 20;
-constexpr std::array kVitalTables{"models", "keys", "model_refs", "counters", "model_files", "pending_models"};
+constexpr std::array kVitalTables{"models", "keys", "model_refs", "counters", "model_files", "pending_models", "tenants"};
 
 base::Status quick_check(Database& database, const std::string& argument) {
   THAW_ASSIGN_OR_RETURN(Statement statement, database.prepare("PRAGMA quick_check(" + argument + ")"));

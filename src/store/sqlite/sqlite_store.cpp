@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cerrno>
 #include <limits>
 #include <mutex>
@@ -14,6 +15,23 @@
 
 namespace thaw::store {
 namespace {
+
+/// Models' names, which hold no comma.
+std::string join_words(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ",") + word;
+  return text;
+}
+
+std::vector<std::string> split_words(const std::string& text) {
+  std::vector<std::string> words;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find(',', at), text.size());
+    words.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return words;
+}
 
 constexpr mode_t kOwnerOnly = 0600;  // hashes of keys, and who asked what when
 
@@ -41,8 +59,23 @@ class SqliteStore : public Store {
         {&files_,
          "SELECT model, path, bytes, mtime_ns, inode, sha256, verified_unix_ms, changed_unix_ms FROM model_files ORDER "
          "BY model, position"},
-        {&add_key_, "INSERT INTO keys(name, tenant, salt, hash, created_unix_ms) VALUES(?1, ?2, ?3, ?4, ?5)"},
-        {&keys_, "SELECT id, name, tenant, salt, hash, created_unix_ms FROM keys ORDER BY id"},
+        {&add_key_,
+         "INSERT INTO keys(name, tenant, salt, hash, created_unix_ms, role, platform, models, expires_unix_ms) "
+         "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"},
+        {&keys_,
+         "SELECT id, name, tenant, salt, hash, created_unix_ms, role, platform, models, expires_unix_ms, revoked_unix_ms, last_used_unix_ms "
+         "FROM keys ORDER BY id"},
+        {&revoke_key_, "UPDATE keys SET revoked_unix_ms = ?2, salt = x'', hash = x'' WHERE id = ?1 AND revoked_unix_ms = 0 RETURNING 1"},
+        {&expire_key_,
+         "UPDATE keys SET expires_unix_ms = CASE WHEN expires_unix_ms = 0 THEN ?2 ELSE min(expires_unix_ms, ?2) END "
+         "WHERE id = ?1 AND revoked_unix_ms = 0 RETURNING 1"},
+        {&touch_key_, "UPDATE keys SET last_used_unix_ms = ?2 WHERE id = ?1 AND last_used_unix_ms < ?2"},
+        {&revoke_keys_of_, "UPDATE keys SET revoked_unix_ms = ?2, salt = x'', hash = x'' WHERE tenant = ?1 AND revoked_unix_ms = 0"},
+        {&put_tenant_,
+         "INSERT INTO tenants(name, spec_json, created_unix_ms, updated_unix_ms) VALUES(?1, ?2, ?3, ?4) ON CONFLICT(name) DO UPDATE SET "
+         "spec_json = ?2, created_unix_ms = ?3, updated_unix_ms = ?4"},
+        {&delete_tenant_, "DELETE FROM tenants WHERE name = ?1 RETURNING 1"},
+        {&tenants_, "SELECT name, spec_json, created_unix_ms, updated_unix_ms FROM tenants ORDER BY name"},
         {&find_ref_, "SELECT ref FROM model_refs WHERE name = ?1"},
         {&add_ref_, "INSERT INTO model_refs(name) VALUES(?1)"},
         {&reserve_ids_,
@@ -131,9 +164,7 @@ class SqliteStore : public Store {
 
   base::Result<base::KeyId> add_key(const StoredKey& key) override {
     const std::lock_guard lock(mutex_);
-    THAW_RETURN_IF_ERROR(
-        explain(add_key_.run(key.name, key.tenant.str(), Blob{key.salt}, Blob{key.hash}, key.created_unix_ms),
-                "cannot store an API key"));
+    THAW_RETURN_IF_ERROR(explain(insert_key(key), "cannot store an API key"));
     return base::KeyId(static_cast<std::uint64_t>(database_.last_insert_id()));
   }
 
@@ -142,9 +173,72 @@ class SqliteStore : public Store {
     std::vector<StoredKey> all;
     const auto status = keys_.each([&](const Row& row) {
       all.push_back({base::KeyId(row.natural(0)), row.bytes(1), base::TenantName(row.bytes(2)), row.bytes(3),
-                     row.bytes(4), row.integer(5)});
+                     row.bytes(4), row.integer(5), spec::role_from(row.bytes(6)).value_or(spec::Role::read_only), row.integer(7) != 0,
+                     split_words(row.bytes(8)), row.integer(9), row.integer(10), row.integer(11)});
     });
     THAW_RETURN_IF_ERROR(explain(status, "cannot read the API keys"));
+    return all;
+  }
+
+  base::Result<bool> revoke_key(base::KeyId key, std::int64_t unix_ms) override {
+    const std::lock_guard lock(mutex_);
+    bool revoked = false;
+    THAW_RETURN_IF_ERROR(
+        explain(revoke_key_.each([&](const Row&) { revoked = true; }, key.value(), unix_ms), "cannot revoke an API key"));
+    return revoked;
+  }
+
+  base::Result<base::KeyId> rotate_key(base::KeyId old, const StoredKey& key, std::int64_t old_ends_unix_ms, std::int64_t now_unix_ms) override {
+    const std::lock_guard lock(mutex_);
+    std::int64_t id = 0;
+    const auto status = transaction([&]() -> base::Status {
+      bool found = false;
+      const auto on_row = [&](const Row&) { found = true; };
+      THAW_RETURN_IF_ERROR(old_ends_unix_ms <= now_unix_ms ? revoke_key_.each(on_row, old.value(), now_unix_ms)
+                                                           : expire_key_.each(on_row, old.value(), old_ends_unix_ms));
+      if (!found) return base::Error{base::ErrorKind::not_found, "there is no such API key"};
+      THAW_RETURN_IF_ERROR(insert_key(key));
+      id = database_.last_insert_id();
+      return {};
+    });
+    THAW_RETURN_IF_ERROR(explain(status, "cannot rotate an API key"));
+    return base::KeyId(static_cast<std::uint64_t>(id));
+  }
+
+  base::Status touch_keys(const std::map<base::KeyId, std::int64_t>& used_unix_ms) override {
+    if (used_unix_ms.empty()) return {};
+    const std::lock_guard lock(mutex_);
+    const auto status = transaction([&]() -> base::Status {
+      for (const auto& [key, unix_ms] : used_unix_ms) THAW_RETURN_IF_ERROR(touch_key_.run(key.value(), unix_ms));
+      return {};
+    });
+    return explain(status, "cannot store when API keys were used");
+  }
+
+  base::Status put_tenant(const StoredTenant& tenant) override {
+    const std::lock_guard lock(mutex_);
+    return explain(put_tenant_.run(tenant.name.str(), tenant.spec_json, tenant.created_unix_ms, tenant.updated_unix_ms),
+                   "cannot store tenant " + tenant.name.str());
+  }
+
+  base::Result<bool> delete_tenant(const base::TenantName& name, std::int64_t unix_ms) override {
+    const std::lock_guard lock(mutex_);
+    bool deleted = false;
+    const auto status = transaction([&]() -> base::Status {
+      THAW_RETURN_IF_ERROR(revoke_keys_of_.run(name.str(), unix_ms));
+      return delete_tenant_.each([&](const Row&) { deleted = true; }, name.str());
+    });
+    THAW_RETURN_IF_ERROR(explain(status, "cannot delete tenant " + name.str()));
+    return deleted;
+  }
+
+  base::Result<std::vector<StoredTenant>> tenants() override {
+    const std::lock_guard lock(mutex_);
+    std::vector<StoredTenant> all;
+    const auto status = tenants_.each([&](const Row& row) {
+      all.push_back({base::TenantName(row.bytes(0)), row.bytes(1), row.integer(2), row.integer(3)});
+    });
+    THAW_RETURN_IF_ERROR(explain(status, "cannot read the tenants"));
     return all;
   }
 
@@ -175,6 +269,12 @@ class SqliteStore : public Store {
   }
 
  private:
+  /// Under the lock.
+  base::Status insert_key(const StoredKey& key) {
+    return add_key_.run(key.name, key.tenant.str(), Blob{key.salt}, Blob{key.hash}, key.created_unix_ms, std::string_view(to_string(key.role)),
+                        key.platform, join_words(key.models), key.expires_unix_ms);
+  }
+
   /// Does all of `work` or nothing. Under the lock.
   template <typename Work>
   base::Status transaction(const Work& work) {
@@ -195,6 +295,7 @@ class SqliteStore : public Store {
   Statement put_model_, delete_model_, models_, add_key_, keys_, find_ref_, add_ref_, reserve_ids_;
   Statement put_pending_, delete_pending_, pending_;
   Statement delete_files_, add_file_, files_, begin_, commit_, rollback_;
+  Statement revoke_key_, expire_key_, touch_key_, revoke_keys_of_, put_tenant_, delete_tenant_, tenants_;
 };
 
 /// SQLite gives -wal and -shm the mode of the database, so that one that exists is narrowed before it is opened. Never

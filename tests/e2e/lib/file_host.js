@@ -89,7 +89,10 @@ export class FileHost {
       if (this.sentBytes >= this.holdAfter) await new Promise((resume) => this.waiting.push(resume));
       const part = bytes.subarray(at, Math.min(end, at + piece));
       this.sentBytes += part.length;
-      if (!response.write(part)) await Promise.race([once(response, 'drain'), once(response, 'close')]);
+      if (response.write(part)) continue;
+      const heard = new AbortController(); // takes the other one's listener away again
+      await Promise.race(['drain', 'close'].map((event) => once(response, event, { signal: heard.signal })));
+      heard.abort();
     }
     response.end();
   }

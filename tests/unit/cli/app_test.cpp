@@ -58,7 +58,7 @@ TEST_F(App, WrongUseIsTwoAndSaysWhereToLook) {
       {{"logs", "m", "--tail", "-1"}, "--tail"},
       {{"stop", ""}, "empty"},
       {{"rm"}, "MODEL is required"},
-      {{"deploy"}, "FILE is required"},
+      {{"deploy"}, "names nothing to deploy; give a spec"},
       {{"deploy", "x.yaml", "--device", "tpu"}, "tpu"},
       {{"serve", "--sandbox=docker"}, "docker"},
       {{"serve", "--listen", "nowhere:99999"}, "--listen"},

@@ -14,7 +14,9 @@ TEST(HubRef, IsReadInAllItsForms) {
     if (!ref.ok()) return HubRef{};
     const auto again = parse_hub_ref(to_string(*ref));
     EXPECT_TRUE(again.ok()) << text;
-    if (again.ok()) EXPECT_EQ(to_string(*again), to_string(*ref));
+    if (again.ok()) {
+      EXPECT_EQ(to_string(*again), to_string(*ref));
+    }
     return *ref;
   };
   EXPECT_EQ(read("org/repo").repo, "org/repo");
@@ -53,7 +55,9 @@ TEST(HubRef, RefusesWhatLeadsElsewhere) {
                            "http://x/y"}) {
     const auto ref = parse_hub_ref(text);
     EXPECT_FALSE(ref.ok()) << text;
-    if (!ref.ok()) EXPECT_NE(ref.error().message.find("org/repo:Q4_K_M"), std::string::npos) << ref.error().message;
+    if (!ref.ok()) {
+      EXPECT_NE(ref.error().message.find("org/repo:Q4_K_M"), std::string::npos) << ref.error().message;
+    }
   }
 }
 
@@ -98,7 +102,9 @@ std::string read(const std::string& source) {
   if (!spec.ok()) return spec.error().message;
   const auto again = parse_model(to_json(*spec), "", "");
   EXPECT_TRUE(again.ok()) << source;
-  if (again.ok()) EXPECT_EQ(to_json(*again), to_json(*spec));
+  if (again.ok()) {
+    EXPECT_EQ(to_json(*again), to_json(*spec));
+  }
   return to_string(spec->source) + " " + spec->source.sha256 + spec->source.path;
 }
 

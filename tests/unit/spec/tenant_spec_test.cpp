@@ -47,10 +47,10 @@ TEST(TenantSpec, WithoutLimitsThereAreNone) {
 
 TEST(TenantSpec, SaysWhereWhatIsWrong) {
   EXPECT_EQ(error("{wieght: 2}"), "t.yaml:4:8: spec.wieght: unknown key; did you mean weight?");
-  EXPECT_EQ(error("{weight: 0}"), "t.yaml:4:16: spec.weight: 0 is out of range; it must be from 0.01 to 100");
-  EXPECT_TRUE(error("{quotas: {models: -1}}").starts_with("t.yaml:4:26: spec.quotas.models: "))
+  EXPECT_EQ(error("{weight: 0}"), "t.yaml:4:16: spec.weight: 0 is out of range; give 0.01 to 100");
+  EXPECT_TRUE(error("{quotas: {models: -1}}").starts_with("t.yaml:4:25: spec.quotas.models: "))
       << error("{quotas: {models: -1}}");
-  EXPECT_TRUE(error("{sources: [models]}").starts_with("t.yaml:4:19: spec.sources[0]: "))
+  EXPECT_TRUE(error("{sources: [models]}").starts_with("t.yaml:4:18: spec.sources[0]: "))
       << error("{sources: [models]}");
   EXPECT_TRUE(error("{sources: /srv}").ends_with("must be a list of directories, such as [/srv/models/acme]"));
   const auto named = parse_tenant("apiVersion: thaw/v1\nkind: Tenant\nmetadata: {name: a~b}", "t.yaml");

@@ -86,11 +86,11 @@ TEST(NewerStore, IsRefusedAndLeftAlone) {
   execute(path, "PRAGMA user_version = 99");
   const std::string wanted =
       path +
-      ": written by a newer thaw (schema 99, this one knows 3); run that version, or restore the backup made "
+      ": written by a newer thaw (schema 99, this one knows 4); run that version, or restore the backup made "
       "before the upgrade";
   EXPECT_EQ(error_of_opening(path), wanted);
   EXPECT_EQ(error_of_opening(path), wanted);
-  execute(path, "PRAGMA user_version = 3");
+  execute(path, "PRAGMA user_version = 4");
   EXPECT_EQ(error_of_opening(path), "(no error)");
 }
 

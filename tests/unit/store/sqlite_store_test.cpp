@@ -80,20 +80,135 @@ TEST(SqliteStore, KeepsWhetherMemoryWasEstimated) {
   EXPECT_FALSE(models->at(1).memory_estimated);
 }
 
-TEST(SqliteStore, AnOlderDatabaseIsMigrated) {
-  const test::TempDir dir;
-  const std::string path = dir.file("t.db");
-  ASSERT_TRUE(open(path)->put_model(model("a", "{1}")).ok());
+/// Makes a database of this version one of an older.
+void take_back(const std::string& path, int version) {
+  // Step i leads from version i + 2 back to i + 1.
+  const std::vector<std::string> steps{
+      "DROP TABLE model_files; ALTER TABLE models DROP COLUMN memory_estimated; PRAGMA user_version = 1;",
+      "DROP TABLE pending_models; PRAGMA user_version = 2;",
+      "DROP TABLE tenants; ALTER TABLE keys DROP COLUMN role; ALTER TABLE keys DROP COLUMN platform; ALTER TABLE keys DROP COLUMN models; "
+      "ALTER TABLE keys DROP COLUMN expires_unix_ms; ALTER TABLE keys DROP COLUMN revoked_unix_ms; ALTER TABLE keys DROP COLUMN last_used_unix_ms; "
+      "PRAGMA user_version = 3;"};
   sqlite3* connection = nullptr;
   ASSERT_EQ(sqlite3_open(path.c_str(), &connection), SQLITE_OK);
-  const char* back = "DROP TABLE pending_models; DROP TABLE model_files; ALTER TABLE models DROP COLUMN memory_estimated; PRAGMA user_version = 1;";
-  ASSERT_EQ(sqlite3_exec(connection, back, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(connection);
+  for (auto step = steps.size(); step >= static_cast<std::size_t>(version); --step)
+    ASSERT_EQ(sqlite3_exec(connection, steps[step - 1].c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(connection);
   sqlite3_close(connection);
-  const auto store = open(path);
-  ASSERT_EQ(store->models()->size(), 1U);
-  EXPECT_EQ(store->models()->at(0).spec_json, "{1}");
-  EXPECT_FALSE(store->models()->at(0).memory_estimated);
-  EXPECT_TRUE(store->put_model_files(base::ModelName("a"), {file("/x")}).ok());
+}
+
+StoredKey key_of(const char* tenant) {
+  StoredKey key;
+  key.name = "first key";
+  key.tenant = base::TenantName(tenant);
+  key.salt = std::string("\0salt\xff", 6);
+  key.hash = std::string(32, '\0');
+  key.created_unix_ms = 5;
+  return key;
+}
+
+TEST(SqliteStore, OlderDatabasesAreMigrated) {
+  for (const int version : {1, 2, 3}) {
+    SCOPED_TRACE(version);
+    const test::TempDir dir;
+    const std::string path = dir.file("t.db");
+    {
+      const auto store = open(path);
+      ASSERT_TRUE(store->put_model(model("a", "{1}")).ok());
+      ASSERT_TRUE(store->add_key(key_of("default")).ok());
+    }
+    take_back(path, version);
+    const auto store = open(path);
+    ASSERT_EQ(store->models()->size(), 1U);
+    EXPECT_EQ(store->models()->at(0).spec_json, "{1}");
+    EXPECT_FALSE(store->models()->at(0).memory_estimated);
+    EXPECT_TRUE(store->put_model_files(base::ModelName("a"), {file("/x")}).ok());
+    // Keys of then could do everything.
+    ASSERT_EQ(store->keys()->size(), 1U);
+    const StoredKey key = store->keys()->at(0);
+    EXPECT_EQ(key.hash, key_of("default").hash);
+    EXPECT_EQ(key.role, spec::Role::admin);
+    EXPECT_TRUE(key.platform);
+    EXPECT_TRUE(key.models.empty());
+    EXPECT_EQ(key.expires_unix_ms, 0);
+    EXPECT_EQ(key.revoked_unix_ms, 0);
+    EXPECT_TRUE(store->tenants()->empty());
+    EXPECT_TRUE(store->put_tenant({base::TenantName("acme"), "{}", 1, 2}).ok());
+  }
+}
+
+TEST(SqliteStore, KeepsWhatKeysAreGoodFor) {
+  const test::TempDir dir;
+  StoredKey key = key_of("acme");
+  key.role = spec::Role::deployer;
+  key.models = {"a", "b.c"};
+  key.expires_unix_ms = 77;
+  const auto id = open(dir.file("t.db"))->add_key(key);
+  ASSERT_TRUE(id.ok());
+  const StoredKey kept = open(dir.file("t.db"))->keys()->at(0);
+  EXPECT_EQ(kept.role, spec::Role::deployer);
+  EXPECT_FALSE(kept.platform);
+  EXPECT_EQ(kept.models, (std::vector<std::string>{"a", "b.c"}));
+  EXPECT_EQ(kept.expires_unix_ms, 77);
+  EXPECT_EQ(kept.last_used_unix_ms, 0);
+}
+
+TEST(SqliteStore, ForgetsTheHashOfARevokedKey) {
+  const test::TempDir dir;
+  const auto store = open(dir.file("t.db"));
+  const base::KeyId id = *store->add_key(key_of("acme"));
+  EXPECT_EQ(*store->revoke_key(id, 9), true);
+  EXPECT_EQ(*store->revoke_key(id, 10), false) << "it was revoked before";
+  EXPECT_EQ(*store->revoke_key(base::KeyId(99), 10), false);
+  const StoredKey key = store->keys()->at(0);
+  EXPECT_EQ(key.revoked_unix_ms, 9);
+  EXPECT_TRUE(key.hash.empty());
+  EXPECT_TRUE(key.salt.empty());
+}
+
+TEST(SqliteStore, ExchangesAKeyAtOnceOrAfterAWhile) {
+  const test::TempDir dir;
+  const auto store = open(dir.file("t.db"));
+  const base::KeyId first = *store->add_key(key_of("acme"));
+  const auto second = store->rotate_key(first, key_of("acme"), 500, 100);
+  ASSERT_TRUE(second.ok());
+  EXPECT_EQ(store->keys()->at(0).expires_unix_ms, 500);
+  EXPECT_EQ(store->keys()->at(0).revoked_unix_ms, 0);
+  ASSERT_TRUE(store->rotate_key(first, key_of("acme"), 900, 100).ok());
+  EXPECT_EQ(store->keys()->at(0).expires_unix_ms, 500) << "an end only comes nearer";
+  ASSERT_TRUE(store->rotate_key(*second, key_of("acme"), 100, 100).ok());
+  EXPECT_EQ(store->keys()->at(1).revoked_unix_ms, 100);
+  const std::size_t count = store->keys()->size();
+  EXPECT_FALSE(store->rotate_key(*second, key_of("acme"), 100, 100).ok());
+  EXPECT_EQ(store->keys()->size(), count) << "all of it or nothing";
+}
+
+TEST(SqliteStore, NotesWhenKeysWereUsedLast) {
+  const test::TempDir dir;
+  const auto store = open(dir.file("t.db"));
+  const base::KeyId id = *store->add_key(key_of("acme"));
+  ASSERT_TRUE(store->touch_keys({{id, 50}, {base::KeyId(99), 50}}).ok());
+  ASSERT_TRUE(store->touch_keys({{id, 40}}).ok());
+  EXPECT_EQ(store->keys()->at(0).last_used_unix_ms, 50);
+}
+
+TEST(SqliteStore, KeepsTenantsAndRevokesTheirKeysWithThem) {
+  const test::TempDir dir;
+  {
+    const auto store = open(dir.file("t.db"));
+    ASSERT_TRUE(store->put_tenant({base::TenantName("beta"), "{1}", 1, 2}).ok());
+    ASSERT_TRUE(store->put_tenant({base::TenantName("acme"), "{1}", 1, 2}).ok());
+    ASSERT_TRUE(store->put_tenant({base::TenantName("beta"), "{2}", 1, 3}).ok());
+    ASSERT_TRUE(store->add_key(key_of("acme")).ok());
+    ASSERT_TRUE(store->add_key(key_of("beta")).ok());
+  }
+  const auto store = open(dir.file("t.db"));
+  ASSERT_EQ(store->tenants()->size(), 2U);
+  EXPECT_EQ(store->tenants()->at(1).spec_json, "{2}");
+  EXPECT_EQ(store->tenants()->at(1).updated_unix_ms, 3);
+  EXPECT_EQ(*store->delete_tenant(base::TenantName("acme"), 8), true);
+  EXPECT_EQ(*store->delete_tenant(base::TenantName("acme"), 8), false);
+  EXPECT_EQ(store->keys()->at(0).revoked_unix_ms, 8);
+  EXPECT_EQ(store->keys()->at(1).revoked_unix_ms, 0);
 }
 
 TEST(SqliteStore, KeepsModelsThatWaitForTheirFilesUntilTheyAreThereOrRemoved) {
