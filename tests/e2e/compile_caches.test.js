@@ -56,6 +56,7 @@ describe('compile caches', { timeout: 180_000 }, () => {
     assert.equal(await words('b'), 'mine');
     const { pid } = await instanceOf('b');
     assert.deepEqual(fs.readdirSync(`/proc/${pid}/root/thaw/cache`), ['words']);
+    await stop('a');  // that which runs would be listed for a while beside the new one
     await server.deploy(fakeModel('a', { engine: 'sglang', args: ['--fake-cache', 'other'] }));
     await ask('a');
     assert.equal(fs.readFileSync(`/proc/${(await instanceOf('a')).pid}/root/thaw/cache/words`, 'utf8'), 'other');
