@@ -46,7 +46,7 @@ function using(server) {
     imageOf: async (model, other = '') => {
       let found;
       const there = async () => (found = (await images()).find((one) => one.model === model && one.id !== other));
-      await until(`an image of ${model}`, there).catch(async (error) => assert.fail(`${error.message}; ${(await tiers(model)).last_snapshot_failure}\n${server.log}`));
+      await until(`an image of ${model}`, there, { timeout_ms: 150_000 }).catch(async (error) => assert.fail(`${error.message}; ${(await tiers(model)).last_snapshot_failure}\n${server.log}`));
       return { ...found, directory: path.join(server.dataDir, 'images', found.id) };
     },
   };

@@ -33,7 +33,7 @@ function using(server) {
     imageOf: async (model) => {
       let found;
       const failure = async () => (await server.modelInfo(model)).tiers.last_snapshot_failure;
-      await until(`an image of ${model}`, async () => (found = (await images()).find((one) => one.model === model))).catch(async (error) => {
+      await until(`an image of ${model}`, async () => (found = (await images()).find((one) => one.model === model)), { timeout_ms: 150_000 }).catch(async (error) => {
         assert.fail(`${error.message}; ${await failure()}\n${server.log}`);
       });
       return { ...found, directory: path.join(server.dataDir, 'images', found.id) };

@@ -1,6 +1,7 @@
 // A token and a key set of strangers, with the claims read as if the signature had been good. First byte: which.
 #include <string>
 
+#include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 
 #include "fuzz/check.h"
