@@ -71,7 +71,6 @@ int parse_and_run(std::vector<std::string> arguments, Context& context) {
   add_key_command(commands);
   add_audit_command(commands);
   add_usage_command(commands);
-  add_erase_command(commands);
   add_sim_command(commands);
   add_calibrate_command(commands);
   add_host_commands(commands);

@@ -63,7 +63,6 @@ void add_tenant_command(Commands& commands);      // tenant
 void add_key_command(Commands& commands);         // key
 void add_audit_command(Commands& commands);       // audit
 void add_usage_command(Commands& commands);       // usage
-void add_erase_command(Commands& commands);       // erase
 void add_sim_command(Commands& commands);         // sim
 void add_calibrate_command(Commands& commands);   // calibrate
 void add_host_commands(Commands& commands);       // doctor, version

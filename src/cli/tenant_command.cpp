@@ -162,6 +162,22 @@ int remove_tenant(Context& context, const std::string& name) {
   return kExitOk;
 }
 
+int erase_tenant(Context& context, const std::string& name) {
+  const auto body = context.call({"POST", path_of(name) + "/erase", ""});
+  if (!body.ok()) return context.fail(body.error());
+  if (context.json) return context.print_json(*body);
+  const auto answer = parse_object(*body, "the server");
+  if (!answer.ok()) return context.fail(answer.error());
+  context.out << fmt::format("erased tenant {}: {} rows of usage removed", name,
+                             count_of(*answer, "usage_rows_removed"));
+  if (const std::string kept_as = text_of(*answer, "kept_as"); !kept_as.empty())
+    context.out << fmt::format(", {} daily sums stay as {}", count_of(*answer, "usage_days_kept"), kept_as);
+  context.out << (flag_of(*answer, "audit_key_destroyed") ? ", its addresses in the audit log cannot be read any more"
+                                                          : "")
+              << '\n';
+  return kExitOk;
+}
+
 int run_tenant(Context& context, const TenantFlags& flags) {
   if (flags.act == "ls") return list_tenants(context);
   if (flags.name.empty()) {
@@ -173,6 +189,7 @@ int run_tenant(Context& context, const TenantFlags& flags) {
     return show(context, {"POST", "/admin/v1/tenants", document(flags.name, changed({}, flags))});
   if (flags.act == "show") return show(context, {"GET", path_of(flags.name), ""});
   if (flags.act == "set") return set_tenant(context, flags);
+  if (flags.act == "erase") return erase_tenant(context, flags.name);
   return remove_tenant(context, flags.name);
 }
 
@@ -180,16 +197,19 @@ int run_tenant(Context& context, const TenantFlags& flags) {
 
 void add_tenant_command(Commands& commands) {
   auto flags = std::make_shared<TenantFlags>();
-  CLI::App* command = commands.add(
-      "tenant", "Make tenants, give them quotas, remove them", "The server's JSON",
-      {"thaw tenant create acme --requests-per-second 20 --models 5 --source /srv/models/acme", "thaw tenant ls",
-       "thaw tenant show acme", "thaw tenant set acme --models none --weight 2", "thaw tenant rm acme"},
-      [flags](Context& context) { return run_tenant(context, *flags); });
+  CLI::App* command =
+      commands.add("tenant", "Make tenants, give them quotas, remove and forget them", "The server's JSON",
+                   {"thaw tenant create acme --requests-per-second 20 --models 5 --source /srv/models/acme",
+                    "thaw tenant ls", "thaw tenant show acme", "thaw tenant set acme --models none --weight 2",
+                    "thaw tenant rm acme", "thaw tenant erase acme"},
+                   [flags](Context& context) { return run_tenant(context, *flags); });
   command
       ->add_option("ACT", flags->act,
-                   "create, ls, show, set: change what is given, rm: remove it; its keys are revoked")
+                   "create, ls, show, set: change what is given, rm: remove it, its keys are revoked; erase: forget "
+                   "its rows of usage, and where its callers came "
+                   "from in the audit log, for good")
       ->required()
-      ->check(CLI::IsMember({"create", "ls", "show", "set", "rm"}).description(""));
+      ->check(CLI::IsMember({"create", "ls", "show", "set", "rm", "erase"}).description(""));
   command->add_option("NAME", flags->name, "The tenant");
   const auto limit = [command](const char* name, std::optional<std::string>& into, const char* description) {
     command->add_option(name, into, description)->type_name("N|none");

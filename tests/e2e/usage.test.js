@@ -115,7 +115,7 @@ describe('usage', { timeout: 240_000 }, () => {
     assert.equal(groups.length, 1);
     assert.match(groups[0].tenant, /^erased-[0-9a-f]{16}$/);
     assert.equal(groups[0].requests, before.requests);
-    const again = await server.cli(['erase', 'default']);
+    const again = await server.cli(['tenant', 'erase', 'default']);
     assert.deepEqual([again.code, again.stdout], [0, 'erased tenant default: 0 rows of usage removed\n']);
     assert.equal((await server.cli(['audit', 'verify', '--data-dir', server.dataDir])).code, 0);
     await server.end();
