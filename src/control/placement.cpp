@@ -81,7 +81,7 @@ bool Scheduler::State::freezes_to_make_way(const Instance& i, base::TimePoint no
   constexpr std::uint64_t kLittle = 8;  // of its bytes, as a divisor
   const Node& node = *i.device->owner;
   if (i.phase != Phase::ready || i.in_flight > 0 || !may_rest_in_standby(i)) return false;
-  if (expected_device_bytes(i) > i.bytes / kLittle || !resting_place(i).standby || standby_is_dear(i, now))
+  if (expected_device_bytes(i) > i.bytes / kLittle || !would_rest_in_standby(i) || standby_is_dear(i, now))
     return false;
   return node.host_reserved - i.host_bytes + expected_host_bytes(i) <= node.host_budget;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/units.h"
 
@@ -49,20 +50,44 @@ std::string why_wake(const Costs& costs, bool image, base::Duration read_again) 
   return takes("wakes", costs.wake) + (reads ? " and reads its weights again in " + base::format_duration(read_again) : "") + ", " + takes(restores ? "restores" : "starts", restores ? costs.restore : costs.start);
 }
 
-RestAnswer choose_rest(const RestQuestion& q) {
+namespace {
+
+enum class Because { failed, costs, unknown, measured_again };
+
+struct Decided {
+  bool standby, prefers_standby;
+  Because why;
+};
+
+Decided decide(const RestQuestion& q) {
   const Costs& costs = *q.costs;
   const bool try_again = q.descents > 0 && q.descents % kTryAgainEvery == 0;
-  if (q.failures >= kTrials && !try_again) return {false, false, "freezing or waking it failed"};
+  if (q.failures >= kTrials && !try_again) return {false, false, Because::failed};
   const CostEstimate& otherwise = restores_otherwise(costs, q.image) ? costs.restore : costs.start;
-  const std::string why = why_wake(costs, q.image, q.read_again);
   // However quick the wake itself may be.
-  if (otherwise.known() && base::to_s(q.read_again) >= seconds(otherwise)) return {false, false, why};
-  if (costs.wake.samples() < kTrials) return {true, q.rests_in_standby, "what a wake takes is not known yet"};
-  if (!otherwise.known()) return {true, true, why};
+  if (otherwise.known() && base::to_s(q.read_again) >= seconds(otherwise)) return {false, false, Because::costs};
+  if (costs.wake.samples() < kTrials) return {true, q.rests_in_standby, Because::unknown};
+  if (!otherwise.known()) return {true, true, Because::costs};
   const double wake = seconds(costs.wake) + base::to_s(q.read_again), else_takes = seconds(otherwise);
   const bool standby = q.rests_in_standby ? !better(else_takes, wake) : better(wake, else_takes);
-  if (try_again && !standby) return {true, false, why + "; measured again"};
-  return {standby, standby, why};
+  if (try_again && !standby) return {true, false, Because::measured_again};
+  return {standby, standby, Because::costs};
+}
+
+}  // namespace
+
+bool rests_in_standby(const RestQuestion& question) { return decide(question).standby; }
+
+RestAnswer choose_rest(const RestQuestion& q) {
+  const Decided decided = decide(q);
+  const auto because = [&](std::string why) { return RestAnswer{decided.standby, decided.prefers_standby, std::move(why)}; };
+  switch (decided.why) {
+    case Because::failed: return because("freezing or waking it failed");
+    case Because::unknown: return because("what a wake takes is not known yet");
+    case Because::measured_again: return because(why_wake(*q.costs, q.image, q.read_again) + "; measured again");
+    case Because::costs: break;
+  }
+  return because(why_wake(*q.costs, q.image, q.read_again));
 }
 
 WayAnswer choose_way(const WayQuestion& q) {

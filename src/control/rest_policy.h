@@ -66,6 +66,8 @@ struct RestAnswer {
 /// restore and start in the second; standby is chosen if it is the shorter wait. How much that is worth against the bytes it holds is asked
 /// only when somebody else wants them (worth_per_byte).
 RestAnswer choose_rest(const RestQuestion& question);
+/// The same without words: whoever looks for room asks it of every idle replica on the way.
+bool rests_in_standby(const RestQuestion& question);
 
 /// What a wake saves, for people: "wakes in 20 ms, starts in 1.2 s", "wakes in 4 ms and reads its weights again in 0.5 s, starts in 1.2 s".
 std::string why_wake(const Costs& costs, bool image, base::Duration read_again = {});

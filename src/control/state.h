@@ -132,7 +132,9 @@ struct Scheduler::State {
   enum class Rest { frozen, stopped, waits };
   Rest rest(Instance& i, const char* reason, base::TimePoint now, Actions& out);
   bool may_rest_in_standby(const Instance& i) const;
+  RestQuestion rest_question(const Instance& i) const;
   RestAnswer resting_place(const Instance& i) const;
+  bool would_rest_in_standby(const Instance& i) const;
   base::Duration read_again(const Instance& i) const;
   void freeze(Instance& i, std::string why, base::TimePoint now, Actions& out);
   void wake(Device& d, const Device::Claim& claim, base::TimePoint now, Actions& out);

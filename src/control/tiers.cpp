@@ -44,11 +44,19 @@ base::Duration Scheduler::State::read_again(const Instance& i) const {
   return base::Duration(static_cast<std::int64_t>(static_cast<double>(i.model->weights_bytes) / (measured > 0 ? measured : kUnmeasuredDisk_bytes_per_s) * 1e9));
 }
 
-RestAnswer Scheduler::State::resting_place(const Instance& i) const {
+RestQuestion Scheduler::State::rest_question(const Instance& i) const {
   const Model& m = *i.model;
-  if (m.spec.standby.mode == spec::Mode::always) return {true, true, "standby.mode is always"};
   const bool image = image_for(m, *i.device->owner) != nullptr;
-  return choose_rest({&m.costs, image, m.descents, m.rest_failures, m.rests_in_standby, read_again(i)});
+  return {&m.costs, image, m.descents, m.rest_failures, m.rests_in_standby, read_again(i)};
+}
+
+RestAnswer Scheduler::State::resting_place(const Instance& i) const {
+  if (i.model->spec.standby.mode == spec::Mode::always) return {true, true, "standby.mode is always"};
+  return choose_rest(rest_question(i));
+}
+
+bool Scheduler::State::would_rest_in_standby(const Instance& i) const {
+  return i.model->spec.standby.mode == spec::Mode::always || rests_in_standby(rest_question(i));
 }
 
 /// An idle replica goes to where its model rests.
