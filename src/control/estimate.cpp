@@ -50,7 +50,9 @@ base::Duration Scheduler::State::time_to_answer(const Device& d, const Model& m,
                                                 base::TimePoint now) const {
   const bool bus = d.info.kind != spec::DeviceKind::cpu;
   const base::Duration bus_ahead = bus ? ahead(d.bus_busy_until, now) : base::Duration::zero();
-  const base::Duration shared = at_work(d, m) * m.first_answer.value();
+  // Who computes there shares the device with it until its first token. Where device time is what counts, until the answer's end: both hold the device longer.
+  const base::Duration alone = policy.automatic_idle ? std::max(m.first_answer.value(), m.service.value()) : m.first_answer.value();
+  const base::Duration shared = at_work(d, m) * alone;
   if (to_wake != nullptr) {
     // On a CPU it holds memory where the other would come up: whether a start would be better was decided when it was
     // put to rest.
