@@ -9,7 +9,7 @@ namespace thaw::node {
 namespace {
 
 // Each rank has eight times the next one's: with three engines that want all processors the first has 86 % of them.
-constexpr std::array<unsigned, 5> kWeightOfRank{10'000, 1'250, 156, 20, 2};
+constexpr std::array<unsigned, 5> kWeightOfRank{kMostCpuWeight, 1'250, 156, 20, 2};
 constexpr std::uint64_t kTurnOfTheOthers = 4;
 // Linking and setting up, then a first prompt: quantised weights are repacked first, which takes about two processor
 // seconds a GB.

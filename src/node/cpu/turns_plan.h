@@ -30,6 +30,7 @@ struct CpuClaim {
 
 /// cgroup v2's cpu.weight.
 constexpr unsigned kUsualCpuWeight = 100;
+constexpr unsigned kMostCpuWeight = 10'000;
 
 struct CpuPlan {
   bool contended = false;             ///< who computes wants more processors than there are
