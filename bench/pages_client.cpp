@@ -1,7 +1,7 @@
 // What a benchmark of cold starts needs to know and do about files in the page cache.
 //
 //   bench-pages drop FILE...       puts them out of the page cache, and makes sure (mincore): fails if more than 1% stays
-//   bench-pages resident FILE...   prints {"bytes":…,"resident":…}
+//   bench-pages resident FILE...   prints {"bytes":…,"resident":…,"files":[…]}: of all, and what is resident of each
 //   bench-pages back FILE...       has the machine own as much free memory as the files take, and some: prints {"bytes":…,"seconds":…}
 
 #include <fcntl.h>
@@ -82,12 +82,16 @@ void drop(const std::string& path) {
 void print_resident(const std::vector<std::string>& paths) {
   std::uint64_t bytes = 0;
   std::uint64_t there = 0;
+  std::string each;
   for (const std::string& path : paths) {
     const File file(path, 0);
+    const std::uint64_t of_it = std::min(file.bytes(), resident(file));
     bytes += file.bytes();
-    there += std::min(file.bytes(), resident(file));
+    there += of_it;
+    each += (each.empty() ? "" : ",") + std::to_string(of_it);
   }
-  std::printf("{\"bytes\":%llu,\"resident\":%llu}\n", static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(there));
+  std::printf("{\"bytes\":%llu,\"resident\":%llu,\"files\":[%s]}\n", static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(there),
+              each.c_str());
 }
 
 /// A virtual machine gives free memory back to its host (free page reporting, after two seconds), and gets it anew, page by page, when it is

@@ -1,16 +1,17 @@
 // Is what the simulator foretells what happens? A trace on the real daemon, with the real engine, and the same trace in `thaw sim`, on a fleet that `thaw
 // calibrate` measured on the same machine before.
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-import { heldBytes, memoryGroupOf, residentBytes } from './lib/memory.mjs';
+import { heldBytes, memoryGroupOf, residentEach } from './lib/memory.mjs';
 import { main, run, temporaryDirectory } from './lib/processes.mjs';
 import { randomOf, zipfOf } from './lib/random.mjs';
-import { median, percentile, result, say, table } from './lib/report.mjs';
+import { median, say } from './lib/report.mjs';
 import { Thaw, binary } from './lib/thaw.mjs';
+import { judge, loadRide, policyOf, saveRide } from './replay/verdict.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -25,10 +26,11 @@ const { values: options } = parseArgs({
     rounds: { type: 'string' },
     idle: { type: 'string', default: 'timeout' },
     fleet: { type: 'string' },
+    again: { type: 'string' },
   },
 });
 const quick = options.quick;
-const MiB = 2 ** 20, GiB = 2 ** 30;
+const GiB = 2 ** 30;
 const minutes = Number(options.minutes ?? (quick ? 0.4 : 10));
 const perSecond = Number(options.rate);
 const seed = Number(options.seed);
@@ -40,8 +42,6 @@ const tokenShare = 1 / 32, answerShare = 1 / 4;  // of the trace's: a CPU is slo
 const mostTokens = 256, mostAnswer = 32;
 const idleTimeoutS = 10;
 const longestAnswerMs = 120_000;
-const mostDrift = 0.15;  // of the machine's pace
-const policy = { timeout: 'thaw-5m', auto: 'thaw' }[options.idle];
 
 /// Azure's trace, its hour pressed into these minutes and thinned to the rate; its tokens scaled; its requests dealt out to models by a Zipf law.
 function scaledTrace() {
@@ -126,14 +126,17 @@ async function measureMachine(thaw, file) {
   writeFileSync(file, await run([binary('thaw'), 'calibrate', '--rounds', rounds, ...(quick ? ['--pause', '0'] : [])], { env: environment }));
 }
 
-/// Once a second: what the kernel says that models hold, their files in the page cache and all engines' groups, which are in the directory of one of them.
+/// Once a second: what the kernel says that models hold, their files in the page cache and all engines' groups, which are in the directory of one of them; and
+/// what the server says of its replicas.
 async function watch(thaw, files, until) {
   const samples = [];
   let group;
-  let next = performance.now();
+  const begin = performance.now();
+  let next = begin;
   while (!until.over) {
+    const instances = await thaw.instances();
     if (!group) {
-      const instance = (await thaw.instances()).find(({ pid }) => pid);
+      const instance = instances.find(({ pid }) => pid);
       try {
         const own = instance && memoryGroupOf(instance.pid);
         group = own && { ...own, directory: path.dirname(own.directory) };
@@ -141,7 +144,8 @@ async function watch(thaw, files, until) {
         // It has ended since.
       }
     }
-    samples.push((group ? heldBytes(group) : 0) + (await residentBytes(files)));
+    const at = (performance.now() - begin) / 1000;
+    samples.push({ at, own: group ? heldBytes(group) : 0, files: await residentEach(files), instances: instances.map(({ model, state }) => ({ model, state })) });
     next += 1000;
     await sleep(Math.max(0, next - performance.now()));
   }
@@ -160,7 +164,7 @@ async function pace(thaw) {
 }
 
 /// Requests when the trace says, whether or not those before are answered.
-async function ride(thaw, trace, files) {
+async function rideTrace(thaw, trace, files) {
   const random = randomOf(seed + 1);
   const until = { over: false };
   const begin = performance.now();
@@ -176,20 +180,9 @@ async function ride(thaw, trace, files) {
   return { answers: all, samples: await watching };
 }
 
-async function simulate(directory) {
-  const command = [binary('thaw'), 'sim', '--trace', path.join(directory, 'trace.csv'), '--fleet', path.join(directory, 'fleet.yaml'), '--policy', policy, '--json', '--requests', path.join(directory, 'simulated.csv')];
-  const { results: [outcome] } = JSON.parse(await run(command));
-  const answers = readFileSync(path.join(directory, 'simulated.csv'), 'utf8').trim().split('\n').slice(1).map((line) => {
-    const [, , model, , , way, delay] = line.split(',');
-    return { model, way, s: delay === '' ? undefined : Number(delay) };
-  });
-  return { outcome, answers };
-}
-
-const off = (predicted, measured) => Math.abs(predicted - measured) / measured;
-
 main(async () => {
-  if (!policy) throw new Error('--idle is timeout or auto');
+  if (options.again) return judge(options.again, loadRide(options.again));
+  if (!policyOf(options.idle)) throw new Error('--idle is timeout or auto');
   const directory = temporaryDirectory('/var/tmp');
   const kept = options.keep ?? directory;
   mkdirSync(kept, { recursive: true });
@@ -213,52 +206,11 @@ main(async () => {
   await sleep(2000);  // the pool makes its sandboxes
 
   say(`${trace.length} requests to ${modelCount} models in ${minutes} minutes`);
-  const { answers, samples } = await ride(thaw, trace, files);
+  const { answers, samples } = await rideTrace(thaw, trace, files);
   const after = await pace(thaw);
-  const simulated = await simulate(kept);
-  writeFileSync(path.join(kept, 'measured.csv'), `at_s,model,input_tokens,output_tokens,served,delay_s,queued_s,total_s\n${answers.map((answer, n) => [trace[n].at.toFixed(6), answer.model, trace[n].input, trace[n].output, answer.way ?? 'failed', answer.s ?? '', (answer.record?.queued_ms ?? 0) / 1000, (answer.record?.total_ms ?? 0) / 1000].join(',')).join('\n')}\n`);
-
-  const failed = answers.filter(({ error }) => error);
-  for (const { model, id, error } of failed.slice(0, 10)) say(`failed: ${model} (${id}): ${error}`);
-  const answered = answers.filter(({ error }) => !error);
-  const foretold = simulated.answers.filter(({ s }) => s !== undefined);
-  if (answered.length < 10 || foretold.length < 10) throw new Error(`only ${answered.length} answers, ${foretold.length} foretold: nothing to compare`);
-  const at = (some, q) => (some.length ? percentile(some.map(({ s }) => s), q) : NaN);
-  const ways = ['all', 'ready', 'wake', 'start'];
-  const of = (all, way) => all.filter((answer) => way === 'all' || answer.way === way);
-  const ms = (s) => (Number.isNaN(s) ? '' : (s * 1000).toFixed(0));
-  console.log(`${trace.length} requests to ${modelCount} models in ${minutes} minutes, memory budget ${(budgetBytes / GiB).toFixed(1)} GiB, idle: ${options.idle}\n`);
-  table(
-    ['first token, ms', 'share measured', 'foretold', 'p50 measured', 'foretold', 'p99 measured', 'foretold'],
-    ways.map((way) => {
-      const [real, told] = [of(answered, way), of(foretold, way)];
-      const share = (some, all) => `${((some.length / all.length) * 100).toFixed(1)} %`;
-      return [way, share(real, answered), share(told, foretold), ms(at(real, 0.5)), ms(at(told, 0.5)), ms(at(real, 0.99)), ms(at(told, 0.99))];
-    }),
-  );
-  const memory = { mean: samples.reduce((a, b) => a + b, 0) / samples.length, peak: Math.max(...samples) };
-  const { memory_gib_mean: mean, memory_gib_peak: peak } = simulated.outcome;
-  table(
-    ['memory held, MiB', 'measured', 'foretold'],
-    [
-      ['mean', (memory.mean / MiB).toFixed(0), (mean * 1024).toFixed(0)],
-      ['peak', (memory.peak / MiB).toFixed(0), (peak * 1024).toFixed(0)],
-    ],
-  );
-  // Of single requests: how far off the median one is.
-  const single = answers.flatMap((answer, n) => (answer.error || simulated.answers[n].s === undefined ? [] : [off(simulated.answers[n].s, answer.s)]));
-  const p50Error = off(at(foretold, 0.5), at(answered, 0.5)), p99Error = off(at(foretold, 0.99), at(answered, 0.99));
-  const meanError = off(mean * GiB, memory.mean), peakError = off(peak * GiB, memory.peak);
-  console.log(`a prompt of 128 tokens took ${(before * 1000).toFixed(0)} ms before, ${(after * 1000).toFixed(0)} ms after\n`);
-  if (off(after, before) > mostDrift) say('this machine is not as fast as when it was measured: the errors say little');
-  result('replay_pace_drift', after / before, 'ratio');
-  result('replay_failed', failed.length, 'requests');
-  result('replay_requests', answers.length, 'requests');
-  result('replay_ttft_p50_error', p50Error, 'ratio');
-  result('replay_ttft_p99_error', p99Error, 'ratio');
-  result('replay_ttft_single_error', percentile(single, 0.5), 'ratio');
-  result('replay_memory_mean_error', meanError, 'ratio');
-  result('replay_memory_peak_error', peakError, 'ratio');
-  result('replay_ttft_error', Math.max(p50Error, p99Error), 'ratio');
-  result('replay_memory_error', Math.max(meanError, peakError), 'ratio');
+  const requests = trace.map((request, n) => ({ ...request, answer: answers[n] }));
+  const ride = { idle: options.idle, budget_bytes: budgetBytes, minutes, models: modelCount, pace: { before, after }, requests, samples };
+  saveRide(kept, ride);
+  if (options.keep) copyFileSync(`${thaw.directory}.log`, path.join(kept, 'server.log'));
+  await judge(kept, ride);
 });

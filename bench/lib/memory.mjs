@@ -23,5 +23,10 @@ export function heldBytes({ directory, v1 }) {
 
 /// Bytes of these files that are in the page cache (mincore).
 export async function residentBytes(files) {
-  return JSON.parse(await run([binary('bench-pages'), 'resident', ...files])).resident;
+  return (await residentEach(files)).reduce((sum, bytes) => sum + bytes, 0);
+}
+
+/// The same of each of them.
+export async function residentEach(files) {
+  return JSON.parse(await run([binary('bench-pages'), 'resident', ...files])).files;
 }

@@ -90,7 +90,8 @@ base::Status measure_models(const CalibrateFlags& flags, Prober& prober, std::ve
   std::vector<std::string> order;
   for (ProbedModel& model : models)
     if (groups.try_emplace(model.like, Group{&model, {}}).second) order.push_back(model.like);
-  const bool shares = models.size() > 1 && fleet.nodes.front().device_kind == spec::DeviceKind::cpu;
+  const bool on_cpu = fleet.nodes.front().device_kind == spec::DeviceKind::cpu;
+  const bool shares = models.size() > 1 && on_cpu;
   sim::SharingProbes sharing;
   for (std::uint32_t round = 0; round < flags.rounds; ++round) {
     for (const std::string& like : order) {
@@ -102,6 +103,7 @@ base::Status measure_models(const CalibrateFlags& flags, Prober& prober, std::ve
   std::vector<sim::ModelProbes> all;
   for (const std::string& like : order) {
     Group& group = groups.at(like);
+    if (!on_cpu) group.probes.short_up.clear();  // what a GPU's replica holds there does not grow
     sim::calibrate(group.first->kind, group.probes);
     take_bus_away(group.first->kind, fleet.nodes.front());
     all.push_back(std::move(group.probes));
@@ -112,6 +114,7 @@ base::Status measure_models(const CalibrateFlags& flags, Prober& prober, std::ve
     model.kind.per_sequence = like.per_sequence;
     model.kind.state_bytes = like.state_bytes;
     model.kind.resident_bytes = like.resident_bytes;
+    model.kind.bytes_per_token = like.bytes_per_token;
     fleet.models.push_back(model.kind);
   }
   sim::calibrate(fleet, sharing);

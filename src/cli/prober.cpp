@@ -106,6 +106,7 @@ base::Result<sim::Probe> Prober::ask(const std::string& model, std::uint32_t wor
   sim::Probe probe;
   probe.prompt_tokens = static_cast<std::uint32_t>(record.prompt_tokens);
   probe.output_tokens = static_cast<std::uint32_t>(record.completion_tokens);
+  longest_tokens_ = std::max(longest_tokens_, probe.prompt_tokens + probe.output_tokens);
   probe.queued_s = record.cold ? record.queued_ms / 1000 : 0;
   probe.first_s = *record.ttft_ms / 1000 - probe.queued_s;
   probe.answer_s = (record.total_ms - *record.ttft_ms) / 1000;
@@ -153,6 +154,7 @@ base::Status Prober::act(const std::string& name, const char* act) {
 }
 
 base::Status Prober::stop(const std::string& name) {
+  longest_tokens_ = 0;
   THAW_RETURN_IF_ERROR(act(name, "stop"));
   return wait("the end of " + name, [&]() -> base::Result<bool> {
     THAW_ASSIGN_OR_RETURN(const auto seen, instances(name));
@@ -207,10 +209,16 @@ base::Status Prober::measure_standby(ProbedModel& model, sim::ModelProbes& probe
     return rests.state == "standby";
   }));
   probes.freeze_s.push_back(since(frozen));
-  model.kind.state_bytes = std::min(std::max(rests.device_bytes, rests.host_bytes), model.kind.working_bytes);
+  probes.resting.push_back({std::max(rests.device_bytes, rests.host_bytes), longest_tokens_});
   if (interrupt_.wait_for(std::max(pause_, kSettle))) return interrupted();
   THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, kShortPrompt, kShortAnswer));
   probes.wakes.push_back(probe);
+  return {};
+}
+
+base::Status Prober::measure_holding(const std::string& name, std::vector<sim::Holding>& into) {
+  THAW_ASSIGN_OR_RETURN(const auto seen, instances(name));
+  if (!seen.empty() && seen.front().held_bytes > 0) into.push_back({seen.front().held_bytes, longest_tokens_});
   return {};
 }
 
@@ -221,9 +229,9 @@ base::Status Prober::measure(ProbedModel& model, sim::ModelProbes& probes) {
   if (const auto up = ask(name, kShortPrompt, kShortAnswer); !up.ok()) return up.error();
   THAW_RETURN_IF_ERROR(measure_start(name, true, probes));
   THAW_RETURN_IF_ERROR(measure_start(name, false, probes));
+  THAW_RETURN_IF_ERROR(measure_holding(name, probes.short_up));
   THAW_RETURN_IF_ERROR(measure_answers(name, model.kind.concurrency, probes));
-  THAW_ASSIGN_OR_RETURN(const auto seen, instances(name));
-  if (!seen.empty() && seen.front().held_bytes > 0) model.kind.resident_bytes = seen.front().held_bytes;
+  THAW_RETURN_IF_ERROR(measure_holding(name, probes.long_up));
   if (model.freezes) THAW_RETURN_IF_ERROR(measure_standby(model, probes));
   return stop(name);
 }

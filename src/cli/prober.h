@@ -32,7 +32,7 @@ class Prober {
       : client_(client), interrupt_(interrupt), pause_(pause), say_(std::move(say)) {}
 
   base::Result<ProbedModel> describe(const std::string& name);
-  /// Each thing once, added to `probes`; what it holds into model.kind. No other replica is up. Stops it in the end.
+  /// Each thing once, added to `probes`. No other replica is up. Stops it in the end.
   base::Status measure(ProbedModel& model, sim::ModelProbes& probes);
   base::Status measure_sharing(const ProbedModel& one, const ProbedModel& other, sim::SharingProbes& probes);
   base::Status stop(const std::string& name);  ///< until nothing of it is left
@@ -52,6 +52,7 @@ class Prober {
   base::Status wait(const std::string& what, const std::function<base::Result<bool>()>& condition);
   base::Status measure_answers(const std::string& name, std::uint32_t concurrency, sim::ModelProbes& probes);
   base::Status measure_start(const std::string& name, bool from_disk, sim::ModelProbes& probes);
+  base::Status measure_holding(const std::string& name, std::vector<sim::Holding>& into);
   base::Result<sim::Probe> ask_fresh(const std::string& name);
   base::Status measure_standby(ProbedModel& model, sim::ModelProbes& probes);
   base::Result<std::vector<sim::Probe>> ask_both(const std::string& one, const std::string& other, std::uint32_t words,
@@ -61,7 +62,8 @@ class Prober {
   const Interrupt& interrupt_;
   base::Duration pause_;
   std::function<void(const std::string&)> say_;
-  std::uint64_t word_ = 0;  ///< so that no two prompts begin alike
+  std::uint32_t longest_tokens_ = 0;  ///< of requests since the last stop
+  std::uint64_t word_ = 0;            ///< so that no two prompts begin alike
   std::vector<double> client_s_;
 };
 

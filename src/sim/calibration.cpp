@@ -85,12 +85,40 @@ std::string model_yaml(const ModelClass& model) {
                                  model.share, bytes_text(model.weights_bytes), bytes_text(model.working_bytes));
   if (model.state_bytes > 0) text += fmt::format("    state: {}\n", bytes_text(model.state_bytes));
   if (model.resident_bytes) text += fmt::format("    resident: {}\n", bytes_text(*model.resident_bytes));
+  if (model.bytes_per_token > 0) text += fmt::format("    perToken: {}\n", bytes_text(model.bytes_per_token));
   text += fmt::format("    concurrency: {}\n    maxReplicas: {}\n    idleTimeout: {}ms\n", model.concurrency,
                       model.max_replicas, std::chrono::duration_cast<base::Millis>(model.idle_timeout).count());
   if (model.standby != spec::Mode::automatic) text += fmt::format("    standby: {}\n", spec::to_string(model.standby));
   if (model.per_sequence > base::Duration::zero())
     text += fmt::format("    perSequence: {}\n", duration_text(model.per_sequence));
   return text + measured_yaml(model.measured);
+}
+
+double bytes_of(const Holding& holding) {
+  return static_cast<double>(holding.bytes);
+}
+
+/// What replicas held before any request, given what each token added: the median.
+std::uint64_t before_any(const std::vector<Holding>& seen, double per_token) {
+  std::vector<double> bytes;
+  bytes.reserve(seen.size());
+  for (const Holding& one : seen) bytes.push_back(std::max(bytes_of(one) - per_token * one.longest_tokens, 0.0));
+  return static_cast<std::uint64_t>(median(std::move(bytes)));
+}
+
+/// What replicas hold of their own grows with the longest request that they had: a line through what one held after a
+/// short and after a long one. A GPU's state is without its KV cache, and does not grow.
+void calibrate_memory(ModelClass& kind, const ModelProbes& probes) {
+  std::vector<double> slopes;
+  for (std::size_t n = 0; n < std::min(probes.short_up.size(), probes.long_up.size()); ++n) {
+    const Holding &less = probes.short_up[n], &more = probes.long_up[n];
+    if (more.longest_tokens > less.longest_tokens)
+      slopes.push_back((bytes_of(more) - bytes_of(less)) / (more.longest_tokens - less.longest_tokens));
+  }
+  const double per_token = std::max(median(std::move(slopes)), 0.0);
+  kind.bytes_per_token = static_cast<std::uint64_t>(per_token);
+  if (!probes.long_up.empty()) kind.resident_bytes = before_any(probes.long_up, per_token);
+  if (!probes.resting.empty()) kind.state_bytes = std::min(before_any(probes.resting, per_token), kind.working_bytes);
 }
 
 }  // namespace
@@ -150,6 +178,7 @@ void calibrate(ModelClass& kind, const ModelProbes& probes) {
   }
   if (!probes.freeze_s.empty()) measured.freeze = of_s(median(probes.freeze_s));
   if (!probes.stop_s.empty()) measured.stop = of_s(median(probes.stop_s));
+  calibrate_memory(kind, probes);
 }
 
 double disk_rate(const std::vector<ModelProbes>& models) {

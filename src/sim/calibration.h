@@ -22,6 +22,12 @@ struct Probe {
   std::uint64_t read_bytes = 0;
 };
 
+/// What a replica was seen to hold beside its weights, up or in standby.
+struct Holding {
+  std::uint64_t bytes = 0;
+  std::uint32_t longest_tokens = 0;  ///< of the requests that it had
+};
+
 /// What was probed of one model, each kind several times.
 struct ModelProbes {
   std::vector<Probe> warm;       ///< prompts of different lengths, alone on the machine
@@ -31,6 +37,8 @@ struct ModelProbes {
   std::vector<Probe> starts;     ///< starts with the weights in memory
   std::vector<Probe> wakes;      ///< empty: it cannot be frozen
   std::vector<double> freeze_s, stop_s;
+  std::vector<Holding> short_up, long_up;  ///< a replica after a short request, and the same after a long one
+  std::vector<Holding> resting;            ///< in standby
 };
 
 /// Of several engines at once on a CPU, in seconds. Empty: not probed.

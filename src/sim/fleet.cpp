@@ -73,6 +73,7 @@ Table<ModelClass> model_table() {
           required(bytes("working", &ModelClass::working_bytes, 0, kMaxBytes)),
           bytes("state", &ModelClass::state_bytes, 0, kMaxBytes),
           bytes("resident", &ModelClass::resident_bytes, 0, kMaxBytes),
+          bytes("perToken", &ModelClass::bytes_per_token, 0, 1ULL << 30),
           whole("devices", &ModelClass::devices, 1, 64),
           whole("concurrency", &ModelClass::concurrency, 1, 1024),
           whole("maxReplicas", &ModelClass::max_replicas, 1, 1000),

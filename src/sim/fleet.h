@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -61,6 +62,9 @@ struct ModelClass {
   /// What the kernel counts for a replica that is up, beside mapped weights: what is reserved and never touched is not
   /// there. Absent: working_bytes.
   std::optional<std::uint64_t> resident_bytes;
+  /// On a CPU: what of both is touched first by a token of the longest request that a replica had (KV cache, buffers
+  /// for a batch). They are then what a replica has before any, and grow up to working_bytes.
+  std::uint64_t bytes_per_token = 0;
   std::uint32_t devices = 1;      ///< that a replica takes, each with an equal share of its bytes and of its work
   std::uint32_t concurrency = 1;  ///< requests a replica serves at once
   std::uint32_t max_replicas = 16;
@@ -70,12 +74,18 @@ struct ModelClass {
   Measured measured;
 
   [[nodiscard]] std::uint64_t own_bytes() const { return resident_bytes.value_or(working_bytes); }
+  /// On a CPU, of a replica whose longest request had so many tokens: up, and in standby.
+  [[nodiscard]] std::uint64_t own_bytes(std::uint64_t longest_tokens) const { return grown(own_bytes(), longest_tokens); }
+  [[nodiscard]] std::uint64_t rest_bytes(std::uint64_t longest_tokens) const { return grown(state_bytes, longest_tokens); }
   [[nodiscard]] std::uint64_t device_bytes() const { return weights_bytes + working_bytes; }
   /// On each of its devices.
   [[nodiscard]] std::uint64_t share_bytes() const { return device_bytes() / devices + (device_bytes() % devices > 0 ? 1 : 0); }
   [[nodiscard]] std::uint64_t kept_bytes() const {
     return weights_bytes + state_bytes;
   }  ///< that standby moves to the host
+  [[nodiscard]] std::uint64_t grown(std::uint64_t bytes, std::uint64_t tokens) const {
+    return std::max(bytes, std::min(bytes + tokens * bytes_per_token, working_bytes));
+  }
 };
 
 /// What moves no weights. The bytes come on top of it, as disk and bus allow.

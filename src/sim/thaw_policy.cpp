@@ -175,7 +175,8 @@ void ThawPolicy::in_standby(World& world, base::InstanceId instance) {
   if (caches_.empty())
     scheduler_.instance_standby({instance, wire::DriverKind::cuda, kind.kept_bytes(), 0, {}}, world.now(), actions_);
   else
-    scheduler_.instance_standby({instance, wire::DriverKind::freezer, 0, kind.state_bytes, {}}, world.now(), actions_);
+    scheduler_.instance_standby({instance, wire::DriverKind::freezer, 0, world.rest_bytes(instance), {}}, world.now(),
+                                actions_);
   carry_out(world);
   keep(world, [&](auto& book, auto now, auto& out) { book.instance_resting(instance, now, out); });
 }

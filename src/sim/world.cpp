@@ -153,6 +153,11 @@ void World::dispatch(RequestIndex request, base::InstanceId id, bool cold) {
                              : instance->way == wire::Way::restore ? Served::restore
                                                                    : Served::start;
   instance->requests.push_back(request);
+  if (on_cpu(*instance)) {
+    const std::uint64_t tokens = std::uint64_t{asked.input_tokens} + asked.output_tokens;
+    instance->longest_tokens = std::max(instance->longest_tokens, tokens);
+    own(*instance, class_of(instance->model).own_bytes(instance->longest_tokens));
+  }
   Device& device = devices_[instance->device];
   const NodeShape& shape = *nodes_[device.node].shape;
   DeviceCompute::Work work;

@@ -57,6 +57,8 @@ class World {
     return nodes_[node].cache.resident(model);
   }
   [[nodiscard]] std::uint64_t held_bytes(DeviceIndex device) const { return devices_[device].held_bytes; }
+  /// Of its device, by one in standby on a CPU.
+  [[nodiscard]] std::uint64_t rest_bytes(base::InstanceId id) const { return instances_.at(id).device_held; }
 
   // --- what a policy may order. Ids are the policy's, never 0, never used twice.
   /// Holds the model's device bytes from now until it is gone, an equal share on each device. `way`: start or restore.
@@ -93,6 +95,7 @@ class World {
     std::uint32_t buses_left = 0;              ///< its devices whose bytes are still on the bus
     std::uint64_t device_held = 0;             ///< of each of its devices
     std::uint64_t own_bytes = 0;               ///< on a CPU: what the kernel counts for it, beside its weights
+    std::uint64_t longest_tokens = 0;          ///< of the requests that it had
     base::Duration first_answer{};             ///< what its next answer takes longer, being the first
     std::vector<RequestIndex> requests;        ///< in flight
     std::vector<HeldUp> held_up;               ///< of them those that are answered once its weights are there

@@ -204,7 +204,7 @@ void World::wake(base::InstanceId id) {
   if (on_cpu(*instance)) {
     add_slot(id, *instance);
     map_weights(*instance, true);
-    own(*instance, kind.own_bytes());
+    own(*instance, kind.own_bytes(instance->longest_tokens));
     return rise_on_cpu(id, *instance);
   }
   begin_way(id, *instance, fixed_cost(fleet_, kind, wire::Way::wake), 0, bus_bytes(instance->model, wire::Way::wake));
@@ -400,7 +400,7 @@ void World::settle(base::InstanceId id, Instance& instance) {
 /// What is a copy of a file leaves memory, unless another replica computes with it.
 void World::rest_on_cpu(Instance& instance) {
   Device& device = devices_[instance.device];
-  const std::uint64_t state = class_of(instance.model).state_bytes;
+  const std::uint64_t state = class_of(instance.model).rest_bytes(instance.longest_tokens);
   map_weights(instance, false);
   if (nodes_[device.node].mapped.count(instance.model) == 0) keep_cached(device.node, instance.model, 0);
   own(instance, state);

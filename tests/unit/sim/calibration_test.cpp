@@ -50,6 +50,27 @@ TEST(Calibration, PromptsAreALine) {
   EXPECT_EQ(fit_prompts({warm(10, 0.1), warm(10, 0.2)}).token_s, 0);
 }
 
+TEST(Calibration, WhatAReplicaHoldsGrowsByToken) {
+  ModelClass kind;
+  kind.working_bytes = 10'000;
+  ModelProbes probes;
+  probes.short_up = {{1500, 50}, {1510, 51}, {9999, 50}};
+  probes.long_up = {{3000, 200}, {3000, 200}, {3000, 200}};
+  probes.resting = {{2500, 200}, {2600, 200}, {2500, 200}};
+  calibrate(kind, probes);
+  EXPECT_EQ(kind.bytes_per_token, 10U);  // one that was disturbed changes nothing
+  EXPECT_EQ(kind.resident_bytes, 1000U);
+  EXPECT_EQ(kind.state_bytes, 500U);
+  EXPECT_EQ(kind.own_bytes(100), 2000U);
+  EXPECT_EQ(kind.rest_bytes(5000), 10'000U);
+  // Where nothing grows, all is there from the first.
+  probes.short_up.clear();
+  calibrate(kind, probes);
+  EXPECT_EQ(kind.bytes_per_token, 0U);
+  EXPECT_EQ(kind.state_bytes, 2500U);
+  EXPECT_EQ(kind.rest_bytes(5000), 2500U);
+}
+
 TEST(Calibration, WhatAFirstAnswerTakesLongerIsWhatItsPromptDoesNot) {
   ModelClass kind;
   ModelProbes probes;
@@ -102,6 +123,7 @@ TEST(Calibration, AFleetIsReadAsItIsWritten) {
   kind.working_bytes = 78'000'000;
   kind.state_bytes = 13'000'000;
   kind.resident_bytes = 33'000'000;
+  kind.bytes_per_token = 2000;
   kind.concurrency = 2;
   kind.max_replicas = 3;
   kind.idle_timeout = Millis(1500);

@@ -81,6 +81,23 @@ TEST(Cpu, AStartReadsWeightsBesideAndAWakeReadsThemAgain) {
   EXPECT_EQ(o.memory_peak_bytes, 130U);
 }
 
+TEST(Cpu, WhatAReplicaHoldsGrowsWithItsLongestRequest) {
+  Fleet fleet = machine(spec::Mode::always);
+  fleet.models[0].resident_bytes = 20;
+  fleet.models[0].state_bytes = 5;
+  fleet.nodes[0].device_bytes = 100'000;
+  fleet.models[0].working_bytes = 500;
+  fleet.models[0].bytes_per_token = 2;
+  const Trace trace = trace_of({{0, 0}, {20, 0}});
+  const Outcome o = run(fleet, trace);
+  const double tokens = 2 * 111, up = 20 + 100 + tokens;
+  // Dispatched after 2 s, in standby from 10.25 s to 20 s; what was touched once stays, also over standby.
+  EXPECT_NEAR(o.memory_byte_s, 20 + (20 + 100) + up * 8.25 + (5 + tokens) * 9.75 + (20 + tokens) + up * 2.25, 1e-6);
+  EXPECT_EQ(o.memory_peak_bytes, 20U + 100 + 2 * 111);
+  fleet.models[0].working_bytes = 50;  // no more than there is
+  EXPECT_EQ(run(fleet, trace).memory_peak_bytes, 150U);
+}
+
 TEST(Cpu, AnAnswerWaitsForASlowDisk) {
   Fleet fleet = machine(spec::Mode::always);
   fleet.nodes[0].disk_bytes_per_s = 20;
