@@ -173,7 +173,7 @@ net::Task<void> usage_requests(Server& server, Exchange& exchange) {
   const bool more = rows->size() == question->limit;
   const std::string body = json::serialize(json::object{{"currency", currency_of(prices)},
                                                         {"requests", std::move(described)},
-                                                        {"next", more ? json::value(rows->back().row.seq) : json::value(nullptr)},
+                                                        {"next", more ? json::value(rows->back().position) : json::value(nullptr)},
                                                         {"incomplete", settled.ok() ? json::value(nullptr) : json::value(settled.error().message)}});
   co_await exchange.respond(200, "application/json", body);
 }

@@ -80,6 +80,11 @@ SlotState state_of(const UsageSlot& slot) {
 
 UsageRow row_of(const UsageSlot& slot) {
   UsageRow row;
+  read_row(slot, row);
+  return row;
+}
+
+void read_row(const UsageSlot& slot, UsageRow& row) {
   row.seq = slot.open.seq;
   row.arrived_unix_ms = slot.open.arrived_unix_ms;
   row.ended_unix_ms = slot.closed.ended_unix_ms;
@@ -95,7 +100,6 @@ UsageRow row_of(const UsageSlot& slot) {
   row.wait_us = slot.closed.wait_us;
   row.service_us = slot.closed.service_us;
   row.start_us = slot.closed.start_us;
-  return row;
 }
 
 }  // namespace thaw::store

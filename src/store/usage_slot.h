@@ -67,5 +67,6 @@ enum class SlotState { free, damaged, open, closed };
 SlotState state_of(const UsageSlot& slot);
 /// Of a closed slot.
 UsageRow row_of(const UsageSlot& slot);
+void read_row(const UsageSlot& slot, UsageRow& row);  ///< the same into one that was used before, for its memory
 
 }  // namespace thaw::store

@@ -9,7 +9,7 @@
 
 namespace thaw::store {
 
-/// Ended requests, one row each, and their sums by day, tenant, key and model. A SQLite file of its own beside the store's: it is written to many
+/// Ended requests, in packs of many (usage_pack.h), and their sums by day, tenant, key and model. A SQLite file of its own beside the store's: it is written to many
 /// times a second and may become big, and neither must reach models and keys. Thread-safe; blocking.
 ///
 /// Sums are read from the daily table alone, so that they take no longer when the rows are many or gone.
@@ -34,13 +34,15 @@ class UsageDatabase final : public UsageSink {
   static constexpr std::size_t kMaxSums = 100'000;
   [[nodiscard]] base::Result<std::vector<UsageSum>> sums(UsageBy by, const UsageFilter& filter) const;
 
-  /// A row and its request's id as the client saw it ("" for rows of versions that did not keep it).
+  /// A row, its request's id as the client saw it ("" for rows of versions that did not keep it), and where it stands among all.
   struct Listed {
     UsageRow row;
     std::string request;
+    std::uint64_t position = 0;
   };
   static constexpr std::size_t kMaxListed = 10'000;
-  /// Rows behind number `after` that arrived within the days, in the order of their numbers; at most `limit` (1 to kMaxListed).
+  /// Rows behind position `after` (0: all) that arrived within the days, in the order in which they ended; at most `limit` (1 to kMaxListed). Who asks
+  /// again behind the last one misses none that ended meanwhile.
   [[nodiscard]] base::Result<std::vector<Listed>> rows(const UsageFilter& filter, std::uint64_t after, std::size_t limit) const;
 
   /// Forgets who a tenant was: its rows are removed, its daily sums stay under a name that stands for nobody, without keys; what SQLite removed is
