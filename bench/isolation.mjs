@@ -1,7 +1,7 @@
 // Engines in wrong hands: is every attempt refused, and what does a neighbour notice of their bombs?
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,6 +11,9 @@ import { percentile, result, say, table } from './lib/report.mjs';
 import { Thaw, binary, smallModel } from './lib/thaw.mjs';
 
 const quick = process.argv.includes('--quick');
+const option = (name, otherwise) => process.argv.find((one) => one.startsWith(`--${name}=`))?.slice(name.length + 3) ?? otherwise;
+const part = option('part', 'all');
+const sandboxes = option('under', 'runc,runsc').split(',');
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 const turns = quick ? 3 : 10;     // calm and bombed by turns: what else happens on the machine falls on both
 const requests = quick ? 40 : 60; // of one turn
@@ -33,8 +36,10 @@ function attacks() {
 
 /// A server in wrong hands, under the sandbox, of the size of a small model.
 function hostile(directory, sandbox) {
-  chmodSync(directory, 0o755); // another user runs it
-  const program = path.join(directory, 'hostile-engine');
+  const place = path.join(directory, 'hostile'); // of its own: its engine is shown all that lies beside it
+  mkdirSync(place, { recursive: true });
+  chmodSync(place, 0o755); // another user runs it
+  const program = path.join(place, 'hostile-engine');
   if (!existsSync(program)) copyFileSync(binary('hostile-engine'), program);
   chmodSync(program, 0o755);
   const where = sandbox === 'runc' ? ['--socket', '{socket}'] : ['--host', '{host}', '--port', '{port}'];
@@ -46,23 +51,27 @@ async function ask(thaw, model, prompt) {
   return (await thaw.call('POST', '/v1/completions', JSON.stringify({ model, prompt, max_tokens: 1 }))).choices[0].text;
 }
 
-/// Milliseconds of each request to the neighbour.
-async function series(thaw) {
+/// Each request to the neighbour: {ms, bomb}, what went on beside it.
+async function series(thaw, state) {
   const times = [];
   for (let i = 0; i < requests; ++i) {
     const begin = performance.now();
+    const bomb = state?.bomb;
     await thaw.chat('neighbour', tokens);
-    times.push(performance.now() - begin);
+    times.push({ ms: performance.now() - begin, bomb });
     await sleep(pauseMs);
   }
   return times;
 }
 
+const bombs = { spin: 'spin 1 4', 'fork, disk, files': 'attack bombs processes=20000 disk_mib=256 files=20000', log: 'log 16', memory: 'memory' };
+
 /// The bombs, one after another, until told to stop. A memory bomb ends the engine; the next request brings another.
 async function bombard(thaw, model, state) {
-  const prompts = ['spin 1 4', 'attack bombs processes=20000 disk_mib=256 files=20000', 'log 16', 'memory'];
-  for (let i = 0; !state.over; ++i) {
-    await ask(thaw, model, prompts[i % prompts.length]).catch(() => sleep(50));
+  for (let i = state.bombs; !state.over; ++i) {
+    const kinds = Object.keys(bombs);
+    state.bomb = kinds[i % kinds.length];
+    await ask(thaw, model, bombs[state.bomb]).catch(() => sleep(50));
     state.bombs++;
   }
 }
@@ -82,7 +91,7 @@ async function neighbour(sandbox) {
     calm.push(...(await series(thaw)));
     state.over = false;
     const attacker = bombard(thaw, 'hostile', state);
-    bombed.push(...(await series(thaw)));
+    bombed.push(...(await series(thaw, state)));
     state.over = true;
     await attacker;
     await ask(thaw, 'hostile', 'hello').catch(() => undefined); // its next start falls into no measurement
@@ -91,25 +100,42 @@ async function neighbour(sandbox) {
   return { sandbox, calm, bombed, bombs: state.bombs };
 }
 
-main(async () => {
+async function attempted() {
   say('attacks under runc and gVisor');
   const attempts = attacks();
   const won = attempts.filter((one) => one.outcome !== 'refused');
   for (const one of won) say(`SUCCEEDED under ${one.sandbox}: ${one.attack}: ${one.what} (${one.how})`);
   const kinds = [...new Set(attempts.map((one) => one.sandbox))];
   table(['sandbox', 'attempts', 'succeeded'], kinds.map((kind) => [kind, attempts.filter((one) => one.sandbox === kind).length, won.filter((one) => one.sandbox === kind).length]));
+  result('attacks_tried', attempts.length, 'attempts');
+  result('attacks_succeeded', won.length, 'attempts');
+}
 
+async function besides() {
   const measured = [];
-  for (const sandbox of ['runc', 'runsc']) {
+  for (const sandbox of sandboxes) {
     say(`a neighbour of bombs under ${sandbox}`);
     measured.push(await neighbour(sandbox));
   }
-  const ms = (values, fraction) => percentile(values, fraction).toFixed(2);
-  table(['a request to the neighbour, ms', 'p50 calm', 'p50 bombed', 'p99 calm', 'p99 bombed', 'bombs'],
-    measured.map((m) => [`beside ${m.sandbox}`, ms(m.calm, 0.5), ms(m.bombed, 0.5), ms(m.calm, 0.99), ms(m.bombed, 0.99), m.bombs]));
-  const ratio = (m, fraction) => percentile(m.bombed, fraction) / percentile(m.calm, fraction);
-  result('attacks_tried', attempts.length, 'attempts');
-  result('attacks_succeeded', won.length, 'attempts');
-  result('neighbour_p99_ratio', Math.max(...measured.map((m) => ratio(m, 0.99))), 'ratio');
-  result('neighbour_p50_ratio', Math.max(...measured.map((m) => ratio(m, 0.5))), 'ratio');
+  const of = (list, fraction) => percentile(list.map((one) => one.ms), fraction);
+  const row = (name, list) => [name, list.length, of(list, 0.5).toFixed(2), of(list, 0.9).toFixed(2), of(list, 0.99).toFixed(2), of(list, 1).toFixed(2)];
+  table(
+    ['a request to the neighbour, ms', 'requests', 'p50', 'p90', 'p99', 'most'],
+    measured.flatMap((m) => [
+      row(`calm, beside ${m.sandbox}`, m.calm),
+      row(`${m.bombs} bombs under ${m.sandbox}`, m.bombed),
+      ...Object.keys(bombs).flatMap((bomb) => {
+        const beside = m.bombed.filter((one) => one.bomb === bomb);
+        return beside.length > 0 ? [row(`  ${bomb}`, beside)] : [];
+      }),
+    ]),
+  );
+  const worst = (fraction) => Math.max(...measured.map((m) => of(m.bombed, fraction) / of(m.calm, fraction)));
+  result('neighbour_p99_ratio', worst(0.99), 'ratio');
+  result('neighbour_p50_ratio', worst(0.5), 'ratio');
+}
+
+main(async () => {
+  if (part !== 'neighbour') await attempted();
+  if (part !== 'attacks') await besides();
 });

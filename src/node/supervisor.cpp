@@ -379,7 +379,7 @@ void Supervisor::compete_locked(const Instance& instance) {
   if (resources.device != spec::DeviceKind::cpu || !instance.sandbox || !instance.sandbox->cgroup()) return;
   const unsigned cores = cpu_turns_.processors();
   const unsigned threads = resources.cpus ? static_cast<unsigned>(std::clamp(*resources.cpus, 1.0, static_cast<double>(cores))) : cores;
-  cpu_turns_.add(instance.command.instance, *instance.sandbox->cgroup(), resources.device_memory_bytes.value_or(0), threads,
+  cpu_turns_.add(instance.command.instance, instance.command.model.name.str(), *instance.sandbox->cgroup(), resources.device_memory_bytes.value_or(0), threads,
                  instance.weights_there);
 }
 

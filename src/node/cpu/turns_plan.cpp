@@ -40,7 +40,7 @@ CpuPlan plan_cpu_turns(const std::vector<CpuClaim>& claims, unsigned processors,
   std::vector<std::size_t> order;
   unsigned wanted = 0;
   for (std::size_t i = 0; i < claims.size(); ++i) {
-    if (is_idle(claims[i])) continue;
+    if (claims[i].yields || is_idle(claims[i])) continue;
     order.push_back(i);
     wanted += claims[i].threads;
   }

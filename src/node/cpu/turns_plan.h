@@ -26,6 +26,7 @@ struct CpuClaim {
   bool waits_for_weights =
       false;  ///< some are still on their way into memory: its threads spin for the one that waits for them
   bool held_back = false;  ///< by the last plan: that it used nothing then says little
+  bool yields = false;     ///< it takes what the others leave (yielding.h), and competes with nobody
 };
 
 /// cgroup v2's cpu.weight.
@@ -35,7 +36,7 @@ constexpr unsigned kMostCpuWeight = 10'000;
 struct CpuPlan {
   bool contended = false;             ///< who computes wants more processors than there are
   std::vector<unsigned> cpu_weights;  ///< one a claim, 1 to 10,000; all kUsualCpuWeight when not contended
-  std::vector<unsigned> ranks;        ///< 0: whose turn it is; one a claim, all 0 when not contended
+  std::vector<unsigned> ranks;        ///< 0: whose turn it is; one a claim, all 0 when not contended; of one that yields without meaning
 };
 
 /// Who comes first, from now until the next plan. `turn` counts plans from 1. Pure.

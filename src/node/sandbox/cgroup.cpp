@@ -155,6 +155,17 @@ base::Status Cgroup::set_cpu_weight(unsigned weight) const {
   return write_control_file(file("cpu", "cpu.shares"), std::to_string(std::max(2U, weight * kUsualShares / kUsualWeight)));
 }
 
+base::Status Cgroup::set_cpu_idle(bool idle) const {
+  const std::string path = file("cpu", "cpu.idle");
+  if (::access(path.c_str(), F_OK) == 0) return write_control_file(path, idle ? "1" : "0");
+  return set_cpu_weight(idle ? 1 : kUsualWeight);
+}
+
+base::Duration Cgroup::cpu_held_up() const {
+  const std::string stat = file("cpu", "cpu.stat");
+  return host_->unified() ? base::Duration(std::chrono::microseconds(field(stat, "throttled_usec"))) : std::chrono::nanoseconds(field(stat, "throttled_time"));
+}
+
 base::Duration Cgroup::cpu_time() const {
   if (host_->unified()) return std::chrono::microseconds(field(file("cpu", "cpu.stat"), "usage_usec"));
   auto text = read_small_file(file("cpuacct", "cpuacct.usage"));

@@ -41,6 +41,12 @@ class Cgroup {
   /// Its share of the processors beside its siblings. `weight`: v2's cpu.weight, 1 to 10,000, usually 100; v1's cpu.shares in proportion.
   [[nodiscard]] base::Status set_cpu_weight(unsigned weight) const;
 
+  /// Whether anybody else among its siblings who wants a processor goes before it (SCHED_IDLE for a group). Its weight is the usual one once it does
+  /// not any more. Where the kernel lacks this (before 5.15) it has the least weight meanwhile.
+  [[nodiscard]] base::Status set_cpu_idle(bool idle) const;
+  /// Time for which its CPU limit held its threads up, of each processor summed up; 0 when unknown.
+  [[nodiscard]] base::Duration cpu_held_up() const;
+
   [[nodiscard]] base::Duration cpu_time() const;  ///< processor time used in it so far; 0 when unknown
   [[nodiscard]] std::uint64_t memory_bytes() const;  ///< 0 when unknown
   /// Of it, what the kernel cannot take back while the processes live: anonymous and shared memory, and the kernel's own on their behalf. 0 when unknown.

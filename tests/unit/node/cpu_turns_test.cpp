@@ -133,8 +133,8 @@ class CpuTurnsTest : public ::testing::Test {
 
 TEST_F(CpuTurnsTest, TheGroupsOfThoseThatCompeteAreSetAndSetBack) {
   CpuTurns turns(kProcessors);
-  turns.add(base::InstanceId(1), group("a"), 2 * kGB, kProcessors, true);
-  turns.add(base::InstanceId(2), group("b"), kGB, kProcessors, true);
+  turns.add(base::InstanceId(1), "a", group("a"), 2 * kGB, kProcessors, true);
+  turns.add(base::InstanceId(2), "b", group("b"), kGB, kProcessors, true);
   ASSERT_TRUE(eventually([&] { return shares("b") == "102400" && shares("a") == "12800"; }))
       << shares("a") << " " << shares("b");
   turns.remove(base::InstanceId(2));
@@ -145,8 +145,8 @@ TEST_F(CpuTurnsTest, TheGroupsOfThoseThatCompeteAreSetAndSetBack) {
 
 TEST_F(CpuTurnsTest, WhoUsesNothingNoLongerCompetes) {
   CpuTurns turns(kProcessors);
-  turns.add(base::InstanceId(1), group("a"), 2 * kGB, kProcessors, true);
-  turns.add(base::InstanceId(2), group("b"), kGB, kProcessors, true);
+  turns.add(base::InstanceId(1), "a", group("a"), 2 * kGB, kProcessors, true);
+  turns.add(base::InstanceId(2), "b", group("b"), kGB, kProcessors, true);
   ASSERT_TRUE(eventually([&] { return shares("b") == "102400"; }));
   EXPECT_TRUE(eventually([&] { return shares("a") == "1024" && shares("b") == "1024"; }))
       << "neither is seen to use any";
