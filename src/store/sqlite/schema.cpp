@@ -1,6 +1,11 @@
 #include "store/sqlite/schema.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <array>
+#include <cerrno>
+#include <cstdio>
 
 #include <fmt/format.h>
 
@@ -92,7 +97,31 @@ base::Status migrate(Database& database) {
       fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {};", kApplicationId, kNewest));
 }
 
+/// A copy that is whole or not there, for the owner alone. One that is there already, of a migration that failed, is replaced.
+base::Status back_up(Database& database, std::int64_t version) {
+  const std::string target = backup_of_schema(database.path(), version);
+  const std::string part = target + ".part";
+  const auto failed = [&](const std::string& why) {
+    ::unlink(part.c_str());
+    return base::Error{base::ErrorKind::io, fmt::format("{} is not migrated from schema {} to {}, because it could not be copied to {} first: {}; free "
+                                                        "some space on its disk, then start again",
+                                                        database.path(), version, kNewest, target, why)};
+  };
+  const int fd = ::open(part.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return failed(base::errno_error("cannot create it", errno).message);
+  ::close(fd);
+  std::string quoted;
+  for (const char c : part) quoted += c == '\'' ? std::string("''") : std::string(1, c);
+  if (const base::Status copied = database.execute("VACUUM INTO '" + quoted + "'"); !copied.ok()) return failed(copied.error().message);
+  if (::rename(part.c_str(), target.c_str()) != 0) return failed(base::errno_error("cannot name it", errno).message);
+  return {};
+}
+
 }  // namespace
+
+std::int64_t newest_schema() { return kNewest; }
+
+std::string backup_of_schema(const std::string& path, std::int64_t version) { return fmt::format("{}.schema-{}.bak", path, version); }
 
 base::Status prepare_schema(Database& database) {
   THAW_ASSIGN_OR_RETURN(const std::int64_t version, version_of(database));
@@ -102,11 +131,14 @@ base::Status prepare_schema(Database& database) {
   THAW_RETURN_IF_ERROR(
       database.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864;"));
   if (version == kNewest) return {};
+  if (version > 0) THAW_RETURN_IF_ERROR(back_up(database, version));
   THAW_RETURN_IF_ERROR(database.execute("BEGIN IMMEDIATE"));
   base::Status status = migrate(database);
   if (status) status = database.execute("COMMIT");
-  if (!status) (void)database.execute("ROLLBACK");
-  return status;
+  if (status) return status;
+  (void)database.execute("ROLLBACK");
+  if (version == 0) return status;
+  return status.error().within(fmt::format("cannot migrate from schema {} to {}; nothing was changed, and the version that wrote it still runs", version, kNewest));
 }
 
 }  // namespace thaw::store

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "store/sqlite/schema.h"
 #include "store/store.h"
 #include "unit/temp_dir.h"
 
@@ -85,12 +86,11 @@ TEST(NewerStore, IsRefusedAndLeftAlone) {
   fill(path);
   execute(path, "PRAGMA user_version = 99");
   const std::string wanted =
-      path +
-      ": written by a newer thaw (schema 99, this one knows 4); run that version, or restore the backup made "
-      "before the upgrade";
+      path + ": written by a newer thaw (schema 99, this one knows " + std::to_string(newest_schema()) +
+      "); run that version, or restore the backup made before the upgrade";
   EXPECT_EQ(error_of_opening(path), wanted);
   EXPECT_EQ(error_of_opening(path), wanted);
-  execute(path, "PRAGMA user_version = 4");
+  execute(path, ("PRAGMA user_version = " + std::to_string(newest_schema())).c_str());
   EXPECT_EQ(error_of_opening(path), "(no error)");
 }
 

@@ -2,7 +2,6 @@
 #include <thread>
 
 #include <gtest/gtest.h>
-#include <sqlite3.h>
 #include <sys/stat.h>
 
 #include "store/store.h"
@@ -80,22 +79,6 @@ TEST(SqliteStore, KeepsWhetherMemoryWasEstimated) {
   EXPECT_FALSE(models->at(1).memory_estimated);
 }
 
-/// Makes a database of this version one of an older.
-void take_back(const std::string& path, int version) {
-  // Step i leads from version i + 2 back to i + 1.
-  const std::vector<std::string> steps{
-      "DROP TABLE model_files; ALTER TABLE models DROP COLUMN memory_estimated; PRAGMA user_version = 1;",
-      "DROP TABLE pending_models; PRAGMA user_version = 2;",
-      "DROP TABLE tenants; ALTER TABLE keys DROP COLUMN role; ALTER TABLE keys DROP COLUMN platform; ALTER TABLE keys DROP COLUMN models; "
-      "ALTER TABLE keys DROP COLUMN expires_unix_ms; ALTER TABLE keys DROP COLUMN revoked_unix_ms; ALTER TABLE keys DROP COLUMN last_used_unix_ms; "
-      "PRAGMA user_version = 3;"};
-  sqlite3* connection = nullptr;
-  ASSERT_EQ(sqlite3_open(path.c_str(), &connection), SQLITE_OK);
-  for (auto step = steps.size(); step >= static_cast<std::size_t>(version); --step)
-    ASSERT_EQ(sqlite3_exec(connection, steps[step - 1].c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(connection);
-  sqlite3_close(connection);
-}
-
 StoredKey key_of(const char* tenant) {
   StoredKey key;
   key.name = "first key";
@@ -104,36 +87,6 @@ StoredKey key_of(const char* tenant) {
   key.hash = std::string(32, '\0');
   key.created_unix_ms = 5;
   return key;
-}
-
-TEST(SqliteStore, OlderDatabasesAreMigrated) {
-  for (const int version : {1, 2, 3}) {
-    SCOPED_TRACE(version);
-    const test::TempDir dir;
-    const std::string path = dir.file("t.db");
-    {
-      const auto store = open(path);
-      ASSERT_TRUE(store->put_model(model("a", "{1}")).ok());
-      ASSERT_TRUE(store->add_key(key_of("default")).ok());
-    }
-    take_back(path, version);
-    const auto store = open(path);
-    ASSERT_EQ(store->models()->size(), 1U);
-    EXPECT_EQ(store->models()->at(0).spec_json, "{1}");
-    EXPECT_FALSE(store->models()->at(0).memory_estimated);
-    EXPECT_TRUE(store->put_model_files(base::ModelName("a"), {file("/x")}).ok());
-    // Keys of then could do everything.
-    ASSERT_EQ(store->keys()->size(), 1U);
-    const StoredKey key = store->keys()->at(0);
-    EXPECT_EQ(key.hash, key_of("default").hash);
-    EXPECT_EQ(key.role, spec::Role::admin);
-    EXPECT_TRUE(key.platform);
-    EXPECT_TRUE(key.models.empty());
-    EXPECT_EQ(key.expires_unix_ms, 0);
-    EXPECT_EQ(key.revoked_unix_ms, 0);
-    EXPECT_TRUE(store->tenants()->empty());
-    EXPECT_TRUE(store->put_tenant({base::TenantName("acme"), "{}", 1, 2}).ok());
-  }
 }
 
 TEST(SqliteStore, KeepsWhatKeysAreGoodFor) {
