@@ -33,9 +33,12 @@ base::Result<Credentials> load_credentials(const std::string& path);
 /// else can read the key at any time. Makes missing directories with mode 0700.
 base::Status save_credentials(const std::string& path, const Credentials& credentials);
 
-/// THAW_URL and THAW_API_KEY, else the file, else kDefaultUrl without a key. The file's key goes to the file's URL
+/// Where a server that runs as a service leaves its own (data directory's default), readable by root alone.
+inline constexpr const char* kServiceCredentials = "/var/lib/thaw/client.json";
+
+/// THAW_URL and THAW_API_KEY, else the file, else that of the `service`, else kDefaultUrl without a key. The file's key goes to the file's URL
 /// only: a THAW_URL that names another server never gets the local server's key. Fails only on a damaged file that is
 /// needed.
-base::Result<Credentials> find_credentials(const Environment& environment);
+base::Result<Credentials> find_credentials(const Environment& environment, const std::string& service = kServiceCredentials);
 
 }  // namespace thaw::cli

@@ -41,7 +41,7 @@ Finding listener(const spec::ServerConfig& config) {
 
 void tls(const spec::ServerConfig& config, std::int64_t now_unix_s, std::vector<Finding>& findings) {
   if (!config.tls.on) {
-    findings.push_back({"tls", Level::note, "not configured: nothing is served to a network, unless a proxy before it ends TLS", ""});
+    findings.push_back({"tls", Level::note, "not configured: nothing is served to a network, unless a proxy before it ends TLS", "tls.listen, tls.cert and tls.key, before others than this machine are served (docs/edge.md)"});
     return;
   }
   const auto context = net::TlsContext::load({config.tls.certificate, config.tls.key, config.tls.client_ca});
@@ -63,7 +63,7 @@ void tls(const spec::ServerConfig& config, std::int64_t now_unix_s, std::vector<
 void files(const std::string& data_dir, std::vector<Finding>& findings) {
   const auto directory = look(data_dir);
   if (!directory) {
-    findings.push_back({"data", Level::note, data_dir + " is not there yet, or cannot be looked at", ""});
+    findings.push_back({"data", Level::note, data_dir + " is not there yet, or cannot be looked at", "run thaw doctor --security as root, once the server was started"});
     return;
   }
   // 0711 is what the server sets: sandboxed engines pass through it to their sockets.

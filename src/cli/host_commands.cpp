@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <memory>
 
 #include <fmt/format.h>
@@ -15,6 +14,7 @@
 #include "cli/doctor_disks.h"
 #include "cli/doctor_security.h"
 #include "cli/files.h"
+#include "cli/install_paths.h"
 #include "cli/json.h"
 #include "spec/server_config.h"
 
@@ -72,8 +72,7 @@ base::Result<node::AgentConfig> agent_config(const DoctorFlags& flags) {
   node::AgentConfig agent;
   agent.node = base::NodeName("local");
   agent.data_dir = flags.data_dir.value_or(config.data_dir);
-  std::error_code error;
-  agent.init_path = (std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / "thaw-init").string();
+  agent.init_path = find_init().value_or("");
   agent.settings = config.node;
   agent.cpu_memory_bytes = config.cpu_memory_bytes;
   agent.cuda_reserve_bytes = config.cuda_reserve_bytes;
@@ -89,6 +88,7 @@ Finding examine_server(const Context& context) {
     const bool absent = body.error().kind == base::ErrorKind::unavailable;
     finding.level = absent ? Finding::Level::note : Finding::Level::warning;
     finding.text = body.error().message;
+    finding.remedy = absent ? "thaw serve, or set THAW_URL to where one runs" : "set THAW_API_KEY to a key of that server, or THAW_URL to another server";
     return finding;
   }
   const auto status = parse_object(*body, "the server");
@@ -136,7 +136,7 @@ int print_result(Context& context, const std::vector<Finding>& findings) {
 Finding examine_keys(const Context& context) {
   const auto body = context.call({"GET", "/admin/v1/status", ""});
   const auto status = body.ok() ? parse_object(*body, "the server") : base::Result<json::object>(body.error());
-  if (!status.ok()) return {"keys", Finding::Level::note, "no server answers here, so that it is not known whether one asks for keys", ""};
+  if (!status.ok()) return {"keys", Finding::Level::note, "no server answers here, so that it is not known whether one asks for keys", "start it, or set THAW_URL to where it is"};
   if (flag_of(*status, "dev"))
     return {"keys", Finding::Level::failure, "the server runs with --dev: everybody on this machine can use and administer it", "start it without --dev"};
   return {"keys", Finding::Level::ok, "the server asks for keys", ""};

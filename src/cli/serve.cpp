@@ -18,6 +18,8 @@
 #include "cli/credentials.h"
 #include "cli/exit_code.h"
 #include "cli/files.h"
+#include "cli/install_paths.h"
+#include "cli/service_manager.h"
 #include "controller/controller.h"
 #include "controller/model_files.h"
 #include "controller/pulls.h"
@@ -42,7 +44,6 @@ using base::Status;
 
 constexpr std::uint64_t kInstanceIdsPerStart = 1'000'000;
 constexpr std::size_t kMaxConfigBytes = 1U << 20U;
-constexpr const char* kInitName = "thaw-init";
 
 bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.rfind("127.", 0) == 0; }
 
@@ -77,17 +78,6 @@ void set_up_logging(const spec::ServerConfig& config) {
   }
   logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));
-}
-
-/// The static first process of a sandbox lies beside the binary, or where the package puts it.
-Result<std::string> find_init() {
-  std::error_code error;
-  const fs::path self = fs::read_symlink("/proc/self/exe", error);
-  const fs::path beside = self.parent_path() / kInitName;
-  const fs::path installed = fs::path("/usr/lib/thaw") / kInitName;
-  if (fs::exists(beside, error)) return beside.string();
-  if (fs::exists(installed, error)) return installed.string();
-  return Error{ErrorKind::not_found, fmt::format("cannot find {}: looked at {} and {}; build the whole project", kInitName, beside.string(), installed.string())};
 }
 
 Status make_data_dir(const std::string& path) {
@@ -176,7 +166,7 @@ void tell_cli(const spec::ServerConfig& config, const std::string& url, const st
     if (const Status saved = save_credentials(path, credentials); !saved.ok()) spdlog::warn("{}", saved.error().message);
   };
   save(kept);
-  save(credentials_path(process_environment()));
+  if (!has_service_manager(process_environment())) save(credentials_path(process_environment()));
 }
 
 /// SIGTERM, SIGINT and SIGHUP as loop events. The signals must be blocked in every thread.
@@ -358,9 +348,11 @@ Result<int> serve(const ServeOptions& options) {
       server.cut_connections();
       return;
     }
+    tell_service_manager(process_environment(), "STOPPING=1");
     spdlog::info("signal {}: draining (at most {}; a second signal cuts)", number, base::format_duration(config.gateway.drain_timeout));
     server.drain([&loop] { loop->stop(); });
   }));
+  tell_service_manager(process_environment(), "READY=1");
   loop->run();
   if (const Status written = store->touch_keys(server.keys().take_used()); !written.ok()) spdlog::warn("{}", written.error().message);
   spdlog::info("drained; stopping instances");

@@ -46,7 +46,7 @@ Finding examine_memory(const AgentConfig& config) {
 
 std::vector<Finding> examine_cuda(const AgentConfig& config, const CudaSurvey& cuda) {
   if (cuda.gpus.empty()) {
-    if (!nvidia_hardware()) return {{"cuda", Level::note, "no NVIDIA device: models run on the CPU", ""}};
+    if (!nvidia_hardware()) return {{"cuda", Level::note, "no NVIDIA device: models run on the CPU", "nothing, if none is meant to be here; else look for it with lspci -d 10de:"}};
     return {{"cuda", Level::warning, "an NVIDIA device is there, but cannot be used: " + cuda.problem,
              "install the NVIDIA driver with libcuda.so.1 (Debian: nvidia-driver, libcuda1), then reboot"}};
   }

@@ -106,7 +106,10 @@ TEST_F(CredentialsFile, RefusesDamagedFilesWithTheRemedy) {
 }
 
 TEST_F(CredentialsFile, FindsTheDefaultTheFileAndTheVariablesInThisOrder) {
-  EXPECT_EQ(*find_credentials(environment({})), (Credentials{kDefaultUrl, ""}));
+  EXPECT_EQ(*find_credentials(environment({}), ""), (Credentials{kDefaultUrl, ""}));
+  const std::string service = directory_ / "service.json";
+  ASSERT_TRUE(save_credentials(service, {"http://service:1", "service-key"}).ok());
+  EXPECT_EQ(*find_credentials(environment({}), service), (Credentials{"http://service:1", "service-key"}));
   ASSERT_TRUE(save_credentials(path_, {"http://file:1", "file-key"}).ok());
   EXPECT_EQ(*find_credentials(environment({})), (Credentials{"http://file:1", "file-key"}));
   EXPECT_EQ(*find_credentials(environment({{"THAW_API_KEY", "mine"}})), (Credentials{"http://file:1", "mine"}));
