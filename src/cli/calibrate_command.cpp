@@ -57,7 +57,10 @@ base::Result<sim::NodeShape> describe_machine(const Client& client) {
   }
   if (shape.devices == 0)
     return base::Error{base::ErrorKind::not_found, "the server knows no device; `thaw doctor` says why"};
-  if (!gpus) return shape;
+  if (!gpus) {
+    shape.memory_return_bytes = sim::kMemoryReturn_bytes;
+    return shape;
+  }
   shape.bus_bytes_per_s = kBus_bytes_per_s;
   for (const json::object* node : objects_of(answer, "nodes")) {
     shape.host_bytes = shape.standby_bytes = count_of(*node, "host_budget_bytes");
@@ -76,6 +79,13 @@ void take_bus_away(sim::ModelClass& kind, const sim::NodeShape& shape) {
   less(kind.measured.start, kind.weights_bytes);
   less(kind.measured.wake, kind.kept_bytes());
   less(kind.measured.freeze, kind.kept_bytes());
+}
+
+/// A GPU's replica holds there what it has from the first, and no page cache.
+void leave_out_what_only_cpus_have(sim::ModelProbes& probes) {
+  probes.short_up.clear();
+  probes.soon_from_disk.clear();
+  probes.soon_wakes.clear();
 }
 
 /// Models that are alike are measured once, and get the same. Round by round over all of them, so that whatever
@@ -103,7 +113,7 @@ base::Status measure_models(const CalibrateFlags& flags, Prober& prober, std::ve
   std::vector<sim::ModelProbes> all;
   for (const std::string& like : order) {
     Group& group = groups.at(like);
-    if (!on_cpu) group.probes.short_up.clear();  // what a GPU's replica holds there does not grow
+    if (!on_cpu) leave_out_what_only_cpus_have(group.probes);
     sim::calibrate(group.first->kind, group.probes);
     take_bus_away(group.first->kind, fleet.nodes.front());
     all.push_back(std::move(group.probes));

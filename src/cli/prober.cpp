@@ -164,6 +164,12 @@ base::Status Prober::stop(const std::string& name) {
 
 // --- probes
 
+/// Weights that come in at full speed are there before a longer prompt is read: what it takes longer then is not the
+/// disk's.
+std::uint32_t Prober::prompt_for(Weights weights) {
+  return weights == Weights::just_left ? kSharingPrompt : kShortPrompt;
+}
+
 base::Status Prober::measure_answers(const std::string& name, std::uint32_t concurrency, sim::ModelProbes& probes) {
   for (const std::uint32_t words : kPrompts) {
     THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, words, kShortAnswer));
@@ -178,19 +184,20 @@ base::Status Prober::measure_answers(const std::string& name, std::uint32_t conc
   return {};
 }
 
-base::Status Prober::measure_start(const std::string& name, bool from_disk, sim::ModelProbes& probes) {
+base::Status Prober::measure_start(const std::string& name, Weights weights, sim::ModelProbes& probes) {
   const Clock::time_point stopped = Clock::now();
   THAW_RETURN_IF_ERROR(stop(name));
   probes.stop_s.push_back(since(stopped));
-  if (from_disk) THAW_RETURN_IF_ERROR(act(name, "evict"));
-  if (interrupt_.wait_for(from_disk ? std::max(pause_, kSettle) : kSettle)) return interrupted();
-  THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, kShortPrompt, kShortAnswer));
+  if (weights != Weights::in_memory) THAW_RETURN_IF_ERROR(act(name, "evict"));
+  if (interrupt_.wait_for(weights == Weights::on_disk ? std::max(pause_, kSettle) : kSettle)) return interrupted();
+  THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, prompt_for(weights), kShortAnswer));
   // The server may have kept the weights for another model that has the same files, or had no room to keep them.
-  (probe.read_bytes > 0 ? probes.from_disk : probes.starts).push_back(probe);
+  auto& from_disk = weights == Weights::just_left ? probes.soon_from_disk : probes.from_disk;
+  (probe.read_bytes > 0 ? from_disk : probes.starts).push_back(probe);
   return {};
 }
 
-base::Status Prober::measure_standby(ProbedModel& model, sim::ModelProbes& probes) {
+base::Status Prober::measure_standby(ProbedModel& model, Weights weights, sim::ModelProbes& probes) {
   const std::string& name = model.kind.name;
   const Clock::time_point frozen = Clock::now();
   const base::Status answer = act(name, "freeze");
@@ -210,9 +217,10 @@ base::Status Prober::measure_standby(ProbedModel& model, sim::ModelProbes& probe
   }));
   probes.freeze_s.push_back(since(frozen));
   probes.resting.push_back({std::max(rests.device_bytes, rests.host_bytes), longest_tokens_});
-  if (interrupt_.wait_for(std::max(pause_, kSettle))) return interrupted();
-  THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, kShortPrompt, kShortAnswer));
-  probes.wakes.push_back(probe);
+  const bool soon = weights == Weights::just_left;
+  if (interrupt_.wait_for(soon ? kSettle : std::max(pause_, kSettle))) return interrupted();
+  THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, prompt_for(weights), kShortAnswer));
+  (soon ? probes.soon_wakes : probes.wakes).push_back(probe);
   return {};
 }
 
@@ -225,14 +233,16 @@ base::Status Prober::measure_holding(const std::string& name, std::vector<sim::H
 base::Status Prober::measure(ProbedModel& model, sim::ModelProbes& probes) {
   const std::string& name = model.kind.name;
   say_("asking " + name);
-  // Up once, so that each of the two starts has a stop before it that is one.
+  // Up once, so that each of the starts has a stop before it that is one.
   if (const auto up = ask(name, kShortPrompt, kShortAnswer); !up.ok()) return up.error();
-  THAW_RETURN_IF_ERROR(measure_start(name, true, probes));
-  THAW_RETURN_IF_ERROR(measure_start(name, false, probes));
+  THAW_RETURN_IF_ERROR(measure_start(name, Weights::just_left, probes));
+  THAW_RETURN_IF_ERROR(measure_start(name, Weights::on_disk, probes));
+  THAW_RETURN_IF_ERROR(measure_start(name, Weights::in_memory, probes));
   THAW_RETURN_IF_ERROR(measure_holding(name, probes.short_up));
   THAW_RETURN_IF_ERROR(measure_answers(name, model.kind.concurrency, probes));
   THAW_RETURN_IF_ERROR(measure_holding(name, probes.long_up));
-  if (model.freezes) THAW_RETURN_IF_ERROR(measure_standby(model, probes));
+  if (model.freezes) THAW_RETURN_IF_ERROR(measure_standby(model, Weights::just_left, probes));
+  if (model.freezes) THAW_RETURN_IF_ERROR(measure_standby(model, Weights::on_disk, probes));
   return stop(name);
 }
 
@@ -249,10 +259,35 @@ base::Result<std::vector<sim::Probe>> Prober::ask_both(const std::string& one, c
   return std::vector<sim::Probe>{*first, **second};
 }
 
+/// Two on their way up, one after the other and at once, with their weights on the disk.
+base::Status Prober::measure_rising(const ProbedModel& one, const ProbedModel& other, sim::SharingProbes& probes) {
+  const std::string &a = one.kind.name, &b = other.kind.name;
+  const auto rest = [&](const std::vector<std::string>& names) -> base::Status {
+    for (const std::string& name : names) {
+      THAW_RETURN_IF_ERROR(stop(name));
+      THAW_RETURN_IF_ERROR(act(name, "evict"));
+    }
+    return interrupt_.wait_for(std::max(pause_, kSettle)) ? base::Status(interrupted()) : base::Status();
+  };
+  const auto rises_s = [](const sim::Probe& probe) { return probe.queued_s + probe.first_s; };
+  double apart_s = 0;
+  for (const std::string& name : {a, b}) {
+    THAW_RETURN_IF_ERROR(rest({name}));
+    THAW_ASSIGN_OR_RETURN(const sim::Probe alone, ask(name, kSharingPrompt, kShortAnswer));
+    apart_s += rises_s(alone);
+  }
+  THAW_RETURN_IF_ERROR(rest({a, b}));
+  THAW_ASSIGN_OR_RETURN(const auto both, ask_both(a, b, kSharingPrompt, kShortAnswer));
+  probes.rise_apart_s.push_back(apart_s);
+  probes.rise_together_s.push_back(std::max(rises_s(both[0]), rises_s(both[1])));
+  return {};
+}
+
 /// A start beside an engine that computes, and without; answers one after the other, and at once.
 base::Status Prober::measure_sharing(const ProbedModel& one, const ProbedModel& other, sim::SharingProbes& probes) {
   const std::string &a = one.kind.name, &b = other.kind.name;
   say_("asking " + a + " and " + b + " at once");
+  THAW_RETURN_IF_ERROR(measure_rising(one, other, probes));
   THAW_ASSIGN_OR_RETURN(const sim::Probe up, ask(a, kShortPrompt, kShortAnswer));
   THAW_ASSIGN_OR_RETURN(const sim::Probe alone, ask_fresh(b));
   probes.fresh_alone_s.push_back(alone.queued_s + alone.first_s);

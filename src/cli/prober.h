@@ -51,10 +51,13 @@ class Prober {
   base::Result<std::vector<Seen>> instances(const std::string& model);
   base::Status wait(const std::string& what, const std::function<base::Result<bool>()>& condition);
   base::Status measure_answers(const std::string& name, std::uint32_t concurrency, sim::ModelProbes& probes);
-  base::Status measure_start(const std::string& name, bool from_disk, sim::ModelProbes& probes);
+  base::Status measure_rising(const ProbedModel& one, const ProbedModel& other, sim::SharingProbes& probes);
+  enum class Weights { on_disk, just_left, in_memory };
+  static std::uint32_t prompt_for(Weights weights);
+  base::Status measure_start(const std::string& name, Weights weights, sim::ModelProbes& probes);
   base::Status measure_holding(const std::string& name, std::vector<sim::Holding>& into);
   base::Result<sim::Probe> ask_fresh(const std::string& name);
-  base::Status measure_standby(ProbedModel& model, sim::ModelProbes& probes);
+  base::Status measure_standby(ProbedModel& model, Weights weights, sim::ModelProbes& probes);
   base::Result<std::vector<sim::Probe>> ask_both(const std::string& one, const std::string& other, std::uint32_t words,
                                                  std::uint32_t tokens);
 

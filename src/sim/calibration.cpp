@@ -55,6 +55,7 @@ std::string node_yaml(const NodeShape& node) {
   if (node.standby_bytes > 0) add(text, "standbyMemory", bytes_text(node.standby_bytes));
   add(text, "diskPerSecond", bytes_text(node.disk_bytes_per_s));
   if (node.image_bytes > 0) add(text, "imageDisk", bytes_text(node.image_bytes));
+  if (node.memory_return_bytes > 0) add(text, "memoryReturn", bytes_text(node.memory_return_bytes));
   return text + "}\n";
 }
 
@@ -74,6 +75,8 @@ std::string measured_yaml(const Measured& measured) {
   put_some("firstAnswer", measured.first_answer);
   put("firstFromDisk", measured.first_from_disk);
   put_some("firstAfterWake", measured.first_after_wake);
+  put("soonFromDisk", measured.soon_from_disk);
+  put("soonAfterWake", measured.soon_after_wake);
   put_some("prompt", measured.prompt);
   put("promptToken", measured.prompt_token);
   put("step", measured.step);
@@ -172,9 +175,16 @@ void calibrate(ModelClass& kind, const ModelProbes& probes) {
     measured.first_answer = of_s(median_of(probes.starts, beyond));
   }
   if (!probes.from_disk.empty()) measured.first_from_disk = of_s(median_of(probes.from_disk, beyond));
+  // No longer than later: what is between them is noise.
+  const auto soon = [&](const std::vector<Probe>& these, base::Duration late) {
+    return std::min(of_s(median_of(these, beyond)), late);
+  };
+  if (!probes.soon_from_disk.empty() && measured.first_from_disk)
+    measured.soon_from_disk = soon(probes.soon_from_disk, *measured.first_from_disk);
   if (!probes.wakes.empty()) {
     measured.wake = of_s(median_of(probes.wakes, queued));
     measured.first_after_wake = of_s(median_of(probes.wakes, beyond));
+    if (!probes.soon_wakes.empty()) measured.soon_after_wake = soon(probes.soon_wakes, measured.first_after_wake);
   }
   if (!probes.freeze_s.empty()) measured.freeze = of_s(median(probes.freeze_s));
   if (!probes.stop_s.empty()) measured.stop = of_s(median(probes.stop_s));
@@ -197,10 +207,14 @@ void calibrate(Fleet& fleet, const SharingProbes& probes) {
     const double together_s = median(probes.together_s);
     fleet.contended_rate = together_s > 0 ? std::clamp(median(probes.apart_s) / together_s, kLeastRate, 1.0) : 1.0;
   }
+  if (!probes.rise_together_s.empty()) {
+    const double together_s = median(probes.rise_together_s);
+    fleet.rising_rate = together_s > 0 ? std::clamp(median(probes.rise_apart_s) / together_s, kLeastRate, 1.0) : 1.0;
+  }
   if (!probes.fresh_beside_s.empty()) {
     const double beside_s = median(probes.fresh_beside_s);
     const double speed = beside_s > 0 ? median(probes.fresh_alone_s) / beside_s : kMostShare;
-    fleet.fresh_share = std::clamp(speed / fleet.contended_rate, kLeastShare, kMostShare);
+    fleet.fresh_share = std::clamp(speed / fleet.rising_rate.value_or(fleet.contended_rate), kLeastShare, kMostShare);
   }
 }
 
@@ -215,6 +229,7 @@ std::string to_yaml(const Fleet& fleet) {
                   duration_text(fleet.costs.freeze), duration_text(fleet.costs.stop),
                   duration_text(fleet.costs.request), duration_text(fleet.costs.iteration));
   if (fleet.contended_rate < 1) text += fmt::format("contendedRate: {:.3f}\n", fleet.contended_rate);
+  if (fleet.rising_rate) text += fmt::format("risingRate: {:.3f}\n", *fleet.rising_rate);
   if (fleet.fresh_share != 0.5) text += fmt::format("freshShare: {:.3f}\n", fleet.fresh_share);
   text += fmt::format("promptEfficiency: {}\ndecodeEfficiency: {}\ndeviceHourPrice: {}\nimages: {}\n",
                       fleet.prompt_efficiency, fleet.decode_efficiency, fleet.device_hour_price,

@@ -33,9 +33,10 @@ struct ModelProbes {
   std::vector<Probe> warm;       ///< prompts of different lengths, alone on the machine
   std::vector<Probe> decode;     ///< longer answers, one at a time
   std::vector<Probe> together;   ///< the same two at a time; empty: it serves one at a time
-  std::vector<Probe> from_disk;  ///< starts with the weights on the disk
+  std::vector<Probe> from_disk;  ///< starts with the weights on the disk, some time after they left memory
   std::vector<Probe> starts;     ///< starts with the weights in memory
-  std::vector<Probe> wakes;      ///< empty: it cannot be frozen
+  std::vector<Probe> wakes;      ///< as much later; empty: it cannot be frozen
+  std::vector<Probe> soon_from_disk, soon_wakes;  ///< the same two right after the weights left memory
   std::vector<double> freeze_s, stop_s;
   std::vector<Holding> short_up, long_up;  ///< a replica after a short request, and the same after a long one
   std::vector<Holding> resting;            ///< in standby
@@ -46,6 +47,7 @@ struct SharingProbes {
   std::vector<double> fresh_alone_s,
       fresh_beside_s;                       ///< a start's first answer, and the same beside an engine that computes
   std::vector<double> apart_s, together_s;  ///< two models' answers one after the other, and both at once
+  std::vector<double> rise_apart_s, rise_together_s;  ///< the same where both are on their way up
 };
 
 /// prompt and promptToken: the median of the slopes between all pairs, and of what is left (Theil 1950, Sen 1968): up
@@ -55,6 +57,11 @@ struct PromptLine {
   double token_s = 0;
 };
 PromptLine fit_prompts(const std::vector<Probe>& warm);
+
+/// What the host of a virtual machine takes back of its free memory at a time: 32 blocks of the largest size, of 4 MiB
+/// (Linux, mm/page_reporting.c: PAGE_REPORTING_CAPACITY), as was seen. Where memory is the machine's own it makes no
+/// difference, since there the probes find none between soon and late.
+constexpr std::uint64_t kMemoryReturn_bytes = 128ULL << 20;
 
 /// Medians, less what the model has the rest cost. `kind` keeps what is not measured. No probes of a sort: its default.
 void calibrate(ModelClass& kind, const ModelProbes& probes);

@@ -98,11 +98,6 @@ void DeviceCompute::begin_way(Slot slot, double seconds, base::TimePoint now) {
   plan();
 }
 
-void DeviceCompute::be_cpu(double contended_rate, double fresh_weight) {
-  contended_rate_ = contended_rate;
-  fresh_weight_ = fresh_weight;
-}
-
 void DeviceCompute::fresh(Slot slot, std::uint64_t rank, base::TimePoint now) {
   advance(now);
   fresh_.emplace(std::pair(rank, fresh_order_++), slot);

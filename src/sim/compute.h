@@ -38,9 +38,12 @@ class DeviceCompute {
   void begin(Slot slot, RequestIndex request, Work work, base::TimePoint now);
   /// Adds tokens to the batch, of a request whose prompt was begun with none.
   void decode(Slot slot, RequestIndex request, std::uint32_t tokens, base::TimePoint now);
-  /// It is a CPU's. `contended_rate`: what replicas that work at the same time get done together, of what one alone
-  /// would. `fresh_weight`: of the fresh replica that comes first; all others have 1.
-  void be_cpu(double contended_rate, double fresh_weight);
+  struct Sharing {
+    double contended_rate = 1;  ///< what replicas that work at the same time get done together, of what one alone would
+    double rising_rate = 1;     ///< the same while one of them is fresh
+    double fresh_weight = 1;    ///< of the fresh replica that comes first; all others have 1
+  };
+  void be_cpu(Sharing sharing) { sharing_ = sharing; }  ///< it is a CPU's
   /// On its way to its first answer, until it is mature(). The least `rank` comes first, then the first that was.
   void fresh(Slot slot, std::uint64_t rank, base::TimePoint now);
   void mature(Slot slot, base::TimePoint now);
@@ -77,15 +80,17 @@ class DeviceCompute {
 
   void advance(base::TimePoint now);
   void plan();
-  [[nodiscard]] double weight(Slot slot) const { return slot == first_ ? fresh_weight_ : 1; }
-  [[nodiscard]] double rate() const { return working_ > 1 ? contended_rate_ : 1; }
+  [[nodiscard]] double weight(Slot slot) const { return slot == first_ ? sharing_.fresh_weight : 1; }
+  [[nodiscard]] double rate() const {
+    return working_ < 2 ? 1 : first_ == kNone ? sharing_.contended_rate : sharing_.rising_rate;
+  }
   void join_batch(Replica& r, RequestIndex request, std::uint32_t tokens);
 
   std::vector<Replica> replicas_;
   std::vector<Slot> free_;
   std::uint32_t working_ = 0;
   double working_weight_ = 0;  ///< of those with work
-  double contended_rate_ = 1, fresh_weight_ = 1;
+  Sharing sharing_;
   std::map<std::pair<std::uint64_t, std::uint64_t>, Slot> fresh_;  ///< by rank and order
   std::uint64_t fresh_order_ = 0;
   Slot first_ = kNone;  ///< the fresh one that comes before others; kNone: none works

@@ -37,11 +37,16 @@ double step_s(const Fleet& fleet, const NodeShape& shape, const ModelClass& kind
              (static_cast<double>(shape.memory_bytes_per_s) * fleet.decode_efficiency);
 }
 
-base::Duration first_answer_cost(const ModelClass& kind, wire::Way way, double missing_share) {
+base::Duration first_answer_cost(const ModelClass& kind, wire::Way way, double missing_share, double late_share) {
   const Measured& m = kind.measured;
-  const base::Duration all = way == wire::Way::wake ? m.first_after_wake : m.first_from_disk.value_or(m.first_answer);
+  const bool wakes = way == wire::Way::wake;
   const base::Duration none = m.first_answer;
-  return none + base::Duration(static_cast<std::int64_t>(static_cast<double>((all - none).count()) * missing_share));
+  const base::Duration late = wakes ? m.first_after_wake : m.first_from_disk.value_or(none);
+  const base::Duration soon = (wakes ? m.soon_after_wake : m.soon_from_disk).value_or(late);
+  const auto part = [](base::Duration whole, double share) {
+    return base::Duration(static_cast<std::int64_t>(static_cast<double>(whole.count()) * share));
+  };
+  return none + part(soon - none, missing_share) + part(late - soon, late_share);
 }
 
 }  // namespace thaw::sim

@@ -16,7 +16,8 @@ base::Duration stop_cost(const Fleet& fleet, const ModelClass& kind);
 double prompt_s(const Fleet& fleet, const NodeShape& shape, const ModelClass& kind, std::uint32_t tokens);
 /// Seconds of a step, beside what each running sequence adds.
 double step_s(const Fleet& fleet, const NodeShape& shape, const ModelClass& kind);
-/// What the first answer takes longer after that way up. `missing_share`: of its weights, that were not in memory.
-base::Duration first_answer_cost(const ModelClass& kind, wire::Way way, double missing_share);
+/// What the first answer takes longer after that way up. `missing_share`: of its weights, that were not in memory;
+/// `late_share`: of its weights, that come into memory which the machine had given back.
+base::Duration first_answer_cost(const ModelClass& kind, wire::Way way, double missing_share, double late_share);
 
 }  // namespace thaw::sim

@@ -28,6 +28,14 @@ Field<Fleet> list(const char* key, std::vector<Item> Fleet::*member, const Table
        }});
 }
 
+template <typename Into>
+Field<Into> perhaps(const char* key, std::optional<base::Duration> Into::*member, base::Duration most) {
+  return {key, [=](const Cursor& at, Into& into) {
+            base::Duration value{};
+            if (read_duration(at, base::Duration{}, most, value)) into.*member = value;
+          }};
+}
+
 Table<NodeShape> node_table() {
   return {whole("count", &NodeShape::count, 1, kMaxFleetDevices),
           required(whole("devices", &NodeShape::devices, 1, 64)),
@@ -41,29 +49,25 @@ Table<NodeShape> node_table() {
           bytes("standbyMemory", &NodeShape::standby_bytes, 0, kMaxBytes),
           required(bytes("diskPerSecond", &NodeShape::disk_bytes_per_s, 1 << 20, kMaxBytes)),
           bytes("imageDisk", &NodeShape::image_bytes, 0, kMaxBytes),
+          bytes("memoryReturn", &NodeShape::memory_return_bytes, 0, kMaxBytes),
           text("domain", &NodeShape::domain)};
-}
-
-Field<Measured> measured(const char* key, std::optional<base::Duration> Measured::*member, base::Duration most) {
-  return {key, [=](const Cursor& at, Measured& into) {
-            base::Duration value{};
-            if (read_duration(at, base::Duration{}, most, value)) into.*member = value;
-          }};
 }
 
 Table<Measured> measured_table() {
   const base::Duration none{}, most = std::chrono::hours(1);
-  return {measured("start", &Measured::start, most),
-          measured("restore", &Measured::restore, most),
-          measured("wake", &Measured::wake, most),
-          measured("freeze", &Measured::freeze, most),
-          measured("stop", &Measured::stop, most),
+  return {perhaps("start", &Measured::start, most),
+          perhaps("restore", &Measured::restore, most),
+          perhaps("wake", &Measured::wake, most),
+          perhaps("freeze", &Measured::freeze, most),
+          perhaps("stop", &Measured::stop, most),
           duration("firstAnswer", &Measured::first_answer, none, most),
-          measured("firstFromDisk", &Measured::first_from_disk, most),
+          perhaps("firstFromDisk", &Measured::first_from_disk, most),
           duration("firstAfterWake", &Measured::first_after_wake, none, most),
+          perhaps("soonFromDisk", &Measured::soon_from_disk, most),
+          perhaps("soonAfterWake", &Measured::soon_after_wake, most),
           duration("prompt", &Measured::prompt, none, most),
-          measured("promptToken", &Measured::prompt_token, base::Seconds(10)),
-          measured("step", &Measured::step, base::Seconds(100))};
+          perhaps("promptToken", &Measured::prompt_token, base::Seconds(10)),
+          perhaps("step", &Measured::step, base::Seconds(100))};
 }
 
 Table<ModelClass> model_table() {
@@ -99,6 +103,7 @@ Table<Fleet> fleet_table() {
   table.push_back(list("models", &Fleet::models, model_table()));
   table.push_back(required(nested("costs", &Fleet::costs, cost_table())));
   table.push_back(real("contendedRate", &Fleet::contended_rate, 0.1, 1.0));
+  table.push_back(real("risingRate", &Fleet::rising_rate, 0.1, 1.0));
   table.push_back(real("freshShare", &Fleet::fresh_share, 0.01, 0.99));
   table.push_back(real("promptEfficiency", &Fleet::prompt_efficiency, 0.001, 1.0));
   table.push_back(real("decodeEfficiency", &Fleet::decode_efficiency, 0.001, 1.0));
@@ -123,8 +128,11 @@ void check(const Cursor& root, const Fleet& fleet) {
   double shares = 0;
   for (const ModelClass& model : fleet.models) {
     shares += model.share;
-    const bool fits = std::any_of(fleet.nodes.begin(), fleet.nodes.end(), [&](const NodeShape& node) { return node.devices >= model.devices; });
-    if (!fits) root.at("models").refuse(model.name + ": takes " + std::to_string(model.devices) + " devices, and no node has as many");
+    const bool fits = std::any_of(fleet.nodes.begin(), fleet.nodes.end(),
+                                  [&](const NodeShape& node) { return node.devices >= model.devices; });
+    if (!fits)
+      root.at("models").refuse(model.name + ": takes " + std::to_string(model.devices) +
+                               " devices, and no node has as many");
     if (!rates && !(model.measured.prompt_token && model.measured.step))
       root.at("models").refuse(model.name +
                                ": measured.promptToken and measured.step are missing; without them every machine needs "

@@ -33,7 +33,10 @@ struct NodeShape {
   std::uint64_t standby_bytes = 0;       ///< of it, for standby at most
   std::uint64_t disk_bytes_per_s = 0;    ///< sequential reads, shared by all that load at a time
   std::uint64_t image_bytes = 0;         ///< disk for images
-  std::string domain;                    ///< what fails together; empty: every machine by itself
+  /// On a CPU: the host of a virtual machine takes so much of its free memory back at a time (HostMemory), and whoever
+  /// needs it then waits until it is there again. 0: the memory is the machine's own.
+  std::uint64_t memory_return_bytes = 0;
+  std::string domain;  ///< what fails together; empty: every machine by itself
 };
 
 /// What was measured of a kind of model on a machine, in place of what the fleet's costs and the roofline would say.
@@ -47,6 +50,9 @@ struct Measured {
   base::Duration prompt{};                     ///< of a prompt, beside its tokens
   std::optional<base::Duration> prompt_token;  ///< for each token of a prompt
   std::optional<base::Duration> step;  ///< in which each running sequence gets a token, beside ModelClass::per_sequence
+  /// first_from_disk and first_after_wake, where the memory that the weights come into was in use a moment ago
+  /// (HostMemory). Absent: it makes no difference.
+  std::optional<base::Duration> soon_from_disk{}, soon_after_wake{};
 };
 
 /// One kind of model. A model of a trace is of the kind that has its name; the others are dealt out to kinds by their
@@ -75,8 +81,12 @@ struct ModelClass {
 
   [[nodiscard]] std::uint64_t own_bytes() const { return resident_bytes.value_or(working_bytes); }
   /// On a CPU, of a replica whose longest request had so many tokens: up, and in standby.
-  [[nodiscard]] std::uint64_t own_bytes(std::uint64_t longest_tokens) const { return grown(own_bytes(), longest_tokens); }
-  [[nodiscard]] std::uint64_t rest_bytes(std::uint64_t longest_tokens) const { return grown(state_bytes, longest_tokens); }
+  [[nodiscard]] std::uint64_t own_bytes(std::uint64_t longest_tokens) const {
+    return grown(own_bytes(), longest_tokens);
+  }
+  [[nodiscard]] std::uint64_t rest_bytes(std::uint64_t longest_tokens) const {
+    return grown(state_bytes, longest_tokens);
+  }
   [[nodiscard]] std::uint64_t device_bytes() const { return weights_bytes + working_bytes; }
   /// On each of its devices.
   [[nodiscard]] std::uint64_t share_bytes() const { return device_bytes() / devices + (device_bytes() % devices > 0 ? 1 : 0); }
@@ -109,6 +119,9 @@ struct Fleet {
   double fresh_share = 0.5;
   /// On a CPU: what several engines that compute at the same time get done together, of what one alone would.
   double contended_rate = 1;
+  /// The same while one of them is on its way to its first answer: beside computing, its weights are read, mapped and
+  /// touched, which one alone does with processors that would be idle. Absent: no different.
+  std::optional<double> rising_rate;
   double prompt_efficiency = 0.5;  ///< share of device_tflops that reading prompts reaches
   double decode_efficiency = 0.7;  ///< share of memory_bytes_per_s that decoding reaches
   double device_hour_price = 0;

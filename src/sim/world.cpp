@@ -19,12 +19,13 @@ World::World(const Fleet& fleet, const Trace& trace, Policy& policy)
   for (const NodeShape& shape : fleet.nodes) {
     for (std::uint32_t n = 0; n < shape.count; ++n) {
       const auto node = static_cast<std::uint32_t>(nodes_.size());
-      nodes_.push_back({&shape, 0, 0, 0, {}, PageCache(shape.host_bytes), {}});
+      nodes_.push_back({&shape, 0, 0, 0, {}, PageCache(shape.host_bytes), HostMemory(shape.memory_return_bytes), {}});
       disks.push_back(static_cast<double>(shape.disk_bytes_per_s));
       for (std::uint32_t d = 0; d < shape.devices; ++d) {
         devices_.push_back({node, shape.device_bytes, 0, {}, {}});
         if (shape.device_kind == spec::DeviceKind::cpu)
-          devices_.back().compute.be_cpu(fleet.contended_rate, fleet.fresh_share / (1 - fleet.fresh_share));
+          devices_.back().compute.be_cpu({fleet.contended_rate, fleet.rising_rate.value_or(fleet.contended_rate),
+                                          fleet.fresh_share / (1 - fleet.fresh_share)});
         buses.push_back(static_cast<double>(shape.bus_bytes_per_s));
       }
     }

@@ -11,6 +11,7 @@
 #include "base/time.h"
 #include "sim/compute.h"
 #include "sim/fleet.h"
+#include "sim/host_memory.h"
 #include "sim/link.h"
 #include "sim/meter.h"
 #include "sim/outcome.h"
@@ -101,8 +102,10 @@ class World {
     std::vector<HeldUp> held_up;               ///< of them those that are answered once its weights are there
     std::uint64_t way_number = 0;              ///< events of an earlier way are stale
     double missing_bytes = 0;                  ///< of its weights, not in the page cache when it began to come up
+    double late_bytes = 0;                     ///< of those, for which the machine had no memory any more
     base::TimePoint moves_since{}, read_at{};  ///< the bytes of the way it is on; when those of the disk were there
-    double planned_disk = 0, planned_bus = 0;  ///< bytes that it is going to move once what is fixed is done; over each bus
+    double planned_disk = 0,
+           planned_bus = 0;  ///< bytes that it is going to move once what is fixed is done; over each bus
   };
   struct Device {
     std::uint32_t node = 0;
@@ -117,6 +120,7 @@ class World {
     std::uint64_t noted_bytes = 0;                           ///< of memory, as the meter knows it
     std::unordered_map<ModelIndex, std::uint32_t> mapped{};  ///< on a CPU: instances that compute with these weights
     PageCache cache;
+    HostMemory memory;
     std::unordered_set<ModelIndex> images;  ///< that are there; where the fleet has images_ready: that are not
   };
   struct Event {

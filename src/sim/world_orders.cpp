@@ -96,8 +96,11 @@ void World::map_weights(Instance& instance, bool map) {
 }
 
 void World::keep_cached(std::uint32_t node, ModelIndex model, std::uint64_t bytes) {
-  nodes_[node].cache.keep(model, bytes);
-  note_memory(nodes_[node]);
+  Node& of = nodes_[node];
+  const std::uint64_t before = of.cache.used_bytes();
+  of.cache.keep(model, bytes);
+  of.memory.freed(before - of.cache.used_bytes(), now_);
+  note_memory(of);
 }
 
 bool World::has_image(std::uint32_t node, ModelIndex model) const {
@@ -172,7 +175,8 @@ void World::start_ready(base::InstanceId id, ModelIndex model, const Devices& de
 void World::make_image(base::InstanceId id, ModelIndex model, const Devices& devices) {
   const double image = static_cast<double>(class_of(model).state_bytes);
   begin_way(id, create(id, model, devices, State::imaging), fixed_cost(fleet_, class_of(model), wire::Way::start),
-            disk_bytes(devices_[devices.front()].node, model, wire::Way::start) + image, bus_bytes(model, wire::Way::start));
+            disk_bytes(devices_[devices.front()].node, model, wire::Way::start) + image,
+            bus_bytes(model, wire::Way::start));
 }
 
 void World::freeze(base::InstanceId id) {
@@ -248,6 +252,7 @@ void World::add_slot(base::InstanceId id, Instance& instance) {
 void World::rise_on_cpu(base::InstanceId id, Instance& instance) {
   Device& device = devices_[instance.device];
   const double missing = instance.missing_bytes = disk_bytes(device.node, instance.model, instance.way);
+  instance.late_bytes = static_cast<double>(nodes_[device.node].memory.take(static_cast<std::uint64_t>(missing), now_));
   instance.moves_since = instance.read_at = now_;
   device.compute.begin_way(instance.slot, base::to_s(fixed_cost(fleet_, class_of(instance.model), instance.way)), now_);
   plan_compute(instance.device);
@@ -412,8 +417,9 @@ void World::become_ready(base::InstanceId id, Instance& instance) {
   instance.state = State::ready;
   if (!instance.has_slot) add_slot(id, instance);
   const ModelClass& kind = class_of(instance.model);
-  const double missing_share = instance.missing_bytes / static_cast<double>(kind.weights_bytes);
-  instance.first_answer = first_answer_cost(kind, instance.way, missing_share);
+  const auto share = [&](double bytes) { return bytes / static_cast<double>(kind.weights_bytes); };
+  instance.first_answer =
+      first_answer_cost(kind, instance.way, share(instance.missing_bytes), share(instance.late_bytes));
   ++(instance.way == wire::Way::wake      ? outcome_.wakes
      : instance.way == wire::Way::restore ? outcome_.restores
                                           : outcome_.starts);

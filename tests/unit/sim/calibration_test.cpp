@@ -50,6 +50,21 @@ TEST(Calibration, PromptsAreALine) {
   EXPECT_EQ(fit_prompts({warm(10, 0.1), warm(10, 0.2)}).token_s, 0);
 }
 
+TEST(Calibration, MemoryThatIsStillThereIsNeverSlower) {
+  ModelClass kind;
+  ModelProbes probes;
+  probes.warm = {warm(10, 0.03), warm(20, 0.05), warm(100, 0.21)};
+  probes.from_disk = {cold(0.2, 0.13, 2000, 2)};
+  probes.soon_from_disk = {cold(0.2, 0.05, 2000, 2), cold(0.2, 0.06, 2000, 2), cold(0.2, 0.5, 2000, 2)};
+  probes.wakes = {cold(0.1, 0.08)};
+  probes.soon_wakes = {cold(0.1, 0.09)};
+  calibrate(kind, probes);
+  EXPECT_EQ(kind.measured.first_from_disk, base::Duration(Millis(100)));
+  EXPECT_EQ(kind.measured.soon_from_disk, base::Duration(Millis(30)));
+  EXPECT_EQ(kind.measured.first_after_wake, base::Duration(Millis(50)));
+  EXPECT_EQ(kind.measured.soon_after_wake, base::Duration(Millis(50)));
+}
+
 TEST(Calibration, WhatAReplicaHoldsGrowsByToken) {
   ModelClass kind;
   kind.working_bytes = 10'000;
@@ -97,13 +112,28 @@ TEST(Calibration, WhatAFirstAnswerTakesLongerIsWhatItsPromptDoesNot) {
 
 TEST(Calibration, EnginesThatShareTheProcessors) {
   Fleet fleet;
-  calibrate(fleet, SharingProbes{{0.3}, {0.5}, {0.4}, {0.5}});
+  const auto of = [](double alone_s, double beside_s, double apart_s, double together_s) {
+    SharingProbes probes;
+    probes.fresh_alone_s = {alone_s};
+    probes.fresh_beside_s = {beside_s};
+    probes.apart_s = {apart_s};
+    probes.together_s = {together_s};
+    return probes;
+  };
+  calibrate(fleet, of(0.3, 0.5, 0.4, 0.5));
+  EXPECT_EQ(fleet.rising_rate, std::nullopt);
   EXPECT_DOUBLE_EQ(fleet.contended_rate, 0.8);
   EXPECT_DOUBLE_EQ(fleet.fresh_share, 0.75);
-  calibrate(fleet,
-            SharingProbes{{0.3}, {0.3}, {0.4}, {0.3}});  // nothing is lost, and nobody comes before more than all
+  calibrate(fleet, of(0.3, 0.3, 0.4, 0.3));  // nothing is lost, and nobody comes before more than all
   EXPECT_EQ(fleet.contended_rate, 1);
   EXPECT_EQ(fleet.fresh_share, 0.95);
+  SharingProbes rising = of(0.3, 0.5, 0.4, 0.4);
+  rising.rise_apart_s = {0.6};
+  rising.rise_together_s = {0.75};
+  calibrate(fleet, rising);
+  EXPECT_EQ(fleet.contended_rate, 1);
+  EXPECT_DOUBLE_EQ(*fleet.rising_rate, 0.8);
+  EXPECT_DOUBLE_EQ(fleet.fresh_share, 0.75);  // the one beside was on its way up
 }
 
 TEST(Calibration, AFleetIsReadAsItIsWritten) {
@@ -116,6 +146,7 @@ TEST(Calibration, AFleetIsReadAsItIsWritten) {
   node.device_bytes = 2ULL << 30;
   node.host_bytes = 24ULL << 30;
   node.disk_bytes_per_s = 1'500'000'000;
+  node.memory_return_bytes = 128 << 20;
   fleet.nodes = {node};
   ModelClass kind;
   kind.name = "m.1-a";
@@ -131,9 +162,12 @@ TEST(Calibration, AFleetIsReadAsItIsWritten) {
   kind.per_sequence = Micros(3100);
   kind.measured = {Millis(80), {},         Micros(2900), Millis(18),   Millis(30),    Millis(40),
                    Millis(70), Millis(65), Millis(9),    Micros(2083), Micros(14'600)};
+  kind.measured.soon_from_disk = Millis(45);
+  kind.measured.soon_after_wake = Millis(35);
   fleet.models = {kind};
   fleet.costs.request = Micros(1200);
   fleet.contended_rate = 0.81;
+  fleet.rising_rate = 0.625;
   fleet.fresh_share = 0.75;
   fleet.images_ready = false;
   const auto read = parse_fleet(to_yaml(fleet), "fleet.yaml");

@@ -8,6 +8,7 @@
 #include "sim/compute.h"
 #include "sim/costs.h"
 #include "sim/experiment.h"
+#include "sim/host_memory.h"
 #include "sim/page_cache.h"
 
 namespace thaw::sim {
@@ -122,12 +123,20 @@ TEST(Cpu, WeightsLeaveWhereAnotherModelNeedsTheirRoom) {
 TEST(Cpu, WhatAFirstAnswerTakesLongerGrowsWithWhatIsMissing) {
   ModelClass kind;
   kind.measured.first_answer = Millis(100);
-  EXPECT_EQ(first_answer_cost(kind, wire::Way::start, 1), base::Duration(Millis(100)));  // nothing else was measured
+  EXPECT_EQ(first_answer_cost(kind, wire::Way::start, 1, 1), base::Duration(Millis(100)));  // nothing else was measured
   kind.measured.first_from_disk = Millis(300);
   kind.measured.first_after_wake = Millis(200);
-  EXPECT_EQ(first_answer_cost(kind, wire::Way::start, 0), base::Duration(Millis(100)));
-  EXPECT_EQ(first_answer_cost(kind, wire::Way::start, 0.25), base::Duration(Millis(150)));
-  EXPECT_EQ(first_answer_cost(kind, wire::Way::wake, 1), base::Duration(Millis(200)));
+  EXPECT_EQ(first_answer_cost(kind, wire::Way::start, 0, 0), base::Duration(Millis(100)));
+  EXPECT_EQ(first_answer_cost(kind, wire::Way::start, 0.25, 0), base::Duration(Millis(150)));
+  EXPECT_EQ(first_answer_cost(kind, wire::Way::wake, 1, 1), base::Duration(Millis(200)));
+  // Memory that is still there makes a difference only where that was measured, too.
+  EXPECT_EQ(first_answer_cost(kind, wire::Way::wake, 1, 0), base::Duration(Millis(200)));
+  kind.measured.soon_after_wake = Millis(120);
+  kind.measured.soon_from_disk = Millis(140);
+  EXPECT_EQ(first_answer_cost(kind, wire::Way::wake, 1, 0), base::Duration(Millis(120)));
+  EXPECT_EQ(first_answer_cost(kind, wire::Way::wake, 1, 0.5), base::Duration(Millis(160)));
+  EXPECT_EQ(first_answer_cost(kind, wire::Way::start, 0.5, 0), base::Duration(Millis(120)));
+  EXPECT_EQ(first_answer_cost(kind, wire::Way::start, 0.5, 0.5), base::Duration(Millis(200)));
 }
 
 TEST(Cpu, AStartComputesBesideOthersAndComesFirst) {
@@ -139,6 +148,8 @@ TEST(Cpu, AStartComputesBesideOthersAndComesFirst) {
   EXPECT_NEAR(delays(run(fleet, trace))[1], 3.25 / 0.8, 0.002);
   fleet.contended_rate = 0.5;
   EXPECT_NEAR(delays(run(fleet, trace))[1], 3.25 / 0.8 / 0.5, 0.002);
+  fleet.rising_rate = 0.25;  // until its first answer
+  EXPECT_NEAR(delays(run(fleet, trace))[1], 3.25 / 0.8 / 0.25, 0.002);
 }
 
 TEST(Cpu, NobodyElseIsServedWorseThanWithoutAnEnd) {
@@ -151,9 +162,33 @@ TEST(Cpu, NobodyElseIsServedWorseThanWithoutAnEnd) {
   }
 }
 
+TEST(Cpu, AHostTakesMemoryBackThatIsFree) {
+  Fleet fleet = machine(spec::Mode::always);
+  fleet.models[0].measured.soon_after_wake = Millis(50);
+  // In standby from 10.25 s: woken 1.75 s later, and the other one 29.75 s later.
+  const Trace trace = trace_of({{0, 0}, {12, 0}, {52, 0}});
+  EXPECT_EQ(delays(run(fleet, trace)), (std::vector<double>{3.25, 2.05, 2.05}));  // it is the machine's own
+  fleet.nodes[0].memory_return_bytes = 60;
+  EXPECT_EQ(delays(run(fleet, trace)), (std::vector<double>{3.25, 2.05, 2.25}));
+}
+
+TEST(HostMemory, PartsGoBackEveryTwoSeconds) {
+  HostMemory memory(30);
+  EXPECT_EQ(memory.take(10, at(0)), 10U);  // nothing was in use yet
+  memory.freed(100, at(1));
+  EXPECT_EQ(memory.take(20, at(2.9)), 0U);
+  memory.freed(10, at(2.9));
+  EXPECT_EQ(memory.take(40, at(5)), 10U);  // 90, of which 30 went back after 3 s, and 30 after 5 s
+  memory.freed(40, at(6));
+  EXPECT_EQ(memory.take(20, at(7)), 0U);
+  EXPECT_EQ(memory.take(20, at(8)), 20U);
+  HostMemory own(0);
+  EXPECT_EQ(own.take(1000, at(0)), 0U);
+}
+
 TEST(Compute, OfThoseThatAreFreshOneAtATimeComesFirst) {
   DeviceCompute compute;
-  compute.be_cpu(1, 3);
+  compute.be_cpu({1, 1, 3});
   const auto a = compute.add_replica(0.01, 0), b = compute.add_replica(0.01, 0), c = compute.add_replica(0.01, 0);
   compute.fresh(a, 200, at(0));
   compute.fresh(b, 100, at(0));
@@ -167,7 +202,7 @@ TEST(Compute, OfThoseThatAreFreshOneAtATimeComesFirst) {
   compute.mature(a, at(1));
   EXPECT_NEAR(base::to_s(compute.next().time_since_epoch()), 1 + 2 * 0.8, 1e-6);
   compute.mature(b, at(1));
-  compute.be_cpu(0.5, 3);
+  compute.be_cpu({0.5, 0.5, 3});
   compute.begin(b, 2, {0.1, 0}, at(1));
   EXPECT_NEAR(base::to_s(compute.next().time_since_epoch()), 1 + 3 * 0.1 / 0.5, 1e-6);
 }
