@@ -14,7 +14,7 @@ const processes = 2;
 const maxDevices = 256;
 const maxOutputBytes = 64 << 20;
 const attainment = 0.99;
-const own = ['thaw', 'thaw-5m', 'thaw-no-standby', 'thaw-plain'];
+const own = ['thaw', 'thaw-reactive', 'thaw-5m', 'thaw-no-standby', 'thaw-plain'];
 const rivals = ['always-on', 'ollama', 'llama-swap', 'knative', 'inferx', 'serverlessllm'];
 const policies = quick ? ['thaw', 'always-on', 'serverlessllm'] : [...own, ...rivals];
 

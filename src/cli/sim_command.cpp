@@ -37,6 +37,25 @@ std::string seconds(double s) {
   return s < 10 ? fmt::format("{:.2f}s", s) : fmt::format("{:.0f}s", s);
 }
 
+/// Each policy's tenants, or priorities, where there are several.
+void print_groups(const sim::Experiment& e, std::vector<sim::GroupOutcome> sim::Outcome::*member, const char* title, Context& context) {
+  using Align = Table::Align;
+  std::vector<Table::Column> columns{{"POLICY", Align::left}, {title, Align::left}};
+  for (const char* header : {"REQUESTS", "REFUSED", "P50", "P99", "<5s", "DEV-HOURS"}) columns.push_back({header, Align::right});
+  Table table(columns);
+  bool any = false;
+  for (const sim::PolicyResult& r : e.results) {
+    for (const sim::GroupOutcome& g : r.outcome.*member) {
+      const sim::Delays& d = g.delays;
+      any = true;
+      table.add({{r.outcome.policy}, {g.name}, {std::to_string(d.requests)}, {std::to_string(d.requests - d.answered)}, {seconds(d.p50_s)},
+                 {seconds(d.p99_s)}, {fmt::format("{:.2f}%", d.within_5s * 100)},
+                 {g.held_device_s > 0 ? fmt::format("{:.2f}", g.held_device_s / 3600) : ""}});
+    }
+  }
+  if (any) context.out << '\n' << table.render(context.terminal.colours);
+}
+
 void print_table(const sim::Experiment& e, Context& context) {
   using Align = Table::Align;
   std::vector<Table::Column> columns{{"POLICY", Align::left}};
@@ -72,6 +91,8 @@ void print_table(const sim::Experiment& e, Context& context) {
               << fmt::format("{}: {} devices; judged by {}; lower bound {:.2f} device-hours\n\n", e.fleet, e.devices,
                              e.durations ? "start delay" : "time to first token", e.bound.device_hours())
               << table.render(context.terminal.colours);
+  print_groups(e, &sim::Outcome::tenants, "TENANT", context);
+  print_groups(e, &sim::Outcome::priorities, "PRIORITY", context);
   for (const sim::PolicyResult& r : e.results) {
     for (const std::string& violation : r.outcome.violations)
       context.err << r.outcome.policy << ": " << violation << '\n';
@@ -176,6 +197,8 @@ void add_sim_command(Commands& commands) {
   command->add_option("--output-col", flags->columns.output, "Column of answers' tokens");
   command->add_option("--duration-col", flags->columns.duration,
                       "Column of seconds that a request takes, instead of tokens");
+  command->add_option("--tenant-col", flags->columns.tenant, "Column of tenants' names; what they may have is the fleet's to say (tenants)");
+  command->add_option("--priority-col", flags->columns.priority, "Column of low, normal or high; empty: the model's");
   command->add_option("--spread", flags->spread,
                       "Deal the requests out to models: N:zipf:SEED, or N:zipf(EXPONENT):SEED");
   command->add_option("--fleet", flags->fleet, "Machines, models and costs as YAML; see --print-fleet");

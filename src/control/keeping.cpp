@@ -19,8 +19,8 @@ void Scheduler::State::think_of_keeping(Model& m, base::TimePoint now) const {
   const base::Duration up = wakes ? m.costs.wake.mean() : m.start_cost();
   if (up <= base::Duration::zero()) return;
   m.pause_costs = {wakes ? m.costs.freeze.mean() : base::Duration::zero(), up};
-  m.plan = m.by_pauses = m.forecast.plan(first_pauses, m.pause_costs);
-  m.follows_tide = m.forecast.trusted() && (is_new(m) ? preference.known() && preference.tide() : m.preference.tide());
+  m.plan = m.by_pauses = policy.forecasts ? m.forecast.plan(first_pauses, m.pause_costs) : reactive_plan(m.pause_costs);
+  m.follows_tide = policy.forecasts && m.forecast.trusted() && (is_new(m) ? preference.known() && preference.tide() : m.preference.tide());
   if (m.follows_tide) m.plan = {tide_lasts(m, now), {}, {}};
   m.plan.keep = m.keeps = std::min(scaling.idle_timeout, m.plan.keep);
   if (m.plan.prewakes() && m.quiet_since != base::never()) m.expected_at = m.quiet_since + m.plan.from - up;

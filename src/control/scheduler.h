@@ -73,6 +73,7 @@ struct Policy {
   double turn_per_start_cost = 4.0;
   base::Duration stop_grace = base::Seconds(5);
   bool automatic_idle = false;  ///< idle replicas rest as pauses and costs say (keep_alive.h), at the latest after their model's idleTimeout
+  bool forecasts = true;        ///< false: by what they cost alone, whatever is expected; to compare with
   std::uint32_t alternating_turns = 10;                ///< a model evicted less than so many turns ago does not interrupt an incumbent's turn
   base::Duration spare_after = base::Seconds(5);       ///< how long a replica must be idle before another model may have its place for an extra replica
   base::Duration settled_after = base::Seconds(10);    ///< a replica that ends sooner after it was ready is held against its model (back-off)

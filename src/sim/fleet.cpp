@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "control/tenants.h"
 #include "sim/random.h"
 #include "spec/fields.h"
 
@@ -13,11 +14,11 @@ namespace {
 using namespace spec;  // NOLINT(google-build-using-namespace): the rows of its tables
 
 constexpr std::uint64_t kMaxBytes = 1ULL << 50;
+const std::vector<std::pair<std::string, Priority>> kPriorities{{"low", Priority::low}, {"normal", Priority::normal}, {"high", Priority::high}};
 
 template <typename Item>
 Field<Fleet> list(const char* key, std::vector<Item> Fleet::*member, const Table<Item>& table) {
-  return required<Fleet>(
-      {key, [=](const Cursor& at, Fleet& into) {
+  return {key, [=](const Cursor& at, Fleet& into) {
          if (at.value.kind != YamlValue::Kind::sequence || at.value.items.empty())
            return at.refuse("must be a list with at least one entry");
          for (std::size_t n = 0; n < at.value.items.size(); ++n) {
@@ -25,7 +26,7 @@ Field<Fleet> list(const char* key, std::vector<Item> Fleet::*member, const Table
            read_table(Cursor{at.value.items[n], at.path + "[" + std::to_string(n) + "]", at.problems}, table, item);
            (into.*member).push_back(std::move(item));
          }
-       }});
+       }};
 }
 
 template <typename Into>
@@ -84,8 +85,18 @@ Table<ModelClass> model_table() {
           duration("idleTimeout", &ModelClass::idle_timeout, base::Duration{}, std::chrono::hours(24 * 365)),
           choice<ModelClass, Mode>("standby", &ModelClass::standby,
                                    {{"auto", Mode::automatic}, {"never", Mode::never}, {"always", Mode::always}}),
+          choice<ModelClass, Priority>("priority", &ModelClass::priority, kPriorities),
           nested("measured", &ModelClass::measured, measured_table()),
           duration("perSequence", &ModelClass::per_sequence, base::Duration{}, base::Seconds(10))};
+}
+
+Table<TenantShape> tenant_table() {
+  return {required(text("name", &TenantShape::name)),
+          real("share", &TenantShape::share, 0.0, 1e6),
+          real("weight", &TenantShape::weight, control::kMinTenantWeight, control::kMaxTenantWeight),
+          real("maxDevices", &TenantShape::max_devices, 1e-6, control::kMaxTenantDevices),
+          real("maxDeviceSecondsPerDay", &TenantShape::max_device_seconds_per_day, 1e-6, 1e12),
+          choice<TenantShape, Priority>("maxPriority", &TenantShape::max_priority, kPriorities)};
 }
 
 Table<WayCosts> cost_table() {
@@ -99,8 +110,9 @@ Table<WayCosts> cost_table() {
 Table<Fleet> fleet_table() {
   Table<Fleet> table = header_fields<Fleet>("Fleet", true);
   table.push_back(text("name", &Fleet::name));
-  table.push_back(list("nodes", &Fleet::nodes, node_table()));
-  table.push_back(list("models", &Fleet::models, model_table()));
+  table.push_back(required(list("nodes", &Fleet::nodes, node_table())));
+  table.push_back(required(list("models", &Fleet::models, model_table())));
+  table.push_back(list("tenants", &Fleet::tenants, tenant_table()));
   table.push_back(required(nested("costs", &Fleet::costs, cost_table())));
   table.push_back(real("contendedRate", &Fleet::contended_rate, 0.1, 1.0));
   table.push_back(real("risingRate", &Fleet::rising_rate, 0.1, 1.0));
@@ -141,6 +153,13 @@ void check(const Cursor& root, const Fleet& fleet) {
       root.at("models").refuse(model.name + ": state is more than working, of which it is a part");
   }
   if (shares <= 0) root.at("models").refuse("has no share above 0");
+  double of_tenants = 0;
+  for (const TenantShape& tenant : fleet.tenants) {
+    of_tenants += tenant.share;
+    const auto called = std::count_if(fleet.tenants.begin(), fleet.tenants.end(), [&](const TenantShape& other) { return other.name == tenant.name; });
+    if (called > 1) root.at("tenants").refuse(tenant.name + " is there more than once");
+  }
+  if (!fleet.tenants.empty() && of_tenants <= 0) root.at("tenants").refuse("has no share above 0");
 }
 
 }  // namespace

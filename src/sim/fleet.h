@@ -76,6 +76,7 @@ struct ModelClass {
   std::uint32_t max_replicas = 16;
   base::Duration idle_timeout = base::Seconds(300);  ///< scaling.idleTimeout of the model's spec
   spec::Mode standby = spec::Mode::automatic;        ///< standby.mode of the model's spec
+  spec::Priority priority = spec::Priority::normal;  ///< priority of the model's spec
   base::Duration per_sequence{};                     ///< what each running sequence adds to an iteration
   Measured measured;
 
@@ -98,6 +99,16 @@ struct ModelClass {
   }
 };
 
+/// A tenant, as control/tenants.h has it.
+struct TenantShape {
+  std::string name;
+  double share = 1;  ///< of the models of a trace that names no tenants
+  double weight = 1;
+  std::optional<double> max_devices{};
+  std::optional<double> max_device_seconds_per_day{};
+  spec::Priority max_priority = spec::Priority::high;
+};
+
 /// What moves no weights. The bytes come on top of it, as disk and bus allow.
 struct WayCosts {
   base::Duration start{};    ///< sandbox, engine's initialisation, warm-up
@@ -113,6 +124,7 @@ struct Fleet {
   std::string name;
   std::vector<NodeShape> nodes;
   std::vector<ModelClass> models;
+  std::vector<TenantShape> tenants;  ///< empty: one, of whom nothing is said
   WayCosts costs;
   /// On a CPU: the share of the processors that an engine has which has not answered yet, while another computes as
   /// well. Half: none comes first.

@@ -19,6 +19,21 @@ enum class Served : std::uint8_t {
 };
 const char* to_string(Served served);
 
+/// Delays of some requests.
+struct Delays {
+  std::uint64_t requests = 0, answered = 0;
+  double p50_s = 0, p90_s = 0, p99_s = 0, max_s = 0;  ///< of the answered ones (nearest rank)
+  double within_5s = 0;  ///< share of all requests, the refused ones included
+};
+
+/// How some of the requests fared: a tenant's, or those of a priority.
+struct GroupOutcome {
+  std::string name;
+  Delays delays;
+  /// Device memory held, times time, by replicas whose last request was of this tenant (before the first: its first one's). 0 for a priority.
+  double held_device_s = 0;
+};
+
 /// What one policy made of one trace on one fleet.
 struct Outcome {
   static constexpr std::size_t kSlices = 240;  ///< of the time, for plots
@@ -36,6 +51,13 @@ struct Outcome {
   double held_device_s = 0;  ///< share of a device's memory that instances held, times time
   double used_device_s = 0;  ///< devices on which somebody held anything, times time
   double busy_device_s = 0;  ///< devices that computed, times time
+  /// held_device_s by what those who held it did.
+  struct {
+    double rising = 0;     ///< coming up, or an image was made of it
+    double answering = 0;
+    double idle = 0;       ///< ready, and nothing was under way; in standby, what stays on the device
+    double falling = 0;    ///< being frozen or stopped
+  } held_by;
   double standby_gib_s = 0;  ///< host memory held by what was in standby
   /// The machines' memory that was held: standby, weights in the page cache, on a CPU also instances' own; times time,
   /// and at most.
@@ -46,6 +68,8 @@ struct Outcome {
 
   std::uint64_t starts = 0, restores = 0, wakes = 0, freezes = 0, stops = 0, images = 0;
   std::uint64_t events = 0;             ///< that were simulated
+  std::vector<GroupOutcome> tenants;     ///< empty where there is one
+  std::vector<GroupOutcome> priorities;  ///< empty where all requests have the same
   std::vector<std::string> violations;  ///< what no policy may do; at most kMaxViolations are kept
   std::uint64_t violated = 0;
   static constexpr std::size_t kMaxViolations = 10;
@@ -62,7 +86,9 @@ struct Outcome {
 
 constexpr double kDelayGoal_s = 5.0;
 
-/// Percentiles over the answered ones (nearest rank).
+Delays summarise(std::vector<float> delays);
+
+/// Its own percentiles.
 void summarise(Outcome& outcome);
 
 }  // namespace thaw::sim

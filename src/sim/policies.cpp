@@ -84,6 +84,13 @@ const std::vector<Entry>& entries() {
        [] {
          return std::make_unique<ThawPolicy>(ThawPolicy::Ways{true, true, false});
        }},
+      {{"thaw-reactive",
+        "thaw without forecasts: an idle replica stays for as long as giving its device back and taking it again costs",
+        {"docs/scheduling.md"},
+        false},
+       [] {
+         return std::make_unique<ThawPolicy>(ThawPolicy::Ways{true, true, true, false});
+       }},
       {{"thaw-no-standby",
         "thaw without standby: idle replicas end, and come up from images",
         {"docs/architecture.md"},

@@ -11,6 +11,18 @@ namespace json = boost::json;
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
 
+json::array groups_json(const std::vector<GroupOutcome>& groups, const char* key) {
+  json::array all;
+  for (const GroupOutcome& g : groups) {
+    const Delays& d = g.delays;
+    json::object object{{key, g.name},         {"requests", d.requests}, {"answered", d.answered}, {"p50_s", d.p50_s}, {"p90_s", d.p90_s},
+                        {"p99_s", d.p99_s}, {"max_s", d.max_s},       {"within_5s", d.within_5s}};
+    if (g.held_device_s > 0) object["device_hours"] = g.held_device_s / 3600;
+    all.push_back(std::move(object));
+  }
+  return all;
+}
+
 json::object result_json(const PolicyResult& result, const Experiment& experiment) {
   const Outcome& o = result.outcome;
   json::object object{
@@ -27,6 +39,10 @@ json::object result_json(const PolicyResult& result, const Experiment& experimen
       {"device_hours", o.device_hours()},
       {"used_device_hours", o.used_device_hours()},
       {"busy_device_hours", o.busy_device_s / 3600},
+      {"rising_device_hours", o.held_by.rising / 3600},
+      {"answering_device_hours", o.held_by.answering / 3600},
+      {"idle_device_hours", o.held_by.idle / 3600},
+      {"falling_device_hours", o.held_by.falling / 3600},
       {"peak_devices", o.peak_devices},
       {"standby_gib_hours", o.standby_gib_s / 3600},
       {"memory_gib_mean", o.span > base::Duration::zero() ? o.memory_byte_s / kGiB / base::to_s(o.span) : 0},
@@ -49,6 +65,8 @@ json::object result_json(const PolicyResult& result, const Experiment& experimen
     object["smallest_device_hours"] = result.smallest_device_hours;
     object["smallest_used_device_hours"] = result.smallest_used_device_hours;
   }
+  if (!o.tenants.empty()) object["tenants"] = groups_json(o.tenants, "tenant");
+  if (!o.priorities.empty()) object["priorities"] = groups_json(o.priorities, "priority");
   json::array violations;
   for (const std::string& violation : o.violations) violations.emplace_back(violation);
   object["violation_examples"] = std::move(violations);
@@ -70,6 +88,7 @@ std::string to_json(const Experiment& experiment) {
       {"judged_by", experiment.durations ? "start_delay" : "ttft"},
       {"devices", experiment.devices},
       {"lower_bound_device_hours", experiment.bound.device_hours()},
+      {"lower_bound_answering_device_hours", experiment.bound.serving_device_s / 3600},
       {"results", std::move(results)},
   };
   return json::serialize(object);

@@ -1,6 +1,7 @@
 #include "sim/thaw_policy.h"
 
 #include <algorithm>
+#include <cassert>
 #include <charconv>
 #include <string_view>
 #include <utility>
@@ -96,6 +97,7 @@ spec::ModelSpec ThawPolicy::spec_of(const World& world, ModelIndex model) const 
   spec.scaling.target_concurrency = kind.concurrency;
   spec.scaling.idle_timeout = kind.idle_timeout;
   spec.standby.mode = kind.standby;
+  spec.priority = kind.priority;
   spec.start_deadline = std::chrono::hours(1);  // a slow disk is slow, not broken
   if (!ways_.standby) spec.standby.mode = spec::Mode::never;
   if (!ways_.images) spec.snapshot.mode = spec::Mode::never;
@@ -109,6 +111,7 @@ bool ThawPolicy::lists_images(const World& world) const {
 }
 
 void ThawPolicy::begin(World& world) {
+  say_tenants(world);
   // Either order is right. A node looks for its images' models when it joins, and a model for its images on all nodes
   // when it is deployed: the one with less to look through goes second.
   if (lists_images(world)) {
@@ -121,11 +124,27 @@ void ThawPolicy::begin(World& world) {
   carry_out(world);
 }
 
+void ThawPolicy::say_tenants(World& world) {
+  for (std::uint32_t n = 0; n < world.tenants().names().size(); ++n) {
+    const TenantShape* const shape = world.tenants().shape_of(n);
+    if (shape == nullptr) continue;
+    control::TenantPolicy policy;
+    policy.tenant = base::TenantName(shape->name);
+    policy.weight = shape->weight;
+    policy.max_devices = shape->max_devices;
+    policy.max_device_seconds_per_day = shape->max_device_seconds_per_day;
+    policy.max_priority = shape->max_priority;
+    [[maybe_unused]] const base::Status said = scheduler_.set_tenant(policy, world.now(), actions_);
+    assert(said.ok());  // the fleet's bounds are the scheduler's
+  }
+}
+
 void ThawPolicy::deploy(World& world) {
   for (ModelIndex model = 0; model < world.trace().models.size(); ++model) {
     models_.emplace(world.trace().models[model], model);
     const spec::ModelSpec spec = spec_of(world, model);
-    scheduler_.model_deployed(spec, world.now(), actions_);
+    const std::string& owner = world.tenants().names()[world.tenants().of_model(model)];
+    scheduler_.model_deployed(spec, world.now(), actions_, base::TenantName(owner));
     keep(world, [&](auto& book, auto /*now*/, auto& out) { book.model_deployed(spec, out); });
   }
 }
@@ -144,7 +163,8 @@ void ThawPolicy::arrived(World& world, RequestIndex request) {
   const ModelIndex model = world.trace().requests[request].model;
   for (auto& [node, cache] : caches_) cache.requested(base::ModelName(world.trace().models[model]), world.now());
   scheduler_.request_arrived(
-      {base::RequestId(request + 1ULL), base::ModelName(world.trace().models[model]), base::TenantName(std::string(base::kDefaultTenant))},
+      {base::RequestId(request + 1ULL), base::ModelName(world.trace().models[model]),
+       base::TenantName(world.tenants().names()[world.tenants().of_request(request)]), 0, world.trace().requests[request].priority},
       world.now(), actions_);
   carry_out(world);
 }

@@ -20,6 +20,7 @@ class ThawPolicy : public Policy {
     bool standby = true;
     bool images = true;
     bool automatic_idle = true;  ///< the server's scaling.idle: auto
+    bool forecasts = true;       ///< of when the next request comes
   };
   explicit ThawPolicy(Ways ways) : ways_(ways), scheduler_(policy_of(ways)) {}
 
@@ -39,6 +40,7 @@ class ThawPolicy : public Policy {
   static control::Policy policy_of(const Ways& ways) {
     control::Policy policy;
     policy.automatic_idle = ways.automatic_idle;
+    policy.forecasts = ways.forecasts;
     return policy;
   }
 
@@ -59,6 +61,7 @@ class ThawPolicy : public Policy {
   template <typename Command>
   static Devices devices_of(const Command& command);
   void carry_out(World& world);
+  void say_tenants(World& world);
   void deploy(World& world);
   void join(World& world);
   [[nodiscard]] bool lists_images(const World& world) const;

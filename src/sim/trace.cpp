@@ -38,6 +38,8 @@ const Role kOutput{"output tokens",
                    {"GeneratedTokens", "output_tokens", "completion_tokens", "Response tokens", "output_length"}};
 const Role kDuration{
     "durations", "--duration-col", {"exec_time_seconds", "duration", "duration_s", "duration_seconds"}};
+const Role kTenant{"tenants", "--tenant-col", {"tenant", "tenant_id"}};
+const Role kPriority{"priorities", "--priority-col", {"priority"}};
 
 std::string joined(const std::vector<std::string>& names) {
   std::string text;
@@ -76,7 +78,7 @@ base::Result<double> parse_number(std::string_view text, double max) {
 
 struct Places {
   std::size_t time = 0;
-  std::optional<std::size_t> model, input, output, duration;
+  std::optional<std::size_t> model, input, output, duration, tenant, priority;
 };
 
 base::Result<Places> find_places(const std::vector<std::string>& header, const Columns& columns,
@@ -91,6 +93,8 @@ base::Result<Places> find_places(const std::vector<std::string>& header, const C
   THAW_ASSIGN_OR_RETURN(places.input, find_column(header, columns.input, kInput, file));
   THAW_ASSIGN_OR_RETURN(places.output, find_column(header, columns.output, kOutput, file));
   THAW_ASSIGN_OR_RETURN(places.duration, find_column(header, columns.duration, kDuration, file));
+  THAW_ASSIGN_OR_RETURN(places.tenant, find_column(header, columns.tenant, kTenant, file));
+  THAW_ASSIGN_OR_RETURN(places.priority, find_column(header, columns.priority, kPriority, file));
   if (!places.duration && !places.input && !places.output)
     return Error{ErrorKind::invalid,
                  file +
@@ -124,6 +128,12 @@ class RowReader {
       THAW_ASSIGN_OR_RETURN(const double seconds, parse_number(cell(*places_.duration), kMaxDuration_s));
       request.duration = base::Duration(std::llround(seconds * 1e9));
     }
+    if (places_.tenant) {
+      THAW_ASSIGN_OR_RETURN(request.tenant, tenant(std::string(cell(*places_.tenant))));
+    }
+    if (places_.priority && !cell(*places_.priority).empty()) {
+      THAW_ASSIGN_OR_RETURN(request.priority, priority(cell(*places_.priority)));
+    }
     if (trace_.requests.size() >= kMaxTraceRequests)
       return Error{ErrorKind::exhausted, "more than 50,000,000 requests; cut the trace"};
     trace_.requests.push_back(request);
@@ -140,6 +150,24 @@ class RowReader {
     return found->second;
   }
 
+  /// Whoever is not named is "default".
+  base::Result<TenantIndex> tenant(const std::string& name) {
+    const std::string called = name.empty() ? "default" : name;
+    const auto [found, fresh] = tenants_.try_emplace(called, static_cast<TenantIndex>(trace_.tenants.size()));
+    if (!fresh) return found->second;
+    if (trace_.tenants.size() >= kMaxTraceTenants)
+      return Error{ErrorKind::exhausted, "more than 10,000 tenants; is --tenant-col the right column?"};
+    trace_.tenants.push_back(called);
+    return found->second;
+  }
+
+  static base::Result<spec::Priority> priority(std::string_view text) {
+    for (const auto level : {spec::Priority::low, spec::Priority::normal, spec::Priority::high}) {
+      if (text == spec::to_string(level)) return level;
+    }
+    return Error{ErrorKind::invalid, "\"" + std::string(text.substr(0, 64)) + "\" is no priority; low, normal, high or nothing"};
+  }
+
   static base::Result<std::uint32_t> tokens(const std::optional<std::size_t>& place,
                                             const std::vector<std::string>& row) {
     if (!place || *place >= row.size() || row[*place].empty()) return 0U;
@@ -150,6 +178,7 @@ class RowReader {
   Places places_;
   Trace& trace_;
   std::unordered_map<std::string, ModelIndex> models_;
+  std::unordered_map<std::string, TenantIndex> tenants_;
 };
 
 void make_relative(Trace& trace) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <map>
 #include <utility>
 
 #include "sim/costs.h"
@@ -11,7 +12,8 @@
 namespace thaw::sim {
 
 World::World(const Fleet& fleet, const Trace& trace, Policy& policy)
-    : fleet_(fleet), trace_(trace), policy_(policy), running_(trace.requests.size()), meter_(trace.span()) {
+    : fleet_(fleet), trace_(trace), policy_(policy), running_(trace.requests.size()), meter_(trace.span()), tenants_(fleet, trace),
+      held_by_tenant_s_(tenants_.names().size(), 0.0) {
   classes_.reserve(trace.models.size());
   for (std::size_t m = 0; m < trace.models.size(); ++m)
     classes_.push_back(&fleet.class_of(static_cast<std::uint32_t>(m), trace.models[m]));
@@ -115,9 +117,11 @@ Outcome World::run() {
   }
   if (open_ > 0) violation(std::to_string(open_) + " requests were neither answered nor refused");
   meter_.read(now_, outcome_);
+  count_all();
   outcome_.span = now_.time_since_epoch();
   for (const Device& device : devices_) outcome_.busy_device_s += device.compute.busy_s();
   summarise(outcome_);
+  summarise_groups(tenants_, held_by_tenant_s_, outcome_);
   return outcome_;
 }
 
@@ -148,6 +152,10 @@ void World::dispatch(RequestIndex request, base::InstanceId id, bool cold) {
     --open_;
     return violation("a request was sent to an instance that is not ready for it");
   }
+  count(*instance);
+  const std::uint32_t tenant = tenants_.of_request(request);
+  held_by_tenant_s_[tenant] += std::exchange(instance->unasked_s, 0);
+  instance->tenant = tenant;
   if (cold) ++outcome_.cold;
   outcome_.served[request] = !cold                                 ? Served::ready
                              : instance->way == wire::Way::wake    ? Served::wake
@@ -236,11 +244,48 @@ void World::first_token(RequestIndex request) {
 void World::request_ended(RequestIndex request) {
   Instance* const instance = find(running_[request].instance);
   assert(instance != nullptr);
+  count(*instance);
   auto& requests = instance->requests;
   requests.erase(std::find(requests.begin(), requests.end(), request));
   ++outcome_.answered;
   --open_;
   policy_.ended(*this, request);
+}
+
+/// What it held since the last time, by what it did; before anything of that changes.
+void World::count(Instance& instance) {
+  double held_s = 0;
+  const double passed_s = base::to_s(now_ - std::exchange(instance.counted_until, now_));
+  for (const DeviceIndex d : instance.devices)
+    held_s += passed_s * static_cast<double>(instance.device_held) / static_cast<double>(devices_[d].budget_bytes);
+  switch (instance.state) {
+    case State::rising:
+    case State::imaging:
+    case State::waking:
+      outcome_.held_by.rising += held_s;
+      break;
+    case State::ready:
+      (instance.requests.empty() ? outcome_.held_by.idle : outcome_.held_by.answering) += held_s;
+      break;
+    case State::standby:
+      outcome_.held_by.idle += held_s;
+      break;
+    case State::freezing:
+    case State::stopping:
+      outcome_.held_by.falling += held_s;
+      break;
+  }
+  (instance.tenant ? held_by_tenant_s_[*instance.tenant] : instance.unasked_s) += held_s;
+}
+
+/// Also of those that nobody ever asked anything: their model's owner's.
+void World::count_all() {
+  std::map<base::InstanceId, Instance*> in_order;  // sums of floating point numbers depend on it
+  for (auto& [id, instance] : instances_) in_order.emplace(id, &instance);
+  for (auto& [id, instance] : in_order) {
+    count(*instance);
+    held_by_tenant_s_[tenants_.of_model(instance->model)] += std::exchange(instance->unasked_s, 0);
+  }
 }
 
 void World::violation(const std::string& what) {

@@ -17,6 +17,7 @@
 #include "sim/outcome.h"
 #include "sim/page_cache.h"
 #include "sim/policy.h"
+#include "sim/tenants.h"
 #include "sim/trace.h"
 #include "wire/messages.h"
 
@@ -39,6 +40,7 @@ class World {
   [[nodiscard]] base::TimePoint now() const { return now_; }
   [[nodiscard]] const Fleet& fleet() const { return fleet_; }
   [[nodiscard]] const Trace& trace() const { return trace_; }
+  [[nodiscard]] const Tenants& tenants() const { return tenants_; }
   [[nodiscard]] std::uint32_t device_count() const { return static_cast<std::uint32_t>(devices_.size()); }
   [[nodiscard]] std::uint32_t node_count() const { return static_cast<std::uint32_t>(nodes_.size()); }
   [[nodiscard]] std::uint32_t node_of(DeviceIndex device) const { return devices_[device].node; }
@@ -60,6 +62,7 @@ class World {
   [[nodiscard]] std::uint64_t held_bytes(DeviceIndex device) const { return devices_[device].held_bytes; }
   /// Of its device, by one in standby on a CPU.
   [[nodiscard]] std::uint64_t rest_bytes(base::InstanceId id) const { return instances_.at(id).device_held; }
+  [[nodiscard]] std::size_t instance_count() const { return instances_.size(); }  ///< in any state, in standby as well
 
   // --- what a policy may order. Ids are the policy's, never 0, never used twice.
   /// Holds the model's device bytes from now until it is gone, an equal share on each device. `way`: start or restore.
@@ -99,6 +102,9 @@ class World {
     std::uint64_t longest_tokens = 0;          ///< of the requests that it had
     base::Duration first_answer{};             ///< what its next answer takes longer, being the first
     std::vector<RequestIndex> requests;        ///< in flight
+    base::TimePoint counted_until{};           ///< its device time is in the outcome up to then
+    std::optional<std::uint32_t> tenant;       ///< whose request it last got
+    double unasked_s = 0;                      ///< held before its first one
     std::vector<HeldUp> held_up;               ///< of them those that are answered once its weights are there
     std::uint64_t way_number = 0;              ///< events of an earlier way are stale
     double missing_bytes = 0;                  ///< of its weights, not in the page cache when it began to come up
@@ -177,6 +183,8 @@ class World {
   void arrive();
   bool step(base::TimePoint until);
   void violation(const std::string& what);
+  void count(Instance& instance);
+  void count_all();
   [[nodiscard]] double disk_bytes(std::uint32_t node, ModelIndex model, wire::Way way) const;
   [[nodiscard]] double bus_bytes(ModelIndex model, wire::Way way) const;  ///< over each of its devices' buses
 
@@ -197,6 +205,8 @@ class World {
   std::uint64_t open_ = 0;  ///< arrived and not ended
   bool begun_ = false;
   Meter meter_;
+  const Tenants tenants_;
+  std::vector<double> held_by_tenant_s_;
   Outcome outcome_;
 };
 

@@ -33,6 +33,7 @@ World::Instance& World::create(base::InstanceId id, ModelIndex model, const Devi
   if (!fresh) violation("an instance's id was used twice");
   Instance& instance = at->second;
   instance.model = model;
+  instance.counted_until = now_;
   const auto elsewhere = [&](DeviceIndex d) { return devices_[d].node != devices_[devices.front()].node; };
   if (devices.size() != class_of(model).devices || std::any_of(devices.begin(), devices.end(), elsewhere))
     violation("an instance does not have as many devices of one machine as it takes");
@@ -183,6 +184,7 @@ void World::freeze(base::InstanceId id) {
   Instance* const instance = find(id);
   if (instance == nullptr || instance->state != State::ready || !instance->requests.empty())
     return violation("an instance was to be frozen that is not idle");
+  count(*instance);
   instance->state = State::freezing;
   const ModelClass& kind = class_of(instance->model);
   if (on_cpu(*instance)) {
@@ -199,6 +201,7 @@ void World::wake(base::InstanceId id) {
   Instance* const instance = find(id);
   if (instance == nullptr || instance->state != State::standby)
     return violation("an instance was to be woken that is not in standby");
+  count(*instance);
   instance->state = State::waking;
   instance->way = wire::Way::wake;
   const ModelClass& kind = class_of(instance->model);
@@ -218,6 +221,7 @@ void World::stop(base::InstanceId id) {
   Instance* const instance = find(id);
   if (instance == nullptr) return violation("an instance was to be stopped that is none any more");
   if (instance->state == State::stopping) return;
+  count(*instance);
   if (!instance->requests.empty()) violation("an instance was stopped under its requests");
   for (const RequestIndex request : instance->requests) {
     outcome_.delay_s[request] = Outcome::kRefused;
@@ -359,6 +363,7 @@ void World::link_done(std::uint64_t link) {
 
 /// The way it was on is at its end.
 void World::settle(base::InstanceId id, Instance& instance) {
+  count(instance);
   Device& device = devices_[instance.device];
   Node& node = nodes_[device.node];
   const ModelClass& kind = class_of(instance.model);
@@ -414,6 +419,7 @@ void World::rest_on_cpu(Instance& instance) {
 }
 
 void World::become_ready(base::InstanceId id, Instance& instance) {
+  count(instance);
   instance.state = State::ready;
   if (!instance.has_slot) add_slot(id, instance);
   const ModelClass& kind = class_of(instance.model);
@@ -442,6 +448,8 @@ void World::vanish(base::InstanceId id) {
     if (instance.has_slot) map_weights(instance, false);
     own(instance, 0);
   }
+  count(instance);
+  held_by_tenant_s_[tenants_.of_model(instance.model)] += std::exchange(instance.unasked_s, 0);
   hold(instance, minus(instance.device_held));
   if (instance.host_bytes > 0) hold_standby(nodes_[device.node], minus(instance.host_bytes));
   instances_.erase(id);
