@@ -26,17 +26,6 @@ constexpr std::uint64_t kWorthIt = 64ULL << 10;  // a try that brought so much w
 constexpr auto kStep = base::Millis(100);
 constexpr std::uint64_t kMaxFile = 1ULL << 50;
 
-Error no_room(const std::string& path, std::uint64_t bytes) {
-  return {ErrorKind::exhausted,
-          fmt::format("the disk is full: {} are needed for {}; free some (`thaw models gc`), or move the data directory to a larger disk",
-                      base::format_bytes(bytes), path)};
-}
-
-Error disk_error(const std::string& path, std::uint64_t bytes, int number) {
-  if (number == ENOSPC || number == EDQUOT) return no_room(path, bytes);
-  return base::errno_error("cannot write " + path, number);
-}
-
 }  // namespace
 
 std::string part_key(const FileOrder& order) {
@@ -54,8 +43,10 @@ FileFetch::FileFetch(FileOrder order, Fetcher& fetcher, BlobStore& store, Progre
       key_(part_key(order_)) {}
 
 FileFetch::~FileFetch() {
+  if (settler_)
+    for (Lane& lane : lanes_) settler_->hand_over(lane.open);
   lanes_.clear();
-  const bool empty = part_ && !all_there_ && (!settler_ || settler_->have().bytes() == 0);
+  const bool empty = part_ && !all_there_ && (!settler_ || settler_->have_bytes() == 0);
   settler_.reset();  // writes down what is there
   if (empty) store_.drop_part(key_);
   if (holds_key_) {
@@ -90,21 +81,23 @@ base::Result<PulledFile> FileFetch::run() {
     if (changed_) THAW_RETURN_IF_ERROR(begin_again(stream_only_));
     order_lanes();
     fetcher_.step(kStep);
-    for (Lane& lane : lanes_)
-      if (lane.ended) {
-        lane.ended = false;
-        lane.transfer.reset();
-      }
+    const base::TimePoint time = now();
+    for (Lane& lane : lanes_) {
+      if (lane.open != nullptr) settler_->hand_over_old(lane.open, time);
+      if (!lane.ended) continue;
+      lane.ended = false;
+      lane.transfer.reset();
+    }
   }
   lanes_.clear();
   return check_and_keep();
 }
 
 base::Status FileFetch::open_part() {
-  const std::string path = store_.part_path(key_);
-  part_ = Fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!part_) return disk_error(path, order_.expected_bytes.value_or(0), errno);
-  resume_from_journal();
+  auto part = PartFile::open(store_.part_path(key_), order_.expected_bytes.value_or(0));
+  if (!part.ok()) return part.error();
+  part_.emplace(*std::move(part));
+  THAW_RETURN_IF_ERROR(resume_from_journal());
   if (settler_) {
     count_total(*total_bytes_);
     return know_total(*total_bytes_);
@@ -112,24 +105,31 @@ base::Status FileFetch::open_part() {
   return begin_again(false);
 }
 
-void FileFetch::resume_from_journal() {
+base::Status FileFetch::settle(Journal journal, bool resumable) {
+  settler_.reset();  // it has the same file
+  THAW_ASSIGN_OR_RETURN(settler_, Settler::make(*part_, store_, key_, std::move(journal), {limits_.blocks, limits_.connections, resumable}));
+  return {};
+}
+
+base::Status FileFetch::resume_from_journal() {
   const auto text = read_small_file(store_.journal_path(key_));
-  if (!text.ok()) return;
+  if (!text.ok()) return {};
   auto journal = parse_journal(*text);
   struct stat status {};
-  const bool fits = journal.ok() && journal->source == order_.label && ::fstat(part_.get(), &status) == 0 &&
+  const bool fits = journal.ok() && journal->source == order_.label && ::fstat(part_->fd(), &status) == 0 &&
                     static_cast<std::uint64_t>(status.st_size) == journal->total_bytes &&
                     (!order_.expected_bytes || *order_.expected_bytes == journal->total_bytes) &&
                     // Without a digest to expect, only the server can say that it is still the same file.
                     (!journal->etag.empty() || !order_.expected_sha256.empty());
-  if (!fits) return;
+  if (!fits) return {};
   total_bytes_ = journal->total_bytes;
   etag_ = journal->etag;
-  settler_ = std::make_unique<Settler>(part_.get(), store_, key_, *std::move(journal), true);
+  THAW_RETURN_IF_ERROR(settle(*std::move(journal), true));
   const RangeSet have = settler_->have();
   plan_.emplace(*total_bytes_, have, limits_.connections);
   counted_done_ = have.bytes();
   progress_.done_bytes += counted_done_;
+  return {};
 }
 
 /// From nothing: at first, and when the file turned out to be another one.
@@ -137,7 +137,7 @@ base::Status FileFetch::begin_again(bool stream_only) {
   for (Lane& lane : lanes_) lane = Lane{};
   settler_.reset();
   ::unlink(store_.journal_path(key_).c_str());
-  if (::ftruncate(part_.get(), 0) != 0) return disk_error(store_.part_path(key_), 0, errno);
+  if (::ftruncate(part_->fd(), 0) != 0) return part_error(store_.part_path(key_), 0, errno);
   progress_.done_bytes -= counted_done_;
   counted_done_ = 0;
   count_total(0);
@@ -151,8 +151,7 @@ base::Status FileFetch::begin_again(bool stream_only) {
   stream_ended_ = false;
   stream_end_ = 0;
   if (order_.expected_bytes) THAW_RETURN_IF_ERROR(know_total(*order_.expected_bytes));
-  if (!settler_) settler_ = std::make_unique<Settler>(part_.get(), store_, key_, Journal{order_.label, 0, "", {}}, false);
-  return {};
+  return settle(Journal{order_.label, 0, "", {}}, false);
 }
 
 /// Finds room for it, once.
@@ -161,22 +160,22 @@ base::Status FileFetch::know_total(std::uint64_t bytes) {
   const std::string path = store_.part_path(key_);
   if (bytes > kMaxFile) return Error{ErrorKind::invalid, fmt::format("{} is said to have {} bytes", order_.label, bytes)};
   struct stat status {};
-  if (::fstat(part_.get(), &status) != 0) return base::errno_error("cannot look at " + path, errno);
+  if (::fstat(part_->fd(), &status) != 0) return base::errno_error("cannot look at " + path, errno);
   const std::uint64_t allocated = static_cast<std::uint64_t>(status.st_blocks) * 512;
   if (const base::Status room = store_.reserve(key_, bytes - std::min(bytes, allocated)); !room.ok())
     return room.error().within("no room for " + order_.label);
   if (bytes > 0) {
     int result = 0;
     do {
-      result = ::fallocate(part_.get(), 0, 0, static_cast<off_t>(bytes));
+      result = ::fallocate(part_->fd(), 0, 0, static_cast<off_t>(bytes));
     } while (result != 0 && errno == EINTR);
     if (result != 0 && errno != EOPNOTSUPP) {
       const int number = errno;
       // Nothing is kept of what could not be given in full.
-      if (!settler_ || settler_->have().bytes() == 0) (void)::ftruncate(part_.get(), 0);
-      return disk_error(path, bytes, number);
+      if (!settler_ || settler_->have_bytes() == 0) (void)::ftruncate(part_->fd(), 0);
+      return part_error(path, bytes, number);
     }
-    if (result != 0 && ::ftruncate(part_.get(), static_cast<off_t>(bytes)) != 0) return disk_error(path, bytes, errno);
+    if (result != 0 && ::ftruncate(part_->fd(), static_cast<off_t>(bytes)) != 0) return part_error(path, bytes, errno);
   }
   store_.release(key_);  // the part has it now
   total_bytes_ = bytes;
@@ -195,7 +194,7 @@ void FileFetch::count_total(std::uint64_t bytes) {
 bool FileFetch::complete() const {
   if (failure_ || changed_) return false;
   if (mode_ == Mode::stream) return stream_ended_;
-  return total_settled_ && settler_ && settler_->have().bytes() == *total_bytes_;
+  return total_settled_ && settler_ && settler_->have_bytes() == *total_bytes_;
 }
 
 std::size_t FileFetch::busy_lanes() const {
@@ -244,6 +243,7 @@ bool FileFetch::changed() {
 }
 
 bool FileFetch::on_head(Lane& lane, const Answer& answer) {
+  if (failure_ || changed_) return false;
   if (answer.status == 206 && lane.range) return on_partial(lane, answer);
   if (answer.status == 200) return on_whole(lane, answer);
   return on_refusal(lane, answer);
@@ -273,16 +273,17 @@ bool FileFetch::on_partial(Lane& lane, const Answer& answer) {
     plan_.emplace(content->total_bytes, claimed, limits_.connections);
   }
   etag_ = etag_.empty() ? answer.etag : etag_;
-  if (settler_->have().bytes() == 0)
-    settler_ = std::make_unique<Settler>(part_.get(), store_, key_, Journal{order_.label, content->total_bytes, etag_, {}},
-                                         !etag_.empty() || !order_.expected_sha256.empty());
+  if (settler_->have_bytes() == 0) {
+    const bool resumable = !etag_.empty() || !order_.expected_sha256.empty();
+    if (const base::Status ready = settle(Journal{order_.label, content->total_bytes, etag_, {}}, resumable); !ready.ok()) return fail(ready.error());
+  }
   count_total(content->total_bytes);
   return true;
 }
 
 /// The server takes no ranges, or it is not the file any more that there are parts of.
 bool FileFetch::on_whole(Lane& lane, const Answer& answer) {
-  if (mode_ == Mode::ranges || settler_->have().bytes() > 0) {
+  if (mode_ == Mode::ranges || settler_->have_bytes() > 0) {
     stream_only_ = mode_ == Mode::ranges && changes_ > 0;
     return changed();
   }
@@ -314,7 +315,7 @@ bool FileFetch::on_refusal(Lane& lane, const Answer& answer) {
     case 410:
       return fail({ErrorKind::not_found, fmt::format("the server has no such file (HTTP {}{})", answer.status, said)});
     case 416:
-      if (settler_->have().bytes() > 0 || mode_ == Mode::ranges) return changed();
+      if (settler_->have_bytes() > 0 || mode_ == Mode::ranges) return changed();
       stream_only_ = true;  // an empty file, or a server that takes ranges for something else
       return changed();
     case 408:
@@ -332,6 +333,7 @@ bool FileFetch::on_refusal(Lane& lane, const Answer& answer) {
 }
 
 bool FileFetch::on_body(Lane& lane, std::string_view bytes) {
+  if (failure_ || changed_) return false;
   const std::uint64_t end = lane.at + bytes.size();
   if (lane.range && end > lane.range->end) return fail({ErrorKind::invalid, "the server sends more than it was asked for; it must be mended"});
   if (mode_ == Mode::stream && total_settled_ && end > *total_bytes_)
@@ -340,15 +342,8 @@ bool FileFetch::on_body(Lane& lane, std::string_view bytes) {
     // Of unknown length: room is found as it grows.
     if (const base::Status room = store_.reserve(key_, kFirstAsk); !room.ok()) return fail(room.error());
   }
-  std::uint64_t at = lane.at;
-  for (std::string_view rest = bytes; !rest.empty();) {
-    const ssize_t written = ::pwrite(part_.get(), rest.data(), rest.size(), static_cast<off_t>(at));
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return fail(disk_error(store_.part_path(key_), total_bytes_.value_or(end), errno));
-    at += static_cast<std::uint64_t>(written);
-    rest.remove_prefix(static_cast<std::size_t>(written));
-  }
-  settler_->arrived({lane.at, end});
+  const std::uint64_t last = lane.range ? lane.range->end : total_settled_ ? *total_bytes_ : UINT64_MAX;
+  if (const base::Status taken = settler_->take(lane.open, lane.at, bytes, last); !taken.ok()) return fail(taken.error());
   lane.at = end;
   lane.brought += bytes.size();
   counted_done_ += bytes.size();
@@ -380,6 +375,7 @@ void FileFetch::try_again(Lane& lane, const Error& why) {
 
 void FileFetch::on_end(Lane& lane, std::optional<Trouble> trouble) {
   lane.ended = true;
+  if (lane.open != nullptr) settler_->hand_over(lane.open);
   const std::optional<Range> claimed = std::exchange(lane.range, std::nullopt);
   if (failure_ || changed_) return;
   const bool refused = lane.asked_to_wait.has_value();
@@ -415,7 +411,7 @@ void FileFetch::restart_stream() {
   settler_.reset();
   progress_.done_bytes -= counted_done_;
   counted_done_ = 0;
-  settler_ = std::make_unique<Settler>(part_.get(), store_, key_, Journal{order_.label, 0, "", {}}, false);
+  if (const base::Status ready = settle(Journal{order_.label, 0, "", {}}, false); !ready.ok()) fail(ready.error());
   mode_ = Mode::unknown;
   count_total(0);
   if (!order_.expected_bytes) {
@@ -433,7 +429,7 @@ base::Status FileFetch::check(const std::string& sha256) {
                  fmt::format("{} has SHA-256 {}, and {} was expected: it was changed on its way or at its source; nothing of it is kept",
                              order_.label, sha256, order_.expected_sha256)};
   if (!order_.expected_git_blob.empty()) {
-    THAW_ASSIGN_OR_RETURN(const std::string blob, git_blob_of(part_.get()));
+    THAW_ASSIGN_OR_RETURN(const std::string blob, git_blob_of(part_->fd()));
     if (blob != order_.expected_git_blob)
       return Error{ErrorKind::conflict,
                    fmt::format("{} is git blob {}, and {} was expected: it was changed on its way or at its source; nothing of it is kept",
@@ -449,7 +445,7 @@ base::Result<PulledFile> FileFetch::check_and_keep() {
   if (order_.expected_bytes && bytes != *order_.expected_bytes)
     return Error{ErrorKind::conflict,
                  fmt::format("{} has {} bytes, and {} were expected; nothing of it is kept", order_.label, bytes, *order_.expected_bytes)};
-  if (::ftruncate(part_.get(), static_cast<off_t>(bytes)) != 0) return disk_error(store_.part_path(key_), bytes, errno);
+  if (::ftruncate(part_->fd(), static_cast<off_t>(bytes)) != 0) return part_error(store_.part_path(key_), bytes, errno);
   const auto sha256 = settler_->finish(bytes);
   settler_.reset();
   if (!sha256.ok()) return sha256.error();

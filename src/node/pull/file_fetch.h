@@ -12,9 +12,9 @@
 #include "base/time.h"
 #include "node/pull/blob_store.h"
 #include "node/pull/fetcher.h"
+#include "node/pull/part_file.h"
 #include "node/pull/range_plan.h"
 #include "node/pull/settler.h"
-#include "node/sandbox/fd.h"
 
 namespace thaw::node::pull {
 
@@ -30,6 +30,7 @@ struct FetchLimits {
   Backoff backoff;
   base::Duration longest_retry_after = base::Seconds(120);  ///< a server that asks for more is left alone
   std::uint32_t changes = 3;                                ///< times that the file may change while it is fetched
+  std::size_t blocks = Settler::kBlocks;                    ///< MiB of memory for what is to be written and hashed
 };
 
 /// One file to be fetched.
@@ -70,6 +71,7 @@ class FileFetch {
     std::unique_ptr<Transfer> transfer;
     std::optional<Range> range;  ///< claimed; in stream mode from the beginning
     std::uint64_t at = 0;        ///< next byte
+    Block* open = nullptr;       ///< the settler's, that is being filled
     std::uint32_t attempts = 0;  ///< in a row that brought nothing
     std::uint64_t brought = 0;   ///< by this one
     base::TimePoint retry_at{};
@@ -82,7 +84,8 @@ class FileFetch {
   base::Status open_part();
   base::Status begin_again(bool stream_only);
   void restart_stream();
-  void resume_from_journal();
+  base::Status resume_from_journal();
+  base::Status settle(Journal journal, bool resumable);
   base::Status know_total(std::uint64_t bytes);
   void count_total(std::uint64_t bytes);
   void order_lanes();
@@ -109,7 +112,7 @@ class FileFetch {
   const std::atomic<bool>& cancelled_;
   const std::string key_;
   bool holds_key_ = false;
-  Fd part_;
+  std::optional<PartFile> part_;
   Mode mode_ = Mode::unknown;
   std::optional<std::uint64_t> total_bytes_;
   bool total_settled_ = false;  ///< room for it was found

@@ -70,7 +70,7 @@ std::optional<Range> RangePlan::claim() {
   if (!gap) return std::nullopt;
   const std::uint64_t missing = total_ - claimed_.bytes();
   const std::uint64_t piece = std::clamp(missing / (2 * connections_), kShortest, kLongest);
-  gap->end = std::min(gap->end, gap->begin + piece);
+  gap->end = std::min(gap->end, (gap->begin + piece) / kShortest * kShortest);
   claimed_.add(*gap);
   return gap;
 }

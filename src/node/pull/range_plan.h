@@ -33,10 +33,11 @@ class RangeSet {
 };
 
 /// Which connection fetches which part of one file of known length. Pieces are long as long as much is missing, so that
-/// few requests are made, and shorter towards the end, so that no connection is left alone with a long one. Pure.
+/// few requests are made, but not so long that what lies between the connections outgrows the memory in which it waits for its hash; and shorter
+/// towards the end, so that no connection is left alone with a long one. They end at multiples of kShortest, which is what is written at once. Pure.
 class RangePlan {
  public:
-  static constexpr std::uint64_t kLongest = 64ULL << 20;
+  static constexpr std::uint64_t kLongest = 16ULL << 20;
   static constexpr std::uint64_t kShortest = 1ULL << 20;
 
   /// `have`: there already. `connections`: at once, at least 1.

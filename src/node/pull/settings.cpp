@@ -11,6 +11,10 @@ namespace {
 using base::Error;
 using base::ErrorKind;
 
+// MiB of memory that pulls write and hash from: all together, and each at least.
+constexpr std::size_t kBlocksOfAll = 256;
+constexpr std::size_t kFewestBlocks = 32;
+
 /// Goes into a header: one word.
 bool is_token(const std::string& text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < '\x7f'; });
@@ -38,6 +42,7 @@ base::Result<PullerOptions> puller_options(const spec::ServerConfig::Sources& so
   PullerOptions options;
   options.concurrent = sources.concurrent_pulls;
   options.limits.connections = sources.connections;
+  options.limits.blocks = std::clamp(kBlocksOfAll / std::max<std::size_t>(1, sources.concurrent_pulls), kFewestBlocks, Settler::kBlocks);
   options.fetch.proxy = sources.proxy;
   options.fetch.ca_file = sources.ca_file;
   options.fetch.rules.allow_http = sources.allow_http;

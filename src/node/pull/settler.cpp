@@ -1,11 +1,7 @@
 #include "node/pull/settler.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <vector>
+#include <cstring>
 
 #include "node/images/digest.h"
 #include "node/sandbox/clock.h"
@@ -13,22 +9,40 @@
 namespace thaw::node::pull {
 namespace {
 
-constexpr std::size_t kReadBytes = 1U << 20;
-constexpr std::uint64_t kWriteBehind = 16ULL << 20;
-constexpr auto kLookAgain = base::Millis(200);
+constexpr std::uint64_t kReadBytes = BlockTable::kBlockBytes;
+constexpr std::size_t kSpareBlocks = 4;  // beside those that connections fill
+
+std::string_view text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 }  // namespace
 
 struct Settler::Hash {
   Sha256 digest;
-  std::vector<char> chunk = std::vector<char>(kReadBytes);
+  std::optional<ReadMemory> memory;  ///< for what has to be read back
 };
 
-Settler::Settler(int fd, BlobStore& store, std::string key, Journal journal, bool resumable)
-    : fd_(fd), store_(store), key_(std::move(key)), resumable_(resumable), journal_(std::move(journal)), hash_(std::make_unique<Hash>()) {
+base::Result<std::unique_ptr<Settler>> Settler::make(PartFile& file, BlobStore& store, std::string key, Journal journal, const Options& options) {
+  auto blocks = BlockTable::make(std::max(options.blocks, options.connections + kSpareBlocks));
+  if (!blocks.ok()) return blocks.error();
+  return std::unique_ptr<Settler>(new Settler(file, store, std::move(key), std::move(journal), options.resumable, *std::move(blocks)));
+}
+
+Settler::Settler(PartFile& file, BlobStore& store, std::string key, Journal journal, bool resumable, BlockTable blocks)
+    : file_(file),
+      store_(store),
+      key_(std::move(key)),
+      resumable_(resumable),
+      journal_(std::move(journal)),
+      blocks_(std::move(blocks)),
+      hash_(std::make_unique<Hash>()),
+      journaled_at_(now()) {
   for (const Range& range : journal_.ranges) have_.add(range);
-  durable_bytes_ = have_.bytes();
-  thread_ = std::thread([this] { run(); });
+  written_ = have_;
+  journaled_bytes_ = have_.bytes();
+  writer_ = std::thread([this] { write_all(); });
+  hasher_ = std::thread([this] { hash_all(); });
 }
 
 Settler::~Settler() {
@@ -36,19 +50,52 @@ Settler::~Settler() {
     const std::lock_guard lock(mutex_);
     ending_ = true;
   }
-  changed_.notify_all();
-  thread_.join();
+  to_write_.notify_all();
+  to_hash_.notify_all();
+  writer_.join();
+  hasher_.join();
 }
 
-void Settler::arrived(Range range) {
-  bool wake = false;
+base::Status Settler::open_block(Block*& open, std::uint64_t at) {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    if (!status_.ok()) return status_;
+    open = blocks_.open(at);
+    if (open != nullptr) break;
+    if (!blocks_.drop_furthest()) freed_.wait(lock);
+  }
+  open->since = now();
+  return {};
+}
+
+base::Status Settler::take(Block*& open, std::uint64_t at, std::string_view bytes, std::uint64_t end) {
+  while (!bytes.empty()) {
+    if (open == nullptr) THAW_RETURN_IF_ERROR(open_block(open, at));
+    const std::uint64_t limit = std::min(open->limit(), end);
+    const std::size_t count = std::min<std::uint64_t>(bytes.size(), limit - at);
+    std::memcpy(open->free(), bytes.data(), count);
+    at += count;
+    open->end = at;
+    bytes.remove_prefix(count);
+    if (at == limit) hand_over(open);
+  }
+  return {};
+}
+
+void Settler::hand_over(Block*& open) {
+  if (open == nullptr) return;
   {
     const std::lock_guard lock(mutex_);
-    const std::uint64_t before = have_.prefix() / kReadBytes;
-    have_.add(range);
-    wake = have_.prefix() / kReadBytes != before;
+    have_.add({open->begin, open->end});
+    blocks_.hand_over(*open);
   }
-  if (wake) changed_.notify_all();
+  open = nullptr;
+  to_write_.notify_one();
+  to_hash_.notify_one();
+}
+
+void Settler::hand_over_old(Block*& open, base::TimePoint time) {
+  if (open != nullptr && time - open->since >= kHoldAtMost) hand_over(open);
 }
 
 RangeSet Settler::have() const {
@@ -56,86 +103,150 @@ RangeSet Settler::have() const {
   return have_;
 }
 
+std::uint64_t Settler::have_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return have_.bytes();
+}
+
 base::Status Settler::status() const {
   const std::lock_guard lock(mutex_);
   return status_;
+}
+
+/// With the lock.
+void Settler::fail(const base::Status& status) {
+  if (status_.ok()) status_ = status;
+  for (std::condition_variable* all : {&to_write_, &to_hash_, &freed_, &done_}) all->notify_all();
 }
 
 base::Result<std::string> Settler::finish(std::uint64_t total_bytes) {
   std::unique_lock lock(mutex_);
   finishing_ = true;
   total_bytes_ = total_bytes;
-  changed_.notify_all();
-  changed_.wait(lock, [this] { return !sha256_.empty() || !status_.ok(); });
+  to_write_.notify_all();
+  to_hash_.notify_all();
+  done_.wait(lock, [this] { return !status_.ok() || (durable_ && !sha256_.empty()); });
   if (!status_.ok()) return status_.error();
   return sha256_;
 }
 
-base::Status Settler::hash_up_to(std::uint64_t end) {
-  while (hashed_ < end) {
-    const std::size_t want = std::min<std::uint64_t>(hash_->chunk.size(), end - hashed_);
-    const ssize_t got = ::pread(fd_, hash_->chunk.data(), want, static_cast<off_t>(hashed_));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return base::errno_error("cannot read back what was fetched, " + store_.part_path(key_), got < 0 ? errno : EIO);
-    hash_->digest.add({hash_->chunk.data(), static_cast<std::size_t>(got)});
-    hashed_ += static_cast<std::uint64_t>(got);
-    if (hashed_ - begun_to_write_ >= kWriteBehind) {
-      // So that the last fdatasync has little left to do. Where it is not known it is not needed either.
-      (void)::sync_file_range(fd_, static_cast<off_t>(begun_to_write_), static_cast<off_t>(hashed_ - begun_to_write_), SYNC_FILE_RANGE_WRITE);
-      begun_to_write_ = hashed_;
-    }
-  }
-  return {};
+void Settler::write(std::unique_lock<std::mutex>& lock, const std::vector<Block*>& run) {
+  lock.unlock();
+  std::vector<std::span<const std::byte>> pieces;
+  for (const Block* block : run) pieces.push_back(block->bytes());
+  const Range range{run.front()->begin, run.back()->end};
+  const base::Status status = file_.write(pieces, range.begin);
+  lock.lock();
+  if (!status.ok()) return fail(status);
+  written_.add(range);
+  blocks_.written(run);
+  freed_.notify_one();
 }
 
 /// The data first: the journal says what is durable.
-base::Status Settler::write_journal() {
-  Journal journal;
-  {
-    const std::lock_guard lock(mutex_);
-    journal = journal_;
-    journal.ranges = have_.ranges();
-  }
-  if (::fdatasync(fd_) != 0) return base::errno_error("cannot write " + store_.part_path(key_) + " to disk", errno);
-  THAW_RETURN_IF_ERROR(store_.put_journal(key_, to_json(journal)));
-  durable_bytes_ = 0;
-  for (const Range& range : journal.ranges) durable_bytes_ += range.bytes();
-  return {};
+void Settler::write_journal(std::unique_lock<std::mutex>& lock) {
+  Journal journal = journal_;
+  journal.ranges = written_.ranges();
+  const std::uint64_t bytes = written_.bytes();
+  lock.unlock();
+  base::Status status = file_.sync();
+  sync_failed_ = !status.ok();
+  if (status.ok()) status = store_.put_journal(key_, to_json(journal));
+  lock.lock();
+  journaled_bytes_ = bytes;
+  journaled_at_ = now();
+  if (!status.ok()) fail(status);
 }
 
-void Settler::run() {
+void Settler::write_all() {
   std::unique_lock lock(mutex_);
-  base::TimePoint written = now();
   while (status_.ok()) {
-    changed_.wait_for(lock, kLookAgain, [this] { return ending_ || finishing_ || have_.prefix() / kReadBytes > hashed_ / kReadBytes; });
-    const std::uint64_t prefix = have_.prefix();
-    const std::uint64_t bytes = have_.bytes();
-    const bool ending = ending_;
-    const bool finishing = finishing_;
-    const std::uint64_t total_bytes = total_bytes_;
-    lock.unlock();
-    base::Status status;
-    std::string sha256;
-    if (!ending) status = hash_up_to(finishing ? total_bytes : std::min(prefix, hashed_ + kWriteBehind));
-    const bool due = bytes > durable_bytes_ && (ending || bytes - durable_bytes_ >= kJournalBytes || now() - written >= kJournalInterval);
-    if (status.ok() && resumable_ && due && !finishing) {
-      status = write_journal();
-      written = now();
-    }
-    if (status.ok() && finishing && !ending) {
-      if (::fdatasync(fd_) != 0) status = base::errno_error("cannot write " + store_.part_path(key_) + " to disk", errno);
-      sha256 = hash_->digest.finish();
-    }
-    lock.lock();
-    status_ = std::move(status);
-    if (!sha256.empty()) {
-      sha256_ = std::move(sha256);
-      changed_.notify_all();
+    const std::vector<Block*> run = blocks_.next_run();
+    const bool news = resumable_ && written_.bytes() > journaled_bytes_;
+    if (news && !finishing_ && now() - journaled_at_ >= kJournalInterval) write_journal(lock);
+    if (!run.empty()) {
+      write(lock, run);
+    } else if (ending_) {
+      break;
+    } else if (finishing_ && written_.bytes() == total_bytes_) {
+      lock.unlock();
+      const base::Status status = file_.sync();
+      lock.lock();
+      if (!status.ok()) {
+        sync_failed_ = true;
+        fail(status);
+        break;
+      }
+      durable_ = true;
+      done_.notify_all();
       return;
+    } else if (news && !finishing_) {
+      to_write_.wait_for(lock, std::max<base::Duration>(journaled_at_ + kJournalInterval - now(), base::Millis(1)));
+    } else {
+      to_write_.wait(lock);
     }
-    if (ending) return;
   }
-  changed_.notify_all();
+  // What is there is worth keeping also when the disk has failed since, or is full; but not when it does not say what it has.
+  to_write_.wait(lock, [this] { return ending_; });
+  if (resumable_ && !sync_failed_ && written_.bytes() > journaled_bytes_) write_journal(lock);
+}
+
+void Settler::hash(std::unique_lock<std::mutex>& lock, Block& block) {
+  block.hashing = true;
+  lock.unlock();
+  hash_->digest.add(text(block.bytes()));
+  lock.lock();
+  hashed_ = block.end;
+  blocks_.hashed(block);
+  freed_.notify_one();
+}
+
+/// What comes next for the hash, is on the disk and in memory no more.
+std::optional<Range> Settler::to_read_back() const {
+  const auto gap = written_.first_gap(hashed_, UINT64_MAX);
+  std::uint64_t end = std::min(gap ? gap->begin : UINT64_MAX, hashed_ + kReadBytes);
+  if (const auto next = blocks_.next_begin(hashed_)) end = std::min(end, *next);
+  return end > hashed_ ? std::optional(Range{hashed_, end}) : std::nullopt;
+}
+
+void Settler::read_back(std::unique_lock<std::mutex>& lock, Range range) {
+  lock.unlock();
+  base::Status status;
+  std::uint64_t read_bytes = 0;
+  if (!hash_->memory) {
+    if (auto memory = ReadMemory::allocate(kReadBytes + 2 * PartFile::kAlignBytes); memory.ok())
+      hash_->memory.emplace(*std::move(memory));
+    else
+      status = memory.error();
+  }
+  if (status.ok()) {
+    if (const auto bytes = file_.read(hash_->memory->span(), range.begin, range.bytes()); bytes.ok()) {
+      hash_->digest.add(text(*bytes));
+      read_bytes = bytes->size();
+    } else {
+      status = bytes.error();
+    }
+  }
+  lock.lock();
+  hashed_ += read_bytes;
+  if (!status.ok()) fail(status);
+}
+
+void Settler::hash_all() {
+  std::unique_lock lock(mutex_);
+  while (status_.ok() && !ending_) {
+    if (Block* block = blocks_.find(hashed_)) {
+      hash(lock, *block);
+    } else if (const auto range = to_read_back()) {
+      read_back(lock, *range);
+    } else if (finishing_ && hashed_ == total_bytes_) {
+      sha256_ = hash_->digest.finish();
+      done_.notify_all();
+      return;
+    } else {
+      to_hash_.wait(lock);
+    }
+  }
 }
 
 }  // namespace thaw::node::pull

@@ -120,7 +120,8 @@ TEST(RangeSet, IsASetOfBytes) {
 TEST(RangePlan, GivesEveryByteOnceInPiecesThatGetShorter) {
   RangeSet have;
   have.add({100, 1'000});
-  RangePlan plan(3ULL << 30, have, 4);
+  constexpr std::uint64_t kTotal = (3ULL << 30) + 77;
+  RangePlan plan(kTotal, have, 4);
   RangeSet claimed = have;
   std::uint64_t longest = 0;
   std::uint64_t last = 0;
@@ -131,8 +132,9 @@ TEST(RangePlan, GivesEveryByteOnceInPiecesThatGetShorter) {
     ASSERT_EQ(claimed.bytes(), before + piece->bytes()) << "asked for twice";
     longest = std::max(longest, piece->bytes());
     last = piece->bytes();
+    EXPECT_TRUE(piece->end % RangePlan::kShortest == 0 || piece->end == 100 || piece->end == kTotal) << "what is written at once is cut";
   }
-  EXPECT_EQ(claimed.bytes(), 3ULL << 30);
+  EXPECT_EQ(claimed.bytes(), kTotal);
   EXPECT_EQ(longest, RangePlan::kLongest);
   EXPECT_LE(last, 2 * RangePlan::kShortest);
   plan.give_back({5'000, 6'000});
