@@ -81,6 +81,18 @@ void take_bus_away(sim::ModelClass& kind, const sim::NodeShape& shape) {
   less(kind.measured.freeze, kind.kept_bytes());
 }
 
+/// As many as there is room for at the same time, some at most.
+std::vector<ProbedModel> several(const std::vector<ProbedModel>& models, std::uint64_t device_bytes) {
+  constexpr std::size_t kMost = 4;
+  std::vector<ProbedModel> some;
+  for (const ProbedModel& model : models) {
+    if (model.kind.device_bytes() > device_bytes || some.size() == kMost) break;
+    device_bytes -= model.kind.device_bytes();
+    some.push_back(model);
+  }
+  return some;
+}
+
 /// A GPU's replica holds there what it has from the first, and no page cache.
 void leave_out_what_only_cpus_have(sim::ModelProbes& probes) {
   probes.short_up.clear();
@@ -103,12 +115,15 @@ base::Status measure_models(const CalibrateFlags& flags, Prober& prober, std::ve
   const bool on_cpu = fleet.nodes.front().device_kind == spec::DeviceKind::cpu;
   const bool shares = models.size() > 1 && on_cpu;
   sim::SharingProbes sharing;
+  std::vector<sim::RisingProbe> rising;
   for (std::uint32_t round = 0; round < flags.rounds; ++round) {
     for (const std::string& like : order) {
       Group& group = groups.at(like);
       THAW_RETURN_IF_ERROR(prober.measure(*group.first, group.probes));
     }
     if (shares) THAW_RETURN_IF_ERROR(prober.measure_sharing(models[0], models[1], sharing));
+    const auto some = several(models, fleet.nodes.front().device_bytes);
+    if (shares && some.size() > 1) THAW_RETURN_IF_ERROR(prober.measure_rising(some, rising));
   }
   std::vector<sim::ModelProbes> all;
   for (const std::string& like : order) {
@@ -127,7 +142,7 @@ base::Status measure_models(const CalibrateFlags& flags, Prober& prober, std::ve
     model.kind.bytes_per_token = like.bytes_per_token;
     fleet.models.push_back(model.kind);
   }
-  sim::calibrate(fleet, sharing);
+  sim::calibrate(fleet, sharing, rising);
   const double rate = sim::disk_rate(all);
   fleet.nodes.front().disk_bytes_per_s = rate >= (1 << 20) ? static_cast<std::uint64_t>(rate) : kDisk_bytes_per_s;
   return {};

@@ -23,7 +23,7 @@ constexpr base::Duration kPatience = base::Seconds(120);  // for a start, a stop
 constexpr base::Duration kPoll = base::Millis(5);
 constexpr base::Duration kSettle = base::Millis(700);        // the node makes the next sandbox ahead after a start
 constexpr std::array<std::uint32_t, 3> kPrompts{4, 16, 48};  // words, each of some tokens
-constexpr std::uint32_t kShortPrompt = 4, kSharingPrompt = 16;
+constexpr std::uint32_t kShortPrompt = 4, kRisingPrompt = 8, kSharingPrompt = 16;
 constexpr std::uint32_t kShortAnswer = 4, kSharingAnswer = 8, kAnswer = 24, kLongAnswer = 96;
 
 base::Error interrupted() {
@@ -179,7 +179,7 @@ base::Status Prober::measure_answers(const std::string& name, std::uint32_t conc
   THAW_ASSIGN_OR_RETURN(const sim::Probe alone, ask(name, kShortPrompt, kAnswer));
   probes.decode.push_back(alone);
   if (concurrency < 2) return {};
-  THAW_ASSIGN_OR_RETURN(const auto both, ask_both(name, name, kShortPrompt, kAnswer));
+  THAW_ASSIGN_OR_RETURN(const auto both, ask_all({name, name}, kShortPrompt, kAnswer));
   probes.together.insert(probes.together.end(), both.begin(), both.end());
   return {};
 }
@@ -246,40 +246,60 @@ base::Status Prober::measure(ProbedModel& model, sim::ModelProbes& probes) {
   return stop(name);
 }
 
-base::Result<std::vector<sim::Probe>> Prober::ask_both(const std::string& one, const std::string& other,
-                                                       std::uint32_t words, std::uint32_t tokens) {
-  Prober beside(client_, interrupt_, pause_, say_);
-  beside.word_ = ~word_;
-  std::optional<base::Result<sim::Probe>> second;
-  std::thread thread([&] { second = beside.ask(other, words, tokens); });
-  auto first = ask(one, words, tokens);
-  thread.join();
-  if (!first.ok()) return first.error();
-  if (!second->ok()) return second->error();
-  return std::vector<sim::Probe>{*first, **second};
+base::Result<std::vector<sim::Probe>> Prober::ask_all(const std::vector<std::string>& models, std::uint32_t words,
+                                                      std::uint32_t tokens) {
+  std::vector<std::optional<base::Result<sim::Probe>>> answers(models.size());
+  std::vector<std::thread> threads;
+  for (std::size_t n = 0; n < models.size(); ++n) {
+    threads.emplace_back([&, n] {
+      Prober own(client_, interrupt_, pause_, say_);
+      own.word_ = word_ ^ (~std::uint64_t{0} >> n);  // no prompt begins like another one's
+      answers[n] = own.ask(models[n], words, tokens);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  static_cast<void>(prompt(words));  // nor like one of the next
+  std::vector<sim::Probe> all;
+  for (auto& answer : answers) {
+    if (!answer->ok()) return answer->error();
+    all.push_back(std::move(*answer).value());
+  }
+  return all;
 }
 
-/// Two on their way up, one after the other and at once, with their weights on the disk.
-base::Status Prober::measure_rising(const ProbedModel& one, const ProbedModel& other, sim::SharingProbes& probes) {
-  const std::string &a = one.kind.name, &b = other.kind.name;
-  const auto rest = [&](const std::vector<std::string>& names) -> base::Status {
-    for (const std::string& name : names) {
-      THAW_RETURN_IF_ERROR(stop(name));
-      THAW_RETURN_IF_ERROR(act(name, "evict"));
-    }
-    return interrupt_.wait_for(std::max(pause_, kSettle)) ? base::Status(interrupted()) : base::Status();
-  };
-  const auto rises_s = [](const sim::Probe& probe) { return probe.queued_s + probe.first_s; };
-  double apart_s = 0;
-  for (const std::string& name : {a, b}) {
-    THAW_RETURN_IF_ERROR(rest({name}));
-    THAW_ASSIGN_OR_RETURN(const sim::Probe alone, ask(name, kSharingPrompt, kShortAnswer));
-    apart_s += rises_s(alone);
+base::Status Prober::put_to_rest(const ProbedModel& model) {
+  const std::string& name = model.kind.name;
+  if (!model.freezes) {
+    THAW_RETURN_IF_ERROR(stop(name));
+    return act(name, "evict");
   }
-  THAW_RETURN_IF_ERROR(rest({a, b}));
-  THAW_ASSIGN_OR_RETURN(const auto both, ask_both(a, b, kSharingPrompt, kShortAnswer));
-  probes.rise_apart_s.push_back(apart_s);
-  probes.rise_together_s.push_back(std::max(rises_s(both[0]), rises_s(both[1])));
+  THAW_RETURN_IF_ERROR(act(name, "freeze"));
+  return wait("standby of " + name, [&]() -> base::Result<bool> {
+    THAW_ASSIGN_OR_RETURN(const auto seen, instances(name));
+    return !seen.empty() && seen.front().state == "standby";
+  });
+}
+
+/// All of them come up at once. Stops them in the end.
+base::Status Prober::measure_rising(const std::vector<ProbedModel>& models, std::vector<sim::RisingProbe>& probes) {
+  say_(fmt::format("asking {} models at once that are at rest", models.size()));
+  for (const ProbedModel& model : models) {
+    if (const auto up = ask(model.kind.name, kShortPrompt, kShortAnswer); !up.ok()) return up.error();
+    THAW_RETURN_IF_ERROR(put_to_rest(model));
+  }
+  // Until the host has all of their memory back (sim::HostMemory), which takes longer the more it is.
+  if (interrupt_.wait_for(std::max(pause_ * static_cast<int>(models.size()) / 2, kSettle))) return interrupted();
+  std::vector<std::string> names;
+  for (const ProbedModel& model : models) names.push_back(model.kind.name);
+  THAW_ASSIGN_OR_RETURN(const auto all, ask_all(names, kRisingPrompt, kShortAnswer));
+  sim::RisingProbe probe;
+  for (std::size_t n = 0; n < models.size(); ++n) {
+    const wire::Way way = models[n].freezes ? wire::Way::wake : wire::Way::start;
+    probe.risers.push_back({names[n], way, all[n].prompt_tokens});
+    probe.together_s = std::max(probe.together_s, all[n].queued_s + all[n].first_s);
+  }
+  probes.push_back(std::move(probe));
+  for (const std::string& name : names) THAW_RETURN_IF_ERROR(stop(name));
   return {};
 }
 
@@ -287,7 +307,6 @@ base::Status Prober::measure_rising(const ProbedModel& one, const ProbedModel& o
 base::Status Prober::measure_sharing(const ProbedModel& one, const ProbedModel& other, sim::SharingProbes& probes) {
   const std::string &a = one.kind.name, &b = other.kind.name;
   say_("asking " + a + " and " + b + " at once");
-  THAW_RETURN_IF_ERROR(measure_rising(one, other, probes));
   THAW_ASSIGN_OR_RETURN(const sim::Probe up, ask(a, kShortPrompt, kShortAnswer));
   THAW_ASSIGN_OR_RETURN(const sim::Probe alone, ask_fresh(b));
   probes.fresh_alone_s.push_back(alone.queued_s + alone.first_s);
@@ -308,7 +327,7 @@ base::Status Prober::measure_sharing(const ProbedModel& one, const ProbedModel& 
   THAW_ASSIGN_OR_RETURN(const sim::Probe first, ask(a, kSharingPrompt, kSharingAnswer));
   THAW_ASSIGN_OR_RETURN(const sim::Probe second, ask(b, kSharingPrompt, kSharingAnswer));
   probes.apart_s.push_back(whole_s(first) + whole_s(second));
-  THAW_ASSIGN_OR_RETURN(const auto both, ask_both(a, b, kSharingPrompt, kSharingAnswer));
+  THAW_ASSIGN_OR_RETURN(const auto both, ask_all({a, b}, kSharingPrompt, kSharingAnswer));
   probes.together_s.push_back(std::max(whole_s(both[0]), whole_s(both[1])));
   THAW_RETURN_IF_ERROR(stop(a));
   return stop(b);

@@ -35,6 +35,8 @@ class Prober {
   /// Each thing once, added to `probes`. No other replica is up. Stops it in the end.
   base::Status measure(ProbedModel& model, sim::ModelProbes& probes);
   base::Status measure_sharing(const ProbedModel& one, const ProbedModel& other, sim::SharingProbes& probes);
+  /// All of these at once, of which there is room for all.
+  base::Status measure_rising(const std::vector<ProbedModel>& models, std::vector<sim::RisingProbe>& probes);
   base::Status stop(const std::string& name);  ///< until nothing of it is left
   /// What the gateway and the way to it add to an answer, the median over all probes so far.
   [[nodiscard]] base::Duration request_cost() const;
@@ -51,15 +53,15 @@ class Prober {
   base::Result<std::vector<Seen>> instances(const std::string& model);
   base::Status wait(const std::string& what, const std::function<base::Result<bool>()>& condition);
   base::Status measure_answers(const std::string& name, std::uint32_t concurrency, sim::ModelProbes& probes);
-  base::Status measure_rising(const ProbedModel& one, const ProbedModel& other, sim::SharingProbes& probes);
   enum class Weights { on_disk, just_left, in_memory };
   static std::uint32_t prompt_for(Weights weights);
   base::Status measure_start(const std::string& name, Weights weights, sim::ModelProbes& probes);
   base::Status measure_holding(const std::string& name, std::vector<sim::Holding>& into);
   base::Result<sim::Probe> ask_fresh(const std::string& name);
   base::Status measure_standby(ProbedModel& model, Weights weights, sim::ModelProbes& probes);
-  base::Result<std::vector<sim::Probe>> ask_both(const std::string& one, const std::string& other, std::uint32_t words,
-                                                 std::uint32_t tokens);
+  base::Status put_to_rest(const ProbedModel& model);
+  base::Result<std::vector<sim::Probe>> ask_all(const std::vector<std::string>& models, std::uint32_t words,
+                                                std::uint32_t tokens);
 
   const Client& client_;
   const Interrupt& interrupt_;

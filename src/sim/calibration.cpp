@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "sim/costs.h"
+
 namespace thaw::sim {
 
 namespace {
@@ -26,7 +28,7 @@ double median_of(const std::vector<Probe>& probes, const Value& value) {
 }
 
 /// Of an answer's tokens after the first.
-double step_s(const Probe& probe) {
+double token_s(const Probe& probe) {
   return probe.output_tokens > 1 ? probe.answer_s / (probe.output_tokens - 1) : 0;
 }
 
@@ -161,9 +163,9 @@ void calibrate(ModelClass& kind, const ModelProbes& probes) {
     measured.prompt_token = of_s(line.token_s);
   }
   if (!probes.decode.empty()) {
-    const double alone_s = median_of(probes.decode, step_s);
+    const double alone_s = median_of(probes.decode, token_s);
     const double more_s =
-        probes.together.empty() ? 0 : std::clamp(median_of(probes.together, step_s) - alone_s, 0.0, alone_s);
+        probes.together.empty() ? 0 : std::clamp(median_of(probes.together, token_s) - alone_s, 0.0, alone_s);
     kind.per_sequence = of_s(more_s);
     measured.step = of_s(alone_s - more_s);
   }
@@ -202,15 +204,32 @@ double disk_rate(const std::vector<ModelProbes>& models) {
   return median(std::move(rates));
 }
 
-void calibrate(Fleet& fleet, const SharingProbes& probes) {
+namespace {
+
+/// Until the first answer of one that comes up alone.
+double alone_s(const Fleet& fleet, const RisingProbe::Riser& riser) {
+  const auto kind = std::find_if(fleet.models.begin(), fleet.models.end(),
+                                 [&](const ModelClass& m) { return m.name == riser.model; });
+  if (kind == fleet.models.end() || !kind->measured.prompt_token) return 0;
+  return base::to_s(fixed_cost(fleet, *kind, riser.way)) +
+         prompt_s(fleet, fleet.nodes.front(), *kind, riser.prompt_tokens) +
+         base::to_s(first_answer_cost(*kind, riser.way, 1, 1));
+}
+
+}  // namespace
+
+void calibrate(Fleet& fleet, const SharingProbes& probes, const std::vector<RisingProbe>& rising) {
   if (!probes.together_s.empty()) {
     const double together_s = median(probes.together_s);
     fleet.contended_rate = together_s > 0 ? std::clamp(median(probes.apart_s) / together_s, kLeastRate, 1.0) : 1.0;
   }
-  if (!probes.rise_together_s.empty()) {
-    const double together_s = median(probes.rise_together_s);
-    fleet.rising_rate = together_s > 0 ? std::clamp(median(probes.rise_apart_s) / together_s, kLeastRate, 1.0) : 1.0;
+  std::vector<double> rates;
+  for (const RisingProbe& probe : rising) {
+    double apart_s = 0;
+    for (const RisingProbe::Riser& riser : probe.risers) apart_s += alone_s(fleet, riser);
+    if (probe.together_s > 0) rates.push_back(apart_s / probe.together_s);
   }
+  if (!rates.empty()) fleet.rising_rate = std::clamp(median(std::move(rates)), kLeastRate, 1.0);
   if (!probes.fresh_beside_s.empty()) {
     const double beside_s = median(probes.fresh_beside_s);
     const double speed = beside_s > 0 ? median(probes.fresh_alone_s) / beside_s : kMostShare;

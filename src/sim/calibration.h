@@ -5,6 +5,7 @@
 
 #include "base/time.h"
 #include "sim/fleet.h"
+#include "wire/messages.h"
 
 /// From what probes of a running server found to a fleet that stands for it: pure arithmetic. docs/simulator.md says
 /// how the probes are taken.
@@ -47,7 +48,17 @@ struct SharingProbes {
   std::vector<double> fresh_alone_s,
       fresh_beside_s;                       ///< a start's first answer, and the same beside an engine that computes
   std::vector<double> apart_s, together_s;  ///< two models' answers one after the other, and both at once
-  std::vector<double> rise_apart_s, rise_together_s;  ///< the same where both are on their way up
+};
+
+/// Several models that came up at once, their weights on the disk and no memory for them.
+struct RisingProbe {
+  struct Riser {
+    std::string model;
+    wire::Way way = wire::Way::start;
+    std::uint32_t prompt_tokens = 0;
+  };
+  std::vector<Riser> risers;
+  double together_s = 0;  ///< until the last one's first answer
 };
 
 /// prompt and promptToken: the median of the slopes between all pairs, and of what is left (Theil 1950, Sen 1968): up
@@ -67,7 +78,8 @@ constexpr std::uint64_t kMemoryReturn_bytes = 128ULL << 20;
 void calibrate(ModelClass& kind, const ModelProbes& probes);
 /// Bytes a second, the median over all that read; 0: none did.
 double disk_rate(const std::vector<ModelProbes>& models);
-void calibrate(Fleet& fleet, const SharingProbes& probes);
+/// `rising`: of models of the fleet, which are calibrated by now: what one takes alone is known of many probes.
+void calibrate(Fleet& fleet, const SharingProbes& probes, const std::vector<RisingProbe>& rising);
 
 double median(std::vector<double> values);  ///< 0 of none
 

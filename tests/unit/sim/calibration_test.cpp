@@ -120,17 +120,26 @@ TEST(Calibration, EnginesThatShareTheProcessors) {
     probes.together_s = {together_s};
     return probes;
   };
-  calibrate(fleet, of(0.3, 0.5, 0.4, 0.5));
+  calibrate(fleet, of(0.3, 0.5, 0.4, 0.5), {});
   EXPECT_EQ(fleet.rising_rate, std::nullopt);
   EXPECT_DOUBLE_EQ(fleet.contended_rate, 0.8);
   EXPECT_DOUBLE_EQ(fleet.fresh_share, 0.75);
-  calibrate(fleet, of(0.3, 0.3, 0.4, 0.3));  // nothing is lost, and nobody comes before more than all
+  calibrate(fleet, of(0.3, 0.3, 0.4, 0.3), {});  // nothing is lost, and nobody comes before more than all
   EXPECT_EQ(fleet.contended_rate, 1);
   EXPECT_EQ(fleet.fresh_share, 0.95);
-  SharingProbes rising = of(0.3, 0.5, 0.4, 0.4);
-  rising.rise_apart_s = {0.6};
-  rising.rise_together_s = {0.75};
-  calibrate(fleet, rising);
+  // What each takes alone is known of its kind: 0.3 s and 0.5 s.
+  ModelClass kind;
+  kind.name = "a";
+  kind.measured.wake = Millis(50);
+  kind.measured.prompt_token = Millis(5);
+  kind.measured.first_after_wake = Millis(200);
+  fleet.models = {kind, kind};
+  fleet.models[1].name = "b";
+  fleet.models[1].measured.start = Millis(100);
+  fleet.models[1].measured.first_from_disk = Millis(350);
+  fleet.nodes.emplace_back();
+  const RisingProbe both{{{"a", wire::Way::wake, 10}, {"b", wire::Way::start, 10}}, 1.0};
+  calibrate(fleet, of(0.3, 0.5, 0.4, 0.4), {both, both, {both.risers, 5.0}});
   EXPECT_EQ(fleet.contended_rate, 1);
   EXPECT_DOUBLE_EQ(*fleet.rising_rate, 0.8);
   EXPECT_DOUBLE_EQ(fleet.fresh_share, 0.75);  // the one beside was on its way up
