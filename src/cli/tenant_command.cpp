@@ -23,7 +23,7 @@ using Align = Table::Align;
 struct TenantFlags {
   std::string act, name;
   /// As given: a number, a size, or "none" for no limit.
-  std::optional<std::string> models, devices, device_seconds, requests, tokens, concurrent, disk, weight;
+  std::optional<std::string> models, devices, device_seconds, requests, tokens, concurrent, disk, weight, max_priority;
   std::vector<std::string> sources;
   bool no_sources = false;
 };
@@ -57,6 +57,7 @@ json::object changed(json::object spec, const TenantFlags& flags) {
   set("concurrentRequests", flags.concurrent);
   set("disk", flags.disk);
   if (flags.weight) spec["weight"] = scalar(*flags.weight);
+  if (flags.max_priority) spec["maxPriority"] = *flags.max_priority;
   if (flags.no_sources) spec["sources"] = json::array();
   if (!flags.sources.empty()) spec["sources"] = json::array(flags.sources.begin(), flags.sources.end());
   return spec;
@@ -98,6 +99,7 @@ void print_tenant(const json::object& tenant, Context& context) {
   line("tenant", text_of(tenant, "name"));
   if (const auto* quotas = object_of(spec, "quotas")) line("quotas", quotas_line(*quotas));
   line("weight", fmt::format("{}", number_of(spec, "weight").value_or(1)));
+  if (spec.contains("maxPriority")) line("max priority", text_of(spec, "maxPriority"));
   line("models", std::to_string(count_of(tenant, "models")));
   line("keys", std::to_string(count_of(tenant, "keys")));
   line("requests", fmt::format("{} running, {} refused", count_of(tenant, "running_requests"),
@@ -223,6 +225,10 @@ void add_tenant_command(Commands& commands) {
   command->add_option("--disk", flags->disk, "Images of its models")->type_name("SIZE|none");
   command->add_option("--weight", flags->weight, "Its share where tenants wait for the same devices (default: 1)")
       ->type_name("N");
+  command
+      ->add_option("--max-priority", flags->max_priority,
+                   "The highest that its requests may ask for and its models may have (default: normal)")
+      ->type_name("low|normal|high");
   command
       ->add_option("--source", flags->sources,
                    "A directory on the node from which it may deploy; may be given more than once")

@@ -29,7 +29,7 @@ void append_cors(std::string& out, std::string_view origin) {
 }
 
 std::string preflight_headers() {
-  return "Access-Control-Allow-Methods: GET, POST\r\nAccess-Control-Allow-Headers: authorization, content-type, x-api-key, x-session-id\r\n"
+  return "Access-Control-Allow-Methods: GET, POST\r\nAccess-Control-Allow-Headers: authorization, content-type, x-api-key, x-session-id, x-thaw-priority\r\n"
          "Access-Control-Max-Age: 600\r\n";
 }
 

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "gateway/priority.h"
 #include "gateway/server.h"
 
 namespace thaw::gateway {
@@ -113,6 +114,15 @@ std::optional<ApiError> give_to_tenant(Server& server, Exchange& exchange, spec:
                     "model_forbidden",
                     fmt::format("this key is for the models {} alone", fmt::join(caller.models, ", ")),
                     {},
+                    {}};
+  if (const spec::Priority most = max_priority(server.tenants().find(tenant)->spec); !caller.platform && spec.priority > most)
+    return ApiError{403,
+                    "permission_error",
+                    "denied",
+                    fmt::format("spec.priority: tenant {} may ask for {} at most; who runs the platform can raise that "
+                                "(`thaw tenant set {} --max-priority {}`)",
+                                tenant.str(), to_string(most), tenant.str(), to_string(spec.priority)),
+                    "spec.priority",
                     {}};
   return std::nullopt;
 }

@@ -6,6 +6,7 @@
 
 #include "gateway/admin_pulls.h"
 #include "gateway/body_scan.h"
+#include "gateway/priority.h"
 #include "gateway/relay.h"
 #include "gateway/server.h"
 #include "gateway/usage_meter.h"
@@ -120,6 +121,11 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
     co_await exchange.respond_error(invalid_request(facts.error().message));
     co_return;
   }
+  const auto priority = asked_priority(exchange.head());
+  if (!priority.ok()) {
+    co_await exchange.respond_error(invalid_request(priority.error().message));
+    co_return;
+  }
   controller::Controller& controller = server.services().controller;
   const base::ModelName name = exchange.model_named(facts->model);
   std::shared_ptr<controller::ModelEntry> model = controller.share(name.str());
@@ -137,7 +143,7 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
                                    .key = exchange.caller().key,
                                    .tenant = exchange.caller().tenant.str(),
                                    .model = model->spec.name.str()});
-  Relay relay(exchange, controller, model, *facts, server.config().gateway.stream_hold, meter);
+  Relay relay(exchange, controller, model, *facts, *priority, server.config().gateway.stream_hold, meter);
   co_await relay.run();
   account(server, exchange, *model, relay.outcome(), meter);
 }

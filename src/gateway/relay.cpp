@@ -19,13 +19,14 @@ constexpr int kClientLeft = 499;                                ///< nginx's sta
 }  // namespace
 
 Relay::Relay(Exchange& exchange, controller::Controller& controller, std::shared_ptr<controller::ModelEntry> model,
-             const BodyFacts& facts, base::Duration stream_hold, UsageMeter& meter)
+             const BodyFacts& facts, std::optional<spec::Priority> priority, base::Duration stream_hold, UsageMeter& meter)
     : exchange_(exchange),
       controller_(controller),
       model_(std::move(model)),
       ticket_(exchange.loop(), exchange.id()),
       streaming_(facts.stream),
       affinity_(facts.affinity),
+      priority_(priority),
       next_hold_(exchange.arrived() + stream_hold),
       meter_(meter) {
   if (const auto session = exchange_.head().find("x-session-id")) affinity_ = affinity_of(*session);
@@ -40,7 +41,7 @@ Relay::~Relay() {
 }
 
 net::Task<void> Relay::run() {
-  controller_.arrived(ticket_, model_->spec.name, exchange_.caller().tenant, affinity_);
+  controller_.arrived(ticket_, model_->spec.name, exchange_.caller().tenant, affinity_, priority_);
   while (true) {
     if (!ticket_.resolved() && !co_await wait_for_replica()) break;
     if (const control::Refuse* refusal = ticket_.refusal()) {

@@ -21,8 +21,9 @@ namespace thaw::gateway {
 /// 200 and SSE comments, which keep its timers quiet, until the answer begins.
 class Relay {
  public:
+  /// `priority`: what it asks for; absent: its model's.
   Relay(Exchange& exchange, controller::Controller& controller, std::shared_ptr<controller::ModelEntry> model, const BodyFacts& facts,
-        base::Duration stream_hold, UsageMeter& meter);
+        std::optional<spec::Priority> priority, base::Duration stream_hold, UsageMeter& meter);
   ~Relay();
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
@@ -78,6 +79,7 @@ class Relay {
   controller::Ticket ticket_;
   bool streaming_;
   std::uint64_t affinity_;
+  std::optional<spec::Priority> priority_;
   base::TimePoint next_hold_;
   base::TimePoint request_deadline_{};
   controller::Replica::Connection upstream_;

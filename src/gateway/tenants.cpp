@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "gateway/priority.h"
+
 namespace thaw::gateway {
 
 Tenants::Tenants() {
@@ -52,6 +54,7 @@ control::TenantPolicy device_policy(const spec::TenantSpec& spec, std::int64_t u
   policy.max_devices = spec.quotas.devices;
   if (const auto seconds = spec.quotas.device_seconds_per_day) policy.max_device_seconds_per_day = static_cast<double>(*seconds);
   policy.max_image_bytes = spec.quotas.disk_bytes;
+  policy.max_priority = max_priority(spec);
   policy.day_ends = now + base::Millis(kDay_ms - unix_ms % kDay_ms);
   return policy;
 }

@@ -81,6 +81,8 @@ Table<TenantSpec> tenant_table() {
                              {"disk", read_disk}};
   const Table<TenantSpec> spec{real("weight", &TenantSpec::weight, kMinWeight, kMaxWeight),
                                nested("quotas", &TenantSpec::quotas, quotas),
+                               choice<TenantSpec, std::optional<Priority>>("maxPriority", &TenantSpec::max_priority,
+                                                            {{"low", Priority::low}, {"normal", Priority::normal}, {"high", Priority::high}}),
                                {"sources", read_sources}};
   Table<TenantSpec> table = header_fields<TenantSpec>("Tenant", true);
   table.push_back(required(group("metadata", metadata)));
@@ -117,13 +119,12 @@ base::Result<TenantSpec> parse_tenant(std::string_view text, const std::string& 
 }
 
 std::string to_json(const TenantSpec& spec) {
-  return json::serialize(json::object{{"apiVersion", "thaw/v1"},
-                                      {"kind", "Tenant"},
-                                      {"metadata", {{"name", spec.name.str()}}},
-                                      {"spec",
-                                       {{"weight", json_number(spec.weight)},
-                                        {"quotas", quotas_json(spec.quotas)},
-                                        {"sources", json::array(spec.sources.begin(), spec.sources.end())}}}});
+  json::object of{{"weight", json_number(spec.weight)},
+                  {"quotas", quotas_json(spec.quotas)},
+                  {"sources", json::array(spec.sources.begin(), spec.sources.end())}};
+  if (spec.max_priority) of["maxPriority"] = to_string(*spec.max_priority);
+  return json::serialize(json::object{
+      {"apiVersion", "thaw/v1"}, {"kind", "Tenant"}, {"metadata", {{"name", spec.name.str()}}}, {"spec", std::move(of)}});
 }
 
 }  // namespace thaw::spec

@@ -8,6 +8,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "spec/model_spec.h"
 
 namespace thaw::spec {
 
@@ -32,6 +33,8 @@ struct TenantSpec {
   base::TenantName name;  ///< 1 to 31 of [a-z0-9-], a letter or digit at both ends
   double weight = 1;      ///< its share where tenants wait for the same devices, 0.01 to 100
   Quotas quotas;
+  /// The highest that its requests may ask for, and its own keys may deploy models with. Absent: normal; for the default tenant, high.
+  std::optional<Priority> max_priority;
   /// Absolute directories on the node below which its models' files and engines lie, 64 at most. None: it deploys
   /// nothing by itself. Not for the default tenant, which is the operator's own.
   std::vector<std::string> sources;

@@ -35,6 +35,17 @@ TEST(TenantSpec, ReadsAllOfIt) {
   EXPECT_EQ(*again, *read);
 }
 
+TEST(TenantSpec, SaysHowHighItsPriorityMayBe) {
+  const auto read = parse_tenant(with("{maxPriority: high}"), "t.yaml");
+  ASSERT_TRUE(read.ok()) << read.error().message;
+  EXPECT_EQ(read->max_priority, Priority::high);
+  const auto again = parse_tenant(to_json(*read), "json");
+  ASSERT_TRUE(again.ok()) << again.error().message;
+  EXPECT_EQ(*again, *read);
+  EXPECT_FALSE(parse_tenant(with("{}"), "t.yaml")->max_priority);
+  EXPECT_TRUE(error("{maxPriority: urgent}").starts_with("t.yaml:4:21: spec.maxPriority: ")) << error("{maxPriority: urgent}");
+}
+
 TEST(TenantSpec, WithoutLimitsThereAreNone) {
   for (const char* spec : {"{}", "{quotas: {}}", "{quotas: {models: none, requestsPerSecond: none, disk: none}}"}) {
     const auto read = parse_tenant(with(spec), "t.yaml");
