@@ -81,11 +81,13 @@ void take_bus_away(sim::ModelClass& kind, const sim::NodeShape& shape) {
   less(kind.measured.freeze, kind.kept_bytes());
 }
 
-/// As many as there is room for at the same time, some at most.
+/// As many as there is room for at the same time, some at most, each with weights of its own.
 std::vector<ProbedModel> several(const std::vector<ProbedModel>& models, std::uint64_t device_bytes) {
   constexpr std::size_t kMost = 4;
   std::vector<ProbedModel> some;
   for (const ProbedModel& model : models) {
+    const auto same = [&](const ProbedModel& one) { return one.source == model.source; };
+    if (std::any_of(some.begin(), some.end(), same)) continue;
     if (model.kind.device_bytes() > device_bytes || some.size() == kMost) break;
     device_bytes -= model.kind.device_bytes();
     some.push_back(model);

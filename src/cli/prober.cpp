@@ -63,6 +63,7 @@ base::Result<ProbedModel> Prober::describe(const std::string& name) {
     model.kind.max_replicas = static_cast<std::uint32_t>(std::max<std::uint64_t>(count_of(*scaling, "maxReplicas"), 1));
     model.kind.idle_timeout = duration_of(*scaling, "idleTimeout", model.kind.idle_timeout);
   }
+  if (const json::value* source = spec->if_contains("source")) model.source = json::serialize(*source);
   if (const json::object* standby = object_of(*spec, "standby"))
     model.kind.standby = mode_of(text_of(*standby, "mode"));
   model.freezes = model.kind.standby != spec::Mode::never;

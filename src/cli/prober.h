@@ -16,6 +16,7 @@ namespace thaw::cli {
 struct ProbedModel {
   sim::ModelClass kind;  ///< what was declared, and what probes found
   std::string like;      ///< models with the same are measured once
+  std::string source;    ///< of its weights; models with the same have the same file
   bool freezes = false;
 };
 

@@ -1,9 +1,10 @@
 // `thaw calibrate`: from a running server to a fleet file that `thaw sim` takes.
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { copyFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, it } from 'node:test';
 
+import { model } from './lib/environment.js';
 import { fakeModel, useServer } from './lib/server.js';
 
 describe('thaw calibrate', { timeout: 180_000 }, () => {
@@ -18,7 +19,9 @@ describe('thaw calibrate', { timeout: 180_000 }, () => {
   it('prints a fleet that a simulation takes', async () => {
     await server.deploy(fakeModel('one', { scaling: { targetConcurrency: 2, maxReplicas: 3, idleTimeout: '7s' }, standby: { mode: 'always' } }));
     await server.deploy(fakeModel('like-one', { scaling: { targetConcurrency: 2 }, standby: { mode: 'never' } }));
-    await server.deploy(fakeModel('other', { args: ['--fake-first-ms', '30'] }));
+    const copy = path.join(server.directory, 'copy.gguf');  // weights of its own: it can come up beside another one
+    copyFileSync(model, copy);
+    await server.deploy(fakeModel('other', { source: { path: copy }, args: ['--fake-first-ms', '30'] }));
     const { code, stdout, stderr } = await server.cli(['calibrate', '--rounds', '1', '--pause', '0', '--machines', '2']);
     assert.equal(code, 0, stderr);
     assert.match(stdout, /^ {2}- \{count: 2, devices: 1, deviceKind: cpu, deviceMemory: 419430400,/m);
@@ -27,7 +30,10 @@ describe('thaw calibrate', { timeout: 180_000 }, () => {
     const one = models.find((text) => text.startsWith('one'));
     assert.match(one, /concurrency: 2\n {4}maxReplicas: 3\n {4}idleTimeout: 7000ms\n {4}standby: always/);
     assert.match(one, /measured: \{start: \d+us, .*wake: \d+us, freeze: \d+us, stop: \d+us, .*promptToken: \d+us, step: \d+us\}/);
+    assert.match(one, /soonFromDisk: \d+us, soonAfterWake: \d+us/);
+    assert.match(stdout, /^risingRate: [01]\.\d+$/m);
     assert.match(stderr, /asking like-one and one at once/);
+    assert.match(stderr, /asking 2 models at once that are at rest/);
     assert.equal((await server.instances()).length, 0);
 
     const [fleet, trace, requests] = ['fleet.yaml', 'trace.csv', 'requests.csv'].map((name) => path.join(server.directory, name));
