@@ -189,8 +189,10 @@ base::Status Prober::measure_start(const std::string& name, Weights weights, sim
   const Clock::time_point stopped = Clock::now();
   THAW_RETURN_IF_ERROR(stop(name));
   probes.stop_s.push_back(since(stopped));
-  if (weights != Weights::in_memory) THAW_RETURN_IF_ERROR(act(name, "evict"));
+  if (weights == Weights::on_disk) THAW_RETURN_IF_ERROR(act(name, "evict"));
   if (interrupt_.wait_for(weights == Weights::on_disk ? std::max(pause_, kSettle) : kSettle)) return interrupted();
+  // A host may take the memory back at any moment from then on.
+  if (weights == Weights::just_left) THAW_RETURN_IF_ERROR(act(name, "evict"));
   THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, prompt_for(weights), kShortAnswer));
   // The server may have kept the weights for another model that has the same files, or had no room to keep them.
   auto& from_disk = weights == Weights::just_left ? probes.soon_from_disk : probes.from_disk;
@@ -219,7 +221,7 @@ base::Status Prober::measure_standby(ProbedModel& model, Weights weights, sim::M
   probes.freeze_s.push_back(since(frozen));
   probes.resting.push_back({std::max(rests.device_bytes, rests.host_bytes), longest_tokens_});
   const bool soon = weights == Weights::just_left;
-  if (interrupt_.wait_for(soon ? kSettle : std::max(pause_, kSettle))) return interrupted();
+  if (!soon && interrupt_.wait_for(std::max(pause_, kSettle))) return interrupted();
   THAW_ASSIGN_OR_RETURN(const sim::Probe probe, ask(name, prompt_for(weights), kShortAnswer));
   (soon ? probes.soon_wakes : probes.wakes).push_back(probe);
   return {};
