@@ -144,9 +144,9 @@ base::Status measure_models(const CalibrateFlags& flags, Prober& prober, std::ve
     model.kind.bytes_per_token = like.bytes_per_token;
     fleet.models.push_back(model.kind);
   }
-  sim::calibrate(fleet, sharing, rising);
   const double rate = sim::disk_rate(all);
   fleet.nodes.front().disk_bytes_per_s = rate >= (1 << 20) ? static_cast<std::uint64_t>(rate) : kDisk_bytes_per_s;
+  sim::calibrate(fleet, sharing, rising);
   return {};
 }
 

@@ -206,14 +206,19 @@ double disk_rate(const std::vector<ModelProbes>& models) {
 
 namespace {
 
-/// Until the first answer of one that comes up alone.
+/// Until the first answer of one that comes up alone, into memory that was in use a moment ago.
 double alone_s(const Fleet& fleet, const RisingProbe::Riser& riser) {
   const auto kind = std::find_if(fleet.models.begin(), fleet.models.end(),
                                  [&](const ModelClass& m) { return m.name == riser.model; });
   if (kind == fleet.models.end() || !kind->measured.prompt_token) return 0;
-  return base::to_s(fixed_cost(fleet, *kind, riser.way)) +
-         prompt_s(fleet, fleet.nodes.front(), *kind, riser.prompt_tokens) +
-         base::to_s(first_answer_cost(*kind, riser.way, 1, 1));
+  const NodeShape& node = fleet.nodes.front();
+  const double computes_s = base::to_s(fixed_cost(fleet, *kind, riser.way)) +
+                            prompt_s(fleet, node, *kind, riser.prompt_tokens) +
+                            base::to_s(first_answer_cost(*kind, riser.way, 1, 0));
+  const double reads_s = node.disk_bytes_per_s > 0
+                             ? static_cast<double>(kind->weights_bytes) / static_cast<double>(node.disk_bytes_per_s)
+                             : 0;
+  return std::max(computes_s, reads_s);
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ struct SharingProbes {
   std::vector<double> apart_s, together_s;  ///< two models' answers one after the other, and both at once
 };
 
-/// Several models that came up at once, their weights on the disk and no memory for them.
+/// Several models that came up at once, their weights on the disk, right after these left memory.
 struct RisingProbe {
   struct Riser {
     std::string model;
@@ -78,7 +78,8 @@ constexpr std::uint64_t kMemoryReturn_bytes = 128ULL << 20;
 void calibrate(ModelClass& kind, const ModelProbes& probes);
 /// Bytes a second, the median over all that read; 0: none did.
 double disk_rate(const std::vector<ModelProbes>& models);
-/// `rising`: of models of the fleet, which are calibrated by now: what one takes alone is known of many probes.
+/// `rising`: of models of the fleet, which and whose disk are calibrated by now: what one takes alone is known of many
+/// probes.
 void calibrate(Fleet& fleet, const SharingProbes& probes, const std::vector<RisingProbe>& rising);
 
 double median(std::vector<double> values);  ///< 0 of none

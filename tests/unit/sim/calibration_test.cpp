@@ -127,17 +127,19 @@ TEST(Calibration, EnginesThatShareTheProcessors) {
   calibrate(fleet, of(0.3, 0.3, 0.4, 0.3), {});  // nothing is lost, and nobody comes before more than all
   EXPECT_EQ(fleet.contended_rate, 1);
   EXPECT_EQ(fleet.fresh_share, 0.95);
-  // What each takes alone is known of its kind: 0.3 s and 0.5 s.
+  // What each takes alone is known of its kind: 0.3 s, and 0.5 s for its weights.
   ModelClass kind;
   kind.name = "a";
   kind.measured.wake = Millis(50);
   kind.measured.prompt_token = Millis(5);
-  kind.measured.first_after_wake = Millis(200);
+  kind.measured.first_after_wake = Millis(900);
+  kind.measured.soon_after_wake = Millis(200);
   fleet.models = {kind, kind};
   fleet.models[1].name = "b";
   fleet.models[1].measured.start = Millis(100);
-  fleet.models[1].measured.first_from_disk = Millis(350);
-  fleet.nodes.emplace_back();
+  fleet.models[1].measured.first_from_disk = Millis(10);
+  fleet.models[1].weights_bytes = 500;
+  fleet.nodes.emplace_back().disk_bytes_per_s = 1000;
   const RisingProbe both{{{"a", wire::Way::wake, 10}, {"b", wire::Way::start, 10}}, 1.0};
   calibrate(fleet, of(0.3, 0.5, 0.4, 0.4), {both, both, {both.risers, 5.0}});
   EXPECT_EQ(fleet.contended_rate, 1);
