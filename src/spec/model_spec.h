@@ -8,6 +8,7 @@
 
 #include "base/ids.h"
 #include "base/time.h"
+#include "spec/parameters.h"
 #include "spec/sandbox_kind.h"
 
 namespace thaw::spec {
@@ -105,6 +106,8 @@ struct Secret {
 /// What a user declares about one model: the whole of it, so that it can be stored and sent as it is.
 struct ModelSpec {
   base::ModelName name;  ///< metadata.name (1 to 63 of [a-z0-9._-], a letter or digit at both ends) with metadata.tenant in it: base/tenancy.h
+  /// Under which it is asked, too, by its tenant: names as its own, 16 at most; no other model of the tenant has any of them.
+  std::vector<std::string> aliases;
   Source source;
   EngineKind engine = EngineKind::llama_cpp;
   std::string engine_path;                     ///< absolute path of the user's own engine binary; empty: the node's. Not with EngineKind::command
@@ -115,6 +118,7 @@ struct ModelSpec {
   std::map<std::string, std::string> env;      ///< added to the engine's (otherwise scrubbed) environment; the same bounds
   std::vector<Secret> secrets;                 ///< 32 at most
   std::optional<SandboxKind> sandbox;          ///< runc or runsc; absent: the node's own kind (node.sandbox)
+  Parameters parameters;                       ///< of requests that have text generated
   Resources resources;
   Priority priority = Priority::normal;        ///< of its requests that say nothing else, and of its replicas
   Scaling scaling;

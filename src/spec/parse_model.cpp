@@ -6,6 +6,7 @@
 #include "spec/command_template.h"
 #include "spec/fields.h"
 #include "spec/parse.h"
+#include "spec/parse_parameters.h"
 #include "spec/parse_secrets.h"
 #include "spec/schema.h"
 #include "spec/source_ref.h"
@@ -272,6 +273,7 @@ Table<ModelSpec> model_table(const std::string& base_directory) {
   const Table<ModelSpec> spec{
       required<ModelSpec>({"source", [base_directory](const Cursor& at, ModelSpec& into) { read_source(at, base_directory, into.source); }, false,
                            shape_of(source_table(base_directory))}),
+      {"aliases", read_aliases, false, aliases_shape()},
       choice<ModelSpec, EngineKind>("engine", &ModelSpec::engine,
                                     {{to_string(EngineKind::llama_cpp), EngineKind::llama_cpp},
                                      {to_string(EngineKind::vllm), EngineKind::vllm},
@@ -286,6 +288,7 @@ Table<ModelSpec> model_table(const std::string& base_directory) {
       choice<ModelSpec, std::optional<SandboxKind>>("sandbox", &ModelSpec::sandbox,
                                                     {{to_string(SandboxKind::runc), SandboxKind::runc},
                                                      {to_string(SandboxKind::runsc), SandboxKind::runsc}}),
+      {"parameters", read_parameters, false, parameters_shape()},
       {"resources", read_resources, false, shape_of(resources_table())},
       choice<ModelSpec, Priority>("priority", &ModelSpec::priority,
                                   {{to_string(Priority::low), Priority::low},
@@ -319,6 +322,7 @@ ModelSpec read_model(std::string_view text, const std::string& base_directory, P
     if (has_key(at, "spec")) {
       check_engine(at.at("spec"), spec);
       check_secrets(at.at("spec"), spec);
+      check_aliases(at.at("spec"), spec);
     }
   }
   return spec;

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
+#include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 
 #include "base/tenancy.h"
@@ -42,6 +43,19 @@ json::object source_json(const Source& source) {
   return object;
 }
 
+json::object entries_json(const std::vector<Parameters::Entry>& entries) {
+  json::object object;
+  for (const Parameters::Entry& entry : entries) object[entry.key] = json::parse(entry.json);
+  return object;
+}
+
+json::object parameters_json(const Parameters& parameters) {
+  json::object object;
+  if (!parameters.defaults.empty()) object["defaults"] = entries_json(parameters.defaults);
+  if (!parameters.overrides.empty()) object["overrides"] = entries_json(parameters.overrides);
+  return object;
+}
+
 json::object scaling_json(const Scaling& scaling) {
   return {{"minReplicas", scaling.min_replicas},
           {"maxReplicas", scaling.max_replicas},
@@ -55,6 +69,7 @@ json::object scaling_json(const Scaling& scaling) {
 // Defaults are written out: a later release with other defaults must not change what is deployed.
 std::string to_json(const ModelSpec& spec) {
   json::object body{{"source", source_json(spec.source)}, {"engine", to_string(spec.engine)}};
+  if (!spec.aliases.empty()) body["aliases"] = json::array(spec.aliases.begin(), spec.aliases.end());
   if (!spec.engine_path.empty()) body["enginePath"] = spec.engine_path;
   if (spec.engine == EngineKind::command) {
     body["command"] = json::array(spec.command.begin(), spec.command.end());
@@ -75,6 +90,7 @@ std::string to_json(const ModelSpec& spec) {
     }
   }
   if (spec.sandbox) body["sandbox"] = to_string(*spec.sandbox);
+  if (!spec.parameters.empty()) body["parameters"] = parameters_json(spec.parameters);
   body["resources"] = resources_json(spec.resources);
   body["priority"] = to_string(spec.priority);
   body["scaling"] = scaling_json(spec.scaling);
