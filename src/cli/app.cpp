@@ -62,6 +62,7 @@ int parse_and_run(std::vector<std::string> arguments, Context& context) {
   add_run_command(commands);
   add_chat_command(commands);
   add_logs_command(commands);
+  add_events_commands(commands);
   add_verify_command(commands);
   add_pull_commands(commands);
   add_lifecycle_commands(commands);

@@ -54,6 +54,7 @@ void add_top_command(Commands& commands);         // top
 void add_run_command(Commands& commands);         // run
 void add_chat_command(Commands& commands);        // chat
 void add_logs_command(Commands& commands);        // logs
+void add_events_commands(Commands& commands);     // events, explain
 void add_verify_command(Commands& commands);      // verify
 void add_pull_commands(Commands& commands);       // pull, models
 void add_lifecycle_commands(Commands& commands);  // stop, evict, rm

@@ -6,6 +6,7 @@
 
 #include "base/ids.h"
 #include "base/time.h"
+#include "control/cause.h"
 #include "control/routing.h"
 #include "control/shortlist.h"
 #include "control/transitions.h"
@@ -51,6 +52,7 @@ struct Instance {
   base::TimePoint expects_until{};  ///< woken ahead of a request that is expected until then; epoch: it was not
   base::TimePoint rest_waits_since{};  ///< waiting for host memory to rest in; epoch: it does not
   std::string reason;
+  Cause cause;                      ///< of what is done to it, or was last
   Health health;
   Tenant* tenant = nullptr;         ///< whose it counts as: who last sent it a request, or for whom it was begun; null once gone
   base::TimePoint billed_at{};      ///< its time up to then is on somebody's account

@@ -124,6 +124,7 @@ void Scheduler::State::start(Device& d, const Device::Claim& claim, base::TimePo
   Model& m = *claim.model;
   Instance& i = create(m, claim.gang, Phase::starting, claim.bytes, *claim.tenant, now);
   i.phase_deadline = m.spec.start_deadline;
+  i.cause = claim.cause;
   i.expects_until = claim.expects_until;
   ++m.ascents;
   wire::StartInstance command{i.id, m.spec, i.device->info.id, m.spec.start_deadline, {}, base::tenant_of(m.spec.name)};
@@ -141,7 +142,7 @@ void Scheduler::State::start(Device& d, const Device::Claim& claim, base::TimePo
   make_room_for_weights(m, *d.owner, now, out);
   promise_way_up(i, now);
   i.reason = why;
-  out.emplace_back(std::in_place_type<Start>, d.node, std::move(command), std::move(why));
+  out.emplace_back(std::in_place_type<Start>, d.node, std::move(command), std::move(why), i.cause);
 }
 
 void Scheduler::State::join_usable(Instance& i) {
@@ -158,11 +159,29 @@ void Scheduler::State::leave_usable(Instance& i) {
   for (Device* d : i.devices) shortlist.changed(*d);
 }
 
+namespace {
+
+Rule rule_of(Instance::Drain why) {
+  switch (why) {
+    case Instance::Drain::none: break;
+    case Instance::Drain::scaled_down: return Rule::scaled_down;
+    case Instance::Drain::evicted: return Rule::evicted;
+    case Instance::Drain::replaced: return Rule::replaced;
+    case Instance::Drain::asked: return Rule::by_hand;
+    case Instance::Drain::removed: return Rule::removed;
+    case Instance::Drain::suspect: return Rule::suspect;
+  }
+  return Rule::none;
+}
+
+}  // namespace
+
 /// No new requests; stopped once those in flight have ended, so at once when there are none. What is in any other state is stopped.
 void Scheduler::State::drain_instance(Instance& i, Instance::Drain why, std::string reason, base::TimePoint now, Actions& out) {
   if (find_transition(i.phase, Trigger::stop) == nullptr) return;
   leave_usable(i);
   i.drain = why;
+  if (i.cause.rule != rule_of(why)) i.cause = {rule_of(why)};  // else it was set with the request that wants its room
   i.reason = std::move(reason);
   touch(*i.model);
   changed_on(i);
@@ -177,7 +196,7 @@ void Scheduler::State::stop(Instance& i, base::TimePoint now, Actions& out, Trig
   enter(i, by, now);
   changed_on(i);
   touch(*i.model);
-  out.emplace_back(std::in_place_type<Stop>, i.device->node, i.id, i.reason);
+  out.emplace_back(std::in_place_type<Stop>, i.device->node, i.id, i.reason, i.cause);
 }
 
 /// It stays after all. Its model had to wait in line meanwhile like everybody else, so a new turn begins.
@@ -185,6 +204,7 @@ void Scheduler::State::revive(Instance& i, base::TimePoint now) {
   assert(i.phase == Phase::ready && i.drain != Instance::Drain::none);
   i.drain = Instance::Drain::none;
   i.turn_from = now;
+  i.cause = {};
   i.reason.clear();
   join_usable(i);
   touch(*i.model);

@@ -8,6 +8,7 @@
 
 #include "base/ids.h"
 #include "base/time.h"
+#include "control/cause.h"
 #include "control/demand.h"
 #include "control/rest_policy.h"
 #include "control/scheduler.h"
@@ -83,6 +84,7 @@ struct Device {
     std::uint64_t number;             ///< the same on all devices of a gang, in the order in which claims were made
     std::vector<Device*> gang;        ///< all its devices, of which each has the claim; empty: this one alone
     Tenant* tenant;                   ///< for whom
+    Cause cause;
   };
   /// Ways up that were decided on and wait for others' bytes to return, in order: nobody may take those bytes in between.
   std::vector<Claim> claims;

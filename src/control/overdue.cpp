@@ -23,6 +23,7 @@ void Scheduler::State::end_overdue(Model& m, base::TimePoint now, Actions& out) 
     const Phase was = i->phase;
     i->reason = std::string(to_string(was)) + " for more than " + base::format_duration(i->phase_deadline) + ", and no word from its node";
     m.last_failure = i->reason;
+    i->cause = {Rule::overdue};
     stop(*i, now, out, Trigger::overdue);
     if (was == Phase::starting) {
       restore_failed(*i, now, out);

@@ -331,9 +331,15 @@ void Scheduler::State::accept(const Offer& o, Model& m, base::TimePoint now, Act
                              : m.summoned     ? "asked for by hand"
                              : o.expects_until > base::TimePoint{} ? "a request is expected"
                                                                    : "minReplicas";
+  const Request* const first = m.queue.first_retried() != nullptr ? m.queue.first_retried() : m.queue.first_fair();
+  const Rule rule = first != nullptr                      ? Rule::request
+                    : m.summoned                          ? Rule::by_hand
+                    : o.expects_until > base::TimePoint{} ? Rule::expected
+                                                          : Rule::min_replicas;
+  const Cause cause{rule, first != nullptr ? first->id : base::RequestId{}};
   const std::uint64_t number = next_claim++;
   for (Device* each : o.devices()) {
-    each->claims.push_back({&m, o.need, reason, o.wake, o.expects_until, number, o.gang, o.tenant != nullptr ? o.tenant : m.owner});
+    each->claims.push_back({&m, o.need, reason, o.wake, o.expects_until, number, o.gang, o.tenant != nullptr ? o.tenant : m.owner, cause});
     hold_for(*each->claims.back().tenant, claimed_devices(*each, each->claims.back()), now);
     m.claims.push_back(each);
     shortlist.changed(*each);
@@ -344,6 +350,8 @@ void Scheduler::State::accept(const Offer& o, Model& m, base::TimePoint now, Act
       ++i->model->evictions;
       i->model->evicted_at = now;
     }
+    const bool same_tenant = base::tenant_part(i->model->spec.name) == base::tenant_part(m.spec.name);
+    i->cause = {Rule::evicted, same_tenant ? cause.request : base::RequestId{}};
     if (i->phase == Phase::ready && i->in_flight == 0) make_way(*i, "evicted for " + m.name_for(*i->model), now, out);
     else drain_instance(*i, Instance::Drain::evicted, "evicted for " + m.name_for(*i->model), now, out);
   }

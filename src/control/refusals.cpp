@@ -20,6 +20,29 @@ const char* to_string(Refuse::Why why) {
   return "unknown";
 }
 
+namespace {
+
+/// How many may wait. maxLength, but never fewer than the replicas on their way will take at once; while none is on its
+/// way and the model may grow, one is about to be. So maxLength 0 means: wait for a start, never behind others.
+std::size_t queue_bound(const Model& m) {
+  const spec::Scaling& s = m.spec.scaling;
+  const std::uint32_t coming = m.coming() > 0 || m.ready() >= s.max_replicas ? m.coming() : 1;
+  return std::max<std::size_t>(s.queue.max_length, std::size_t{coming} * s.target_concurrency);
+}
+
+}  // namespace
+
+/// Why a request that finds no free slot need not even wait; nothing: it may.
+std::optional<Refuse> Scheduler::State::refusal_at_the_door(const Model& m, base::RequestId request, base::TimePoint now) const {
+  const bool backing_off = m.replicas() == 0 && m.backoff_until > now + m.spec.scaling.queue.timeout;
+  if (backing_off) return Refuse{request, Refuse::Why::start_failed, "model " + m.name() + " does not start: " + m.last_failure, retry_after(m, now)};
+  if (m.queue.size() < queue_bound(m)) return std::nullopt;
+  return Refuse{request, Refuse::Why::queue_full,
+                "model " + m.name() + " is busy and its queue is full (" + std::to_string(m.queue.size()) +
+                    " waiting); retry later or raise scaling.queue.maxLength",
+                retry_after(m, now)};
+}
+
 /// The request must be off its instance; if it is in its model's queue, the caller has taken it out.
 void Scheduler::State::refuse(Request& r, Refuse::Why why, std::string message, base::Duration after, Actions& out) {
   const base::RequestId id = r.id;

@@ -6,18 +6,6 @@
 
 namespace thaw::control {
 
-namespace {
-
-/// How many may wait. maxLength, but never fewer than the replicas on their way will take at once; while none is on its
-/// way and the model may grow, one is about to be. So maxLength 0 means: wait for a start, never behind others.
-std::size_t queue_bound(const Model& m) {
-  const spec::Scaling& s = m.spec.scaling;
-  const std::uint32_t coming = m.coming() > 0 || m.ready() >= s.max_replicas ? m.coming() : 1;
-  return std::max<std::size_t>(s.queue.max_length, std::size_t{coming} * s.target_concurrency);
-}
-
-}  // namespace
-
 void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& out) {
   const auto found = models.find(a.model);
   if (draining || found == models.end()) {
@@ -54,16 +42,9 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
   r.tenant = a.tenant;
   r.priority = a.priority ? std::min(*a.priority, std::max(whose.policy.max_priority, m.spec.priority)) : m.spec.priority;
   r.deadline = now + m.spec.scaling.queue.timeout;
-  const bool backing_off = m.replicas() == 0 && m.backoff_until > r.deadline;
-  if (backing_off) {
-    refuse(r, Refuse::Why::start_failed, "model " + m.name() + " does not start: " + m.last_failure, retry_after(m, now), out);
-    return;
-  }
-  if (m.queue.size() >= queue_bound(m)) {
-    refuse(r, Refuse::Why::queue_full,
-           "model " + m.name() + " is busy and its queue is full (" + std::to_string(m.queue.size()) +
-               " waiting); retry later or raise scaling.queue.maxLength",
-           retry_after(m, now), out);
+  if (auto refusal = refusal_at_the_door(m, r.id, now)) {
+    requests.erase(at);
+    out.emplace_back(*std::move(refusal));
     return;
   }
   m.queue.push(r, whose.policy.weight);

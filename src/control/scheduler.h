@@ -9,6 +9,8 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "control/cause.h"
+#include "control/explain.h"
 #include "control/rest_policy.h"
 #include "control/tenants.h"
 #include "spec/model_spec.h"
@@ -20,8 +22,8 @@ namespace thaw::control {
 
 // --- actions: what the caller must now do, in this order
 
-struct Start { base::NodeName node; wire::StartInstance command; std::string why; };  ///< "first request; restores in 0.4 s, starts in 2 s"
-struct Stop { base::NodeName node; base::InstanceId instance; std::string reason; };  ///< "idle", "evicted for m2", "removed", ...
+struct Start { base::NodeName node; wire::StartInstance command; std::string why; Cause cause{}; };  ///< "first request; restores in 0.4 s, starts in 2 s"
+struct Stop { base::NodeName node; base::InstanceId instance; std::string reason; Cause cause{}; };  ///< "idle", "evicted for m2", "removed", ...
 /// Send the request to the instance now. `cold`: it had to wait for a start.
 struct Dispatch { base::RequestId request; base::InstanceId instance; bool cold = false; base::Duration queued{}; };
 /// Answer the request with an error; the scheduler has forgotten it.
@@ -35,9 +37,9 @@ struct Refuse {
 const char* to_string(Refuse::Why why);
 
 /// The instance serves nothing and is sent nothing from here on.
-struct Freeze { base::NodeName node; wire::FreezeInstance command; std::string why; };
-struct Wake { base::NodeName node; wire::WakeInstance command; std::string why; };
-struct Snapshot { base::NodeName node; wire::TakeSnapshot command; std::string why; };
+struct Freeze { base::NodeName node; wire::FreezeInstance command; std::string why; Cause cause{}; };
+struct Wake { base::NodeName node; wire::WakeInstance command; std::string why; Cause cause{}; };
+struct Snapshot { base::NodeName node; wire::TakeSnapshot command; std::string why; Cause cause{}; };
 struct Drop { base::NodeName node; wire::DropImage command; std::string why; };
 
 using Action = std::variant<Start, Stop, Dispatch, Refuse, Freeze, Wake, Snapshot, Drop>;
@@ -261,6 +263,10 @@ class Scheduler {
   /// When tick() must be called next; never() if nothing is pending. Calling early or late is harmless.
   [[nodiscard]] base::TimePoint next_tick() const;
   void tick(base::TimePoint now, Actions& out);
+
+  /// What would become of a request of `asker`'s for the model if it came now, by the code that would decide it; nothing is changed. The model must exist
+  /// (has_model). Between a look and the request others come: it is no promise.
+  [[nodiscard]] Explanation explain(const base::ModelName& model, const base::TenantName& asker, base::TimePoint now) const;
 
   [[nodiscard]] std::vector<InstanceView> instances() const;
   [[nodiscard]] std::vector<ModelView> models() const;

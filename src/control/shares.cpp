@@ -70,12 +70,14 @@ Tenant* Scheduler::State::payer(const Model& m, const Offer& o) const {
   return may(*m.owner);
 }
 
+/// Whether it may never hold as much, however little else it holds.
+bool Scheduler::State::beyond_quota(const Tenant& t, const Offer& o) {
+  return t.policy.max_devices && devices_for(t, o) > *t.policy.max_devices + kRounding;
+}
+
 /// Who may never hold as much as a replica takes is not kept waiting for one.
 void Scheduler::State::refuse_beyond_quota(Model& m, const Offer& o, Actions& out) {
-  const auto never = [&](const Request* r) {
-    const Tenant& t = *r->account;
-    return t.policy.max_devices && devices_for(t, o) > *t.policy.max_devices + kRounding;
-  };
+  const auto never = [&](const Request* r) { return beyond_quota(*r->account, o); };
   std::vector<Request*> in_vain;
   std::copy_if(m.queue.retried().begin(), m.queue.retried().end(), std::back_inserter(in_vain), never);
   for (const Lane& lane : m.queue.lanes()) {

@@ -110,6 +110,7 @@ base::ImageId Scheduler::State::begin_snapshot(Model& m, const Offer& place, std
   i.image = base::ImageId(m.spec.name.str() + "-" + std::to_string(i.id.value()));
   i.disk_bytes = disk_bytes;
   i.phase_deadline = m.spec.start_deadline + policy.snapshot_deadline;
+  i.cause = {by_hand ? Rule::by_hand : Rule::image};
   i.reason = by_hand ? "image, asked for by hand" : "image, so that the next start is a restore";
   d.owner->image_reserved += disk_bytes;
   ++d.owner->imaging;
@@ -118,7 +119,7 @@ base::ImageId Scheduler::State::begin_snapshot(Model& m, const Offer& place, std
   if (m.gang()) {
     for (const Device* each : i.devices) command.devices.push_back(each->info.id);
   }
-  out.emplace_back(std::in_place_type<Snapshot>, d.node, std::move(command), i.reason);
+  out.emplace_back(std::in_place_type<Snapshot>, d.node, std::move(command), i.reason, i.cause);
   return i.image;
 }
 
@@ -146,6 +147,7 @@ void Scheduler::State::taken(const wire::SnapshotTaken& e, base::TimePoint now, 
   if (i->phase == Phase::imaging) {
     snapshot_ended(*i, "", now);
     enter(*i, Trigger::image_done, now);
+    i->cause = {Rule::image};
     i->reason = "the image is made";
     i->model->last_snapshot_failure.clear();
     changed_on(*i);
@@ -165,6 +167,7 @@ void Scheduler::State::not_taken(const wire::SnapshotFailed& e, base::TimePoint 
   if (i == nullptr || i->phase != Phase::imaging) return;
   snapshot_ended(*i, e.reason.empty() ? "it failed" : e.reason, now);
   enter(*i, Trigger::image_done, now);
+  i->cause = {Rule::failure};
   i->reason = "no image: " + e.reason;
   changed_on(*i);
   work(now, out);

@@ -106,6 +106,7 @@ struct Scheduler::State {
   void refuse(Request& r, Refuse::Why why, std::string message, base::Duration retry_after, Actions& out);
   void refuse_all(Model& m, Refuse::Why why, const std::string& message, base::Duration retry_after, Actions& out);
   void refuse_overdue(Model& m, base::TimePoint now, Actions& out);
+  std::optional<Refuse> refusal_at_the_door(const Model& m, base::RequestId request, base::TimePoint now) const;
   base::Duration retry_after(const Model& m, base::TimePoint now) const;
 
   // instances.cpp
@@ -295,9 +296,15 @@ struct Scheduler::State {
   double lately(const Tenant& t, base::TimePoint now) const;
   bool within_quota(const Tenant& t, double more) const;
   Tenant* payer(const Model& m, const Offer& o) const;
+  static bool beyond_quota(const Tenant& t, const Offer& o);
   void refuse_beyond_quota(Model& m, const Offer& o, Actions& out);
   void make_quota_room(const Model& m, const Offer& o, base::TimePoint now, Actions& out);
   void keep_to_quota(Tenant& t, double more, const Model* for_whom, base::TimePoint now, Actions& out);
+
+  // explain.cpp
+  Explanation explain(const base::ModelName& name, const base::TenantName& asker, base::TimePoint now);
+  void explain_wait(Explanation& e, Model& m, Request& r, base::TimePoint now);
+  void explain_way_up(Explanation& e, Model& m, const Offer& o, base::TimePoint now) const;
 
   // turns.cpp
   WaitOrder place_of(const Model& m, base::TimePoint now);

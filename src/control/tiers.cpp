@@ -62,6 +62,7 @@ bool Scheduler::State::would_rest_in_standby(const Instance& i) const {
 /// An idle replica goes to where its model rests.
 Scheduler::State::Rest Scheduler::State::rest(Instance& i, const char* reason, base::TimePoint now, Actions& out) {
   Model& m = *i.model;
+  i.cause = {Rule::idle};
   if (may_rest_in_standby(i)) {
     const RestAnswer answer = resting_place(i);
     ++m.descents;
@@ -101,7 +102,8 @@ void Scheduler::State::freeze(Instance& i, std::string why, base::TimePoint now,
   i.reason = why;
   touch(*i.model);
   changed_on(i);
-  out.emplace_back(std::in_place_type<Freeze>, i.device->node, wire::FreezeInstance{i.id, policy.freeze_deadline}, std::move(why));
+  out.emplace_back(std::in_place_type<Freeze>, i.device->node, wire::FreezeInstance{i.id, policy.freeze_deadline}, std::move(why), i.cause);
+  i.cause = {};  // what becomes of it next has another one
 }
 
 void Scheduler::State::wake(Device& d, const Device::Claim& claim, base::TimePoint now, Actions& out) {
@@ -113,11 +115,12 @@ void Scheduler::State::wake(Device& d, const Device::Claim& claim, base::TimePoi
   assert(std::all_of(i.devices.begin(), i.devices.end(), [](const Device* each) { return each->reserved <= each->info.budget_bytes; }));
   enter(i, Trigger::wake, now);
   i.way = wire::Way::wake;
+  i.cause = claim.cause;
   promise_way_up(i, now);
   i.phase_deadline = std::min(policy.wake_deadline, i.model->spec.start_deadline);
   i.expects_until = claim.expects_until;
   i.reason = std::string(claim.reason) + "; " + why_wake(i.model->costs, image_for(*i.model, *d.owner) != nullptr, read_again(i));
-  out.emplace_back(std::in_place_type<Wake>, d.node, wire::WakeInstance{i.id, i.phase_deadline}, i.reason);
+  out.emplace_back(std::in_place_type<Wake>, d.node, wire::WakeInstance{i.id, i.phase_deadline}, i.reason, i.cause);
 }
 
 void Scheduler::State::woke_up(Instance& i, base::TimePoint now) {
@@ -162,6 +165,7 @@ void Scheduler::State::freeze_failed(const wire::FreezeFailed& e, base::TimePoin
     changed_on(*i);
   } else {
     i->reason = m.last_failure;
+    i->cause = {Rule::failure};
     stop(*i, now, out, Trigger::down);
   }
   for (const Device* each : i->devices) look_at_claims(*each);
@@ -187,6 +191,7 @@ void Scheduler::State::stop_rested(Model& m, base::TimePoint now, Actions& out) 
   for (Instance* i : all) {
     if (i->phase != Phase::standby || i->wake_claimed || i->phase_since + m.spec.standby.timeout > now) continue;
     i->reason = "in standby for " + base::format_duration(now - i->phase_since);
+    i->cause = {Rule::standby_over};
     stop(*i, now, out);
   }
 }
@@ -225,6 +230,7 @@ base::Result<std::uint32_t> Scheduler::State::freeze_model(const base::ModelName
     } else if (!make_host_room(*i, now, out)) {
       why = "node " + node.name.str() + " has no host memory left for standby";
     } else {
+      i->cause = {Rule::by_hand};
       freeze(*i, "asked for by hand", now, out);
       ++frozen;
     }

@@ -50,20 +50,37 @@ void Controller::deploy(ModelEntry entry) {
   const ModelName name = entry.spec.name;
   entry.probe = metrics_.model(name.str());
   auto shared = std::make_shared<ModelEntry>(std::move(entry));
-  by_name_.erase(name.str());
+  const auto before = models_.find(name);
+  const bool again = before != models_.end();
+  if (again) unlist(*before->second);
+  for (const std::string& alias : shared->spec.aliases) shared->alias_names.push_back(base::qualified(base::tenant_part(name), alias).str());
   models_[name] = shared;
+  by_name_.erase(name.str());  // a name goes before another's alias
   by_name_.emplace(shared->spec.name.str(), shared);
+  for (const std::string& alias : shared->alias_names) by_name_.try_emplace(alias, shared);
+  note(name, {.kind = ModelEvent::Kind::deployed, .reason = again ? "deployed again" : "deployed"});
   scheduler_.model_deployed(shared->spec, loop_.now(), actions_, base::tenant_of(name));
   for (auto& [node, cache] : caches_)
     cache->keep([&](auto& book, auto /*now*/, auto& out) { book.model_deployed(shared->spec, out); });
   carry_out();
 }
 
+/// Its names are looked up no more: they are of the entry, and end with it.
+void Controller::unlist(const ModelEntry& entry) {
+  const auto drop = [&](const std::string& name) {
+    const auto found = by_name_.find(name);
+    if (found != by_name_.end() && found->second.get() == &entry) by_name_.erase(found);
+  };
+  drop(entry.spec.name.str());
+  for (const std::string& alias : entry.alias_names) drop(alias);
+}
+
 bool Controller::remove(const ModelName& name) {
   const auto found = models_.find(name);
   if (found == models_.end()) return false;
-  by_name_.erase(name.str());
+  unlist(*found->second);
   models_.erase(found);
+  events_.forget(name);
   scheduler_.model_removed(name, loop_.now(), actions_);
   for (auto& [node, cache] : caches_)
     cache->keep([&](auto& book, auto now, auto& out) { book.model_removed(name, now, out); });
@@ -199,15 +216,36 @@ void Controller::arm_timer() {
   }
 }
 
+void Controller::note(const ModelName& model, ModelEvent event) {
+  if (!models_.contains(model)) return;  // its last replicas end when it is gone already
+  event.unix_ms = net::unix_ms();
+  events_.note(model, std::move(event));
+}
+
+void Controller::note(const Replica& of, ModelEvent::Kind kind, std::string reason, control::Cause cause, std::optional<base::Duration> took) {
+  note(of.model(), {.kind = kind, .replica = of.instance(), .node = of.node(), .device = of.devices(), .reason = std::move(reason), .cause = cause, .took = took});
+}
+
+namespace {
+
+std::string joined(const std::vector<base::DeviceId>& all) {
+  std::string devices;
+  for (const base::DeviceId& device : all) devices += (devices.empty() ? "" : "+") + device.str();
+  return devices;
+}
+
+}  // namespace
+
 void Controller::perform(const control::Start& action) {
   const wire::StartInstance& command = action.command;
   const bool restores = !command.image.empty();
-  std::string devices;
-  for (const base::DeviceId& device : command.all_devices()) devices += (devices.empty() ? "" : "+") + device.str();
+  const std::string devices = joined(command.all_devices());
   spdlog::info("{}: {} instance {} on {}/{} ({}): {}", command.model.name.str(), restores ? "restoring" : "starting", command.instance.value(),
                action.node.str(), devices, base::format_bytes(command.model.resources.device_memory_bytes.value_or(0)), action.why);
   auto begun = std::make_shared<Replica>(command.instance, command.model.name, loop_.now());
   begun->rises(restores ? wire::Way::restore : wire::Way::start, action.why, loop_.now());
+  begun->stands_on(action.node, devices);
+  note(*begun, restores ? ModelEvent::Kind::restoring : ModelEvent::Kind::starting, action.why, action.cause);
   replicas_.emplace(command.instance, std::move(begun));
   send_(action.node, command);
   uses_weights(action.node, command.instance, command.model);
@@ -223,6 +261,7 @@ void Controller::uses_weights(const base::NodeName& node, InstanceId instance, c
 void Controller::perform(const control::Freeze& action) {
   if (Replica* const frozen = replica(action.command.instance)) {
     spdlog::info("{}: freezing instance {}: {}", frozen->model().str(), frozen->instance().value(), action.why);
+    note(*frozen, ModelEvent::Kind::freezing, action.why, action.cause);
     frozen->freezes(loop_.now());
   }
   send_(action.node, action.command);
@@ -232,6 +271,7 @@ void Controller::perform(const control::Freeze& action) {
 void Controller::perform(const control::Wake& action) {
   if (Replica* const woken = replica(action.command.instance)) {
     spdlog::info("{}: waking instance {}: {}", woken->model().str(), woken->instance().value(), action.why);
+    note(*woken, ModelEvent::Kind::waking, action.why, action.cause);
     woken->rises(wire::Way::wake, action.why, loop_.now());
   }
   send_(action.node, action.command);
@@ -242,8 +282,10 @@ void Controller::perform(const control::Snapshot& action) {
   const wire::TakeSnapshot& command = action.command;
   spdlog::info("{}: making image {} by instance {} on {}/{}: {}", command.model.name.str(), command.image.str(), command.instance.value(),
                action.node.str(), command.device.str(), action.why);
-  replicas_.emplace(command.instance,
-                    std::make_shared<Replica>(command.instance, command.model.name, loop_.now(), Replica::Stage::imaging));
+  auto begun = std::make_shared<Replica>(command.instance, command.model.name, loop_.now(), Replica::Stage::imaging);
+  begun->stands_on(action.node, joined(command.devices.empty() ? std::vector{command.device} : command.devices));
+  note(*begun, ModelEvent::Kind::imaging, action.why, action.cause);
+  replicas_.emplace(command.instance, std::move(begun));
   send_(action.node, command);
   uses_weights(action.node, command.instance, command.model);
 }
@@ -258,6 +300,7 @@ void Controller::perform(const control::Stop& action) {
     spdlog::info("{}: stopping instance {}: {}", found->second->model().str(), action.instance.value(), action.reason);
     metrics_.instance_stopped(found->second->model().str());
     note_transition(*found->second, "stopped");
+    note(*found->second, ModelEvent::Kind::stopping, action.reason, action.cause);
     found->second->close();
   }
   send_(action.node, wire::StopInstance{action.instance, stop_grace_});

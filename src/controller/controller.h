@@ -9,6 +9,7 @@
 
 #include "control/scheduler.h"
 #include "controller/cache_keeper.h"
+#include "controller/model_events.h"
 #include "controller/ticket.h"
 #include "net/loop.h"
 #include "node/agent.h"
@@ -24,6 +25,7 @@ struct ModelEntry {
   std::int64_t created_unix_ms = 0, updated_unix_ms = 0;
   bool memory_estimated = false; ///< device_memory_bytes is an estimate: it follows the files
   observe::ModelProbe* probe = nullptr;
+  std::vector<std::string> alias_names{};  ///< spec.aliases as the gateway looks them up, with the tenant; set by Controller::deploy
 };
 
 /// Told by the controller what nodes say of models' files, and when they matter. Loop thread.
@@ -75,7 +77,15 @@ class Controller {
   [[nodiscard]] std::vector<control::TenantView> tenants() const;
   [[nodiscard]] const ModelEntry* find(const base::ModelName& name) const;
   [[nodiscard]] const std::map<base::ModelName, std::shared_ptr<ModelEntry>>& models() const { return models_; }
+  /// By its name or one of its aliases, with the tenant.
   [[nodiscard]] std::shared_ptr<ModelEntry> share(std::string_view name) const;
+
+  /// What happened to the models, and why. Of those that are deployed.
+  [[nodiscard]] const ModelEvents& events() const { return events_; }
+  /// What would become of a request now; nothing changes. The model must be deployed.
+  [[nodiscard]] control::Explanation explain(const base::ModelName& model, const base::TenantName& asker) const {
+    return scheduler_.explain(model, asker, loop_.now());
+  }
 
   // --- weights in host memory
   /// Of the node's page cache; null before a node has joined. (One node in this version: with more, one each.)
@@ -99,6 +109,7 @@ class Controller {
   [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
 
  private:
+  void unlist(const ModelEntry& entry);
   void carry_out();
   void arm_timer();
   void update_reserved();
@@ -128,6 +139,8 @@ class Controller {
   void on(const wire::FilesChanged& event);
   [[nodiscard]] Replica* replica(base::InstanceId id) const;
   void note_transition(const Replica& of, const char* result);
+  void note(const base::ModelName& model, ModelEvent event);
+  void note(const Replica& of, ModelEvent::Kind kind, std::string reason, control::Cause cause = {}, std::optional<base::Duration> took = {});
   void uses_weights(const base::NodeName& node, base::InstanceId instance, const spec::ModelSpec& model);
   void note_weights(Replica& replica, const wire::Phase& phase);
 
@@ -144,6 +157,7 @@ class Controller {
   Ticket* arriving_ = nullptr;  ///< resolved in place, without a way through waiting_
   control::Actions actions_;
   FilesListener* files_ = nullptr;
+  ModelEvents events_;
   std::map<base::NodeName, std::unique_ptr<CacheKeeper>> caches_;
   bool reservations_changed_ = false;
 };

@@ -1,4 +1,5 @@
 // What nodes report: into the log, the metrics and the scheduler, in this order.
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include "base/units.h"
@@ -65,6 +66,8 @@ void Controller::on(const wire::InstanceReady& event) {
     const std::string& model = risen->model().str();
     const base::Duration took = now - risen->ordered_at();
     const bool fell_back = asked != risen->way();
+    const std::string why = fell_back ? "; it could not be restored: " + event.fell_back : "";
+    note(*risen, ModelEvent::Kind::ready, std::string("by ") + to_string(risen->way()) + why, {}, took);
     metrics_.transition(transition_of(asked), fell_back ? "fell_back" : "ok", took);
     if (risen->way() != wire::Way::wake) metrics_.cold_start(model, took, event.phases);
     spdlog::info("{}: instance {} ready after {} by {}:{}", model, event.instance.value(), base::format_duration(took), to_string(risen->way()),
@@ -84,6 +87,8 @@ void Controller::on(const wire::InstanceDown& event) {
     spdlog::warn("{}: instance {} is down: {}: {}", model, event.instance.value(), to_string(event.reason), event.detail);
     metrics_.instance_down(model, to_string(event.reason));
     note_transition(*lost, to_string(event.reason));
+    if (event.reason != wire::DownReason::stopped)
+      note(*lost, ModelEvent::Kind::failed, std::string(to_string(event.reason)) + ": " + event.detail, {control::Rule::failure});
     lost->cut();
   }
   scheduler_.instance_down(event, loop_.now(), actions_);
@@ -92,6 +97,7 @@ void Controller::on(const wire::InstanceDown& event) {
 void Controller::on(const wire::InstanceGone& event) {
   if (const auto found = replicas_.find(event.instance); found != replicas_.end()) {
     spdlog::info("{}: instance {} is gone", found->second->model().str(), event.instance.value());
+    note(*found->second, ModelEvent::Kind::gone, "nothing of it is left");
     found->second->cut();
     replicas_.erase(found);
   }
@@ -104,6 +110,10 @@ void Controller::on(const wire::InstanceStandby& event) {
     const base::Duration took = loop_.now() - frozen->ordered_at();
     note_transition(*frozen, "ok");
     frozen->became_standby();
+    note(*frozen, ModelEvent::Kind::standby,
+         fmt::format("by {}, holding {} of its device and {} of the host", to_string(event.driver), base::format_bytes(event.held_device_bytes),
+                     base::format_bytes(event.held_host_bytes)),
+         {}, took);
     spdlog::info("{}: instance {} in standby after {} by {}, holding {} of its device and {} of the host:{}", frozen->model().str(),
                  event.instance.value(), base::format_duration(took), to_string(event.driver), base::format_bytes(event.held_device_bytes),
                  base::format_bytes(event.held_host_bytes), listed(event.phases));
@@ -117,6 +127,7 @@ void Controller::on(const wire::FreezeFailed& event) {
     spdlog::warn("{}: instance {} could not be frozen{}: {}", kept->model().str(), event.instance.value(),
                  event.still_ready ? " and stays up" : " and ends", event.reason);
     note_transition(*kept, "failed");
+    note(*kept, ModelEvent::Kind::freeze_failed, event.reason + (event.still_ready ? "; it stays up" : "; it ends"), {control::Rule::failure});
     if (event.still_ready) kept->stays_ready();
     else kept->close();
   }
@@ -127,6 +138,7 @@ void Controller::on(const wire::FreezeFailed& event) {
 void Controller::on(const wire::SnapshotTaken& event) {
   if (Replica* const model = replica(event.instance)) {
     note_transition(*model, "ok");
+    note(*model, ModelEvent::Kind::image_made, "image " + event.image.image.str(), {}, loop_.now() - model->ordered_at());
     spdlog::info("{}: image {} made in {}, {}:{}", model->model().str(), event.image.image.str(),
                  base::format_duration(loop_.now() - model->ordered_at()), base::format_bytes(event.image.bytes), listed(event.phases));
     model->close();
@@ -137,6 +149,7 @@ void Controller::on(const wire::SnapshotTaken& event) {
 void Controller::on(const wire::SnapshotFailed& event) {
   if (Replica* const model = replica(event.instance)) {
     note_transition(*model, "failed");
+    note(*model, ModelEvent::Kind::image_failed, event.reason, {control::Rule::failure});
     spdlog::warn("{}: no image {}: {}", model->model().str(), event.image.str(), event.reason);
     model->close();
   }

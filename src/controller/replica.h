@@ -28,6 +28,13 @@ class Replica {
   [[nodiscard]] base::InstanceId instance() const { return instance_; }
   [[nodiscard]] const base::ModelName& model() const { return model_; }
   [[nodiscard]] Stage stage() const { return stage_; }
+  /// Where it is: "cuda0+cuda1" of a node. Said once, when it is begun.
+  void stands_on(base::NodeName node, std::string devices) {
+    node_ = std::move(node);
+    devices_ = std::move(devices);
+  }
+  [[nodiscard]] const base::NodeName& node() const { return node_; }
+  [[nodiscard]] const std::string& devices() const { return devices_; }
   /// When its present transition, or the last one, was ordered; phases() count from here once it is ready.
   [[nodiscard]] base::TimePoint ordered_at() const { return ordered_at_; }
   [[nodiscard]] base::TimePoint ready_at() const { return ready_at_; }
@@ -73,6 +80,8 @@ class Replica {
 
   base::InstanceId instance_;
   base::ModelName model_;
+  base::NodeName node_;
+  std::string devices_;
   Stage stage_;
   base::TimePoint ordered_at_;
   base::TimePoint ready_at_{};

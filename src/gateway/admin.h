@@ -26,6 +26,8 @@ net::Task<void> stop_model(Server& server, Exchange& exchange);
 net::Task<void> verify_model(Server& server, Exchange& exchange);
 net::Task<void> evict_model(Server& server, Exchange& exchange);
 net::Task<void> model_logs(Server& server, Exchange& exchange);
+net::Task<void> model_events(Server& server, Exchange& exchange);   ///< ?after=SEQ; ?follow=1: an object a line as they happen
+net::Task<void> explain_model(Server& server, Exchange& exchange);  ///< what would become of a request now
 
 net::Task<void> freeze_model(Server& server, Exchange& exchange);
 net::Task<void> wake_model(Server& server, Exchange& exchange);

@@ -35,6 +35,8 @@ constexpr std::array kTable{
     Route{"POST", "/admin/v1/models/*/verify", own(roles::kDeploy), admin::verify_model, "model.verify"},
     Route{"POST", "/admin/v1/models/*/evict", own(roles::kDeploy), admin::evict_model, "model.evict"},
     Route{"GET", "/admin/v1/models/*/logs", own(roles::kDeploy), admin::model_logs, "model.logs"},
+    Route{"GET", "/admin/v1/models/*/events", own(roles::kLook), admin::model_events, "model.events"},
+    Route{"GET", "/admin/v1/models/*/explain", own(roles::kLook), admin::explain_model, "model.explain"},
     Route{"POST", "/admin/v1/models/*/freeze", own(roles::kDeploy), admin::freeze_model, "model.freeze"},
     Route{"POST", "/admin/v1/models/*/wake", own(roles::kDeploy), admin::wake_model, "model.wake"},
     Route{"POST", "/admin/v1/models/*/snapshot", own(roles::kDeploy), admin::snapshot_model, "model.snapshot"},

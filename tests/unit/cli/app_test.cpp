@@ -34,7 +34,7 @@ const std::string kStreamEnd =
     event(R"({"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8}})") + event("[DONE]");
 
 TEST_F(App, HelpOfEveryCommandHasAnExample) {
-  for (const char* command : {"serve", "deploy", "ls", "ps", "run", "logs", "verify", "stop", "evict", "rm", "chat", "top", "completion", "man", "schema", "freeze", "wake", "snapshot",
+  for (const char* command : {"serve", "deploy", "ls", "ps", "run", "logs", "verify", "stop", "evict", "rm", "chat", "top", "events", "explain", "completion", "man", "schema", "freeze", "wake", "snapshot",
                               "images", "cordon", "drain", "uncordon", "audit", "usage", "tenant", "key", "pull", "models", "doctor", "version"}) {
     const Outcome outcome = run({command, "--help"});
     EXPECT_EQ(outcome.code, kExitOk) << command;

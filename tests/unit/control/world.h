@@ -33,6 +33,7 @@ class World {
   struct Mix {
     bool gangs = false;   ///< models that take several devices, on machines that have more
     bool shares = false;  ///< priorities, and tenants with weights and limits
+    bool explains = false;  ///< before each request it is asked what would become of it, and that must come about
   };
   explicit World(std::uint64_t seed, const Policy& policy = {}) : World(seed, policy, Mix()) {}
   World(std::uint64_t seed, const Policy& policy, const Mix& mix);
@@ -47,6 +48,8 @@ class World {
   [[nodiscard]] unsigned restored() const { return restored_; }
   [[nodiscard]] unsigned images_made() const { return images_made_; }
   [[nodiscard]] unsigned gangs_begun() const { return gangs_begun_; }
+  /// Explanations of each prospect that came about, by its name.
+  [[nodiscard]] const std::map<std::string, unsigned>& explained() const { return explained_; }
 
  private:
   struct Request {
@@ -111,6 +114,7 @@ class World {
   void on(const Dispatch& action);
   void on(const Refuse& action);
   void arrive();
+  void came_about(const Explanation& e, base::RequestId id, const base::ModelName& name, const Actions& actions);
   void finish(base::RequestId id, unsigned attempt);
   void fail(base::RequestId id, unsigned attempt, RequestFailure how);
   void forget(base::RequestId id);
@@ -141,6 +145,7 @@ class World {
   bool tick_may_be_due_ = false;
   unsigned served_ = 0, refused_ = 0, woken_ = 0, restored_ = 0, images_made_ = 0, gangs_begun_ = 0;
   std::uint64_t fingerprint_ = 0;
+  std::map<std::string, unsigned> explained_;
   double held_device_s_ = 0;         ///< by all instances together, in seconds of whole devices
   base::TimePoint accounted_at_{};
   std::deque<std::string> history_;  ///< the last events and actions, for the report of a broken promise

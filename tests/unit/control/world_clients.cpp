@@ -22,7 +22,55 @@ void World::arrive() {
   }
   std::optional<spec::Priority> priority;
   if (mix_.shares && dice_.chance(30)) priority = spec::Priority(dice_.below(3));
-  call("request " + text(id) + " " + name.str(), [&](Actions& out) { scheduler_.request_arrived({id, name, tenant, 0, priority}, now_, out); });
+  const bool explain = mix_.explains && !priority && scheduler_.next_tick() > now_;  // what is due anyway would come first
+  const Explanation e = explain ? scheduler_.explain(name, tenant, now_) : Explanation{};
+  call("request " + text(id) + " " + name.str(), [&](Actions& out) {
+    scheduler_.request_arrived({id, name, tenant, 0, priority}, now_, out);
+    if (explain) came_about(e, id, name, out);
+  });
+}
+
+/// Whether what was explained is what was done.
+void World::came_about(const Explanation& e, base::RequestId id, const base::ModelName& name, const Actions& actions) {
+  const std::string said = std::string(to_string(e.prospect)) + " (" + e.summary + ")";
+  const auto expect = [&](bool right, const std::string& what) {
+    if (!right) broken("request " + text(id) + " to " + name.str() + " was explained as " + said + ", but " + what);
+  };
+  bool dispatched = false, refused = false, begun = false;
+  std::set<base::InstanceId> displaced;
+  for (const Action& action : actions) {
+    if (const auto* d = std::get_if<Dispatch>(&action); d != nullptr && d->request == id) {
+      dispatched = true;
+      expect(d->instance == e.instance, "it went to instance " + text(d->instance));
+    } else if (const auto* r = std::get_if<Refuse>(&action); r != nullptr && r->request == id) {
+      refused = true;
+      expect(e.refusal == to_string(r->why) && e.summary == r->message, "it was refused: " + r->message);
+    } else if (const auto* s = std::get_if<Start>(&action); s != nullptr && s->command.model.name == name) {
+      begun = true;
+      expect(e.way == (s->command.image.empty() ? wire::Way::start : wire::Way::restore) && s->node == e.node && s->command.all_devices() == e.devices,
+             "instance " + text(s->command.instance) + " was begun on " + s->node.str());
+      expect(s->cause.rule == Rule::request, "that had another cause");
+    } else if (const auto* w = std::get_if<Wake>(&action); w != nullptr && instances_.at(w->command.instance).model == name) {
+      begun = true;
+      expect(e.way == wire::Way::wake && w->command.instance == e.instance, "instance " + text(w->command.instance) + " was woken");
+    } else if (const auto* stop = std::get_if<Stop>(&action)) {
+      displaced.insert(stop->instance);
+    } else if (const auto* freeze = std::get_if<Freeze>(&action)) {
+      displaced.insert(freeze->command.instance);
+    }
+  }
+  expect(dispatched == (e.prospect == Prospect::dispatched), dispatched ? "it was dispatched" : "it was not");
+  expect(refused == (e.prospect == Prospect::refused), refused ? "it was refused" : "it was not");
+  if (begun) expect(e.prospect == Prospect::way_up, "a replica was begun");
+  for (const Displaced& other : e.displaced)
+    expect(other.in_flight > 0 || displaced.count(other.instance) > 0, "instance " + text(other.instance) + " did not make room");
+  base::Duration sum{};
+  for (const EstimatedPart& part : e.parts) {
+    expect(part.takes >= base::Duration::zero() && !part.source.empty(), "its part " + part.name + " is none");
+    sum += part.takes;
+  }
+  expect(sum == e.first_token, "its parts are another sum");
+  ++explained_[to_string(e.prospect)];
 }
 
 void World::on(const Dispatch& action) {
