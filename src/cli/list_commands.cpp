@@ -41,6 +41,16 @@ std::string devices_of(const json::object& instance) {
   return text.empty() ? text_of(instance, "device") : text;
 }
 
+/// The texts of an array, with commas between.
+std::string words_of(const json::object& object, std::string_view key) {
+  std::string text;
+  if (const json::value* words = object.if_contains(key); words != nullptr && words->is_array()) {
+    for (const json::value& word : words->get_array())
+      if (word.is_string()) text += (text.empty() ? "" : ", ") + std::string(word.get_string());
+  }
+  return text;
+}
+
 /// "cpu", "cuda", "2 cuda": what a model runs on.
 std::string device_of(const json::object& model) {
   const std::uint64_t devices = count_of(model, "devices");
@@ -207,6 +217,7 @@ void print_model(const json::object& model, Context& context) {
   line("name", text_of(model, "name"));
   line("state", styled(state_text(model), style_of_state(state), context.terminal.colours));
   line("pull", pull_text(model));
+  line("aliases", words_of(model, "aliases"));
   line("source", text_of(model, "source"));
   line("engine", text_of(model, "engine"));
   line("device",

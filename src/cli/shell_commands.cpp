@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/completion.h"
 #include "cli/json.h"
+#include "gateway/openapi.h"
 #include "spec/schema.h"
 
 namespace thaw::cli {
@@ -56,13 +57,14 @@ void add_shell_commands(Commands& commands) {
 
   auto kind = std::make_shared<std::string>("model");
   CLI::App* schema = commands.add(
-      "schema", "Print the JSON Schema of a specification, for editors and for checks", "The same: a schema is JSON",
-      {"thaw schema > model.schema.json", "thaw schema server > server.schema.json"}, [kind](Context& context) {
-        context.out << (*kind == "server" ? spec::server_schema() : spec::model_schema()) << '\n';
+      "schema", "Print the JSON Schema of a specification, or the OpenAPI document, for editors and for checks", "The same: a schema is JSON",
+      {"thaw schema > model.schema.json", "thaw schema server > server.schema.json", "thaw schema api > openapi.json"}, [kind](Context& context) {
+        if (*kind == "api") context.out << gateway::openapi_text();
+        else context.out << (*kind == "server" ? spec::server_schema() : spec::model_schema()) << '\n';
         return kExitOk;
       });
-  const std::vector<std::string> kinds{"model", "server"};
-  CLI::Option* const which = schema->add_option("KIND", *kind, "model (default) or server");
+  const std::vector<std::string> kinds{"model", "server", "api"};
+  CLI::Option* const which = schema->add_option("KIND", *kind, "model (default), server or api");
   commands.offer(which->check(CLI::IsMember(kinds).description("")), kinds);
 
   auto words = std::make_shared<std::vector<std::string>>();

@@ -54,6 +54,7 @@ net::Task<void> erase_tenant(Server& server, Exchange& exchange);
 
 net::Task<void> whoami(Server& server, Exchange& exchange);
 net::Task<void> list_routes(Server& server, Exchange& exchange);
+net::Task<void> show_openapi(Server& server, Exchange& exchange);
 net::Task<void> list_keys(Server& server, Exchange& exchange);
 net::Task<void> create_key(Server& server, Exchange& exchange);
 net::Task<void> revoke_key(Server& server, Exchange& exchange);

@@ -3,6 +3,7 @@
 #include <boost/json/value.hpp>
 
 #include "gateway/admin.h"
+#include "gateway/openapi.h"
 #include "gateway/server.h"
 
 namespace thaw::gateway::admin {
@@ -53,6 +54,12 @@ net::Task<void> list_routes(Server& /*server*/, Exchange& exchange) {
   for (const Route& route : route_table()) routes.push_back(describe(route));
   const json::object answer{{"routes", std::move(routes)}};
   co_await respond_json(exchange, 200, answer);
+}
+
+/// The same for everybody: it says nothing that is not in the documentation.
+net::Task<void> show_openapi(Server& /*server*/, Exchange& exchange) {
+  static const std::string document = openapi_text();
+  co_await exchange.respond(200, "application/json", document);
 }
 
 }  // namespace thaw::gateway::admin

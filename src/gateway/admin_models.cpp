@@ -7,6 +7,7 @@
 #include "gateway/admin.h"
 #include "gateway/admin_pulls.h"
 #include "gateway/deploy_rules.h"
+#include "gateway/name_claim.h"
 #include "gateway/server.h"
 #include "spec/parse.h"
 #include "spec/source_ref.h"
@@ -73,6 +74,7 @@ json::object describe(const controller::ModelEntry& model, const control::ModelV
           {"weights_bytes", model.weights_bytes},
           {"files_changed", files_changed},
           {"source", spec::to_string(spec.source)},
+          {"aliases", json::array(spec.aliases.begin(), spec.aliases.end())},
           {"engine", to_string(spec.engine)},
           {"cold_starts", view.cold_starts},
           {"evictions", view.evictions},
@@ -196,6 +198,13 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
   if (!place.ok()) {
     ApiError error = from_error(place.error());
     error.code = "quota_exceeded";
+    co_await exchange.respond_error(error);
+    co_return;
+  }
+  const auto names = NameClaim::take(server, spec);
+  if (!names.ok()) {
+    ApiError error = from_error(names.error());
+    error.code = "name_taken";
     co_await exchange.respond_error(error);
     co_return;
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
 #include <utility>
@@ -16,6 +17,54 @@ std::string ApiError::json() const {
   // An engine's last words may be in it, and clients' parsers take valid UTF-8 only.
   return boost::json::serialize(boost::json::object{
       {"error", {{"message", spec::replace_invalid_utf8(message)}, {"type", type}, {"param", or_null(param)}, {"code", or_null(code)}}}});
+}
+
+namespace {
+
+/// https://docs.anthropic.com/en/api/errors
+const char* anthropic_type(int status) {
+  switch (status) {
+    case 401: return "authentication_error";
+    case 403: return "permission_error";
+    case 404: return "not_found_error";
+    case 413: return "request_too_large";
+    case 429: return "rate_limit_error";
+    case 503: return "overloaded_error";
+    default: return status >= 500 ? "api_error" : "invalid_request_error";
+  }
+}
+
+std::string anthropic(int status, std::string_view message, std::string_view request_id) {
+  return boost::json::serialize(boost::json::object{{"type", "error"},
+                                                    {"error", {{"type", anthropic_type(status)}, {"message", spec::replace_invalid_utf8(std::string(message))}}},
+                                                    {"request_id", request_id}});
+}
+
+}  // namespace
+
+std::string ApiError::json(Dialect dialect, std::string_view request_id) const {
+  return dialect == Dialect::anthropic ? anthropic(status, message, request_id) : json();
+}
+
+std::string ApiError::event(Dialect dialect, std::string_view request_id) const {
+  return (dialect == Dialect::anthropic ? "event: error\ndata: " : "data: ") + json(dialect, request_id) + "\n\n";
+}
+
+std::string to_anthropic(int status, std::string_view body, std::string_view request_id) {
+  boost::json::error_code ec;
+  const boost::json::value answer = boost::json::parse(body, ec);
+  const boost::json::object* const object = ec ? nullptr : answer.if_object();
+  const boost::json::value* const type = object == nullptr ? nullptr : object->if_contains("type");
+  if (type != nullptr && type->is_string() && type->get_string() == "error") return std::string(body);
+  const boost::json::value* const error = object == nullptr ? nullptr : object->if_contains("error");
+  const boost::json::value* const message = error != nullptr && error->is_object() ? error->get_object().if_contains("message") : nullptr;
+  constexpr std::size_t kMaxWords = 1000;
+  return anthropic(status, message != nullptr && message->is_string() ? std::string_view(message->get_string()) : body.substr(0, kMaxWords), request_id);
+}
+
+ApiError engine_without_route(std::string_view model, std::string_view engine, std::string_view path) {
+  return {404, "invalid_request_error", "unsupported_by_engine",
+          fmt::format("the engine of model \"{}\" ({}) does not offer {}; docs/openai-api.md says which engines do", model, engine, path), {}, {}};
 }
 
 std::string ApiError::headers() const {

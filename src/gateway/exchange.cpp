@@ -87,6 +87,15 @@ std::string_view Exchange::query(std::string_view name) const {
   return {};
 }
 
+Dialect Exchange::dialect() const { return route_ == nullptr ? Dialect::openai : route_->dialect; }
+
+bool Exchange::replace_body(std::string body) {
+  if (!connection_.charge(body.size())) return false;
+  connection_.decoded_body_ = std::move(body);
+  body_ = connection_.decoded_body_;
+  return true;
+}
+
 void Exchange::drop_request() {
   body_ = {};
   parameter_ = {};
@@ -185,7 +194,7 @@ net::Task<void> Exchange::respond(int status, std::string_view content_type, std
 
 net::Task<void> Exchange::respond_error(const ApiError& error) {
   if (audited_) audited_->detail = error.code;
-  const std::string body = error.json();
+  const std::string body = error.json(dialect(), id_text_);
   const std::string headers = error.headers();
   co_await respond(error.status, "application/json", body, headers);
 }

@@ -50,9 +50,12 @@ class Exchange {
   /// The part of the path that the route's * stands for.
   [[nodiscard]] std::string_view parameter() const { return parameter_; }
   [[nodiscard]] const Route* route() const { return route_; }  ///< nullptr: there is none
+  [[nodiscard]] Dialect dialect() const;
   [[nodiscard]] const std::string& peer() const;               ///< the client's address
   /// "1" of "?follow=1"; empty if absent.
   [[nodiscard]] std::string_view query(std::string_view name) const;
+  /// The body is another one from here on. False: there is no room for it among what is buffered.
+  [[nodiscard]] bool replace_body(std::string body);
   /// The request will not be read again: a long stream need not hold it.
   void drop_request();
 

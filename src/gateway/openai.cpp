@@ -4,8 +4,11 @@
 #include <boost/json/value.hpp>
 #include <chrono>
 
+#include "base/tenancy.h"
 #include "gateway/admin_pulls.h"
+#include "gateway/body_patch.h"
 #include "gateway/body_scan.h"
+#include "gateway/form_scan.h"
 #include "gateway/priority.h"
 #include "gateway/relay.h"
 #include "gateway/server.h"
@@ -97,13 +100,37 @@ void account(Server& server, Exchange& exchange, const controller::ModelEntry& m
   meter.close(usage_closing(outcome));
 }
 
-boost::json::object describe(const controller::ModelEntry& model) {
+base::Result<BodyFacts> facts_of(std::string_view body, BodyForm form, std::string_view content_type) {
+  return form == BodyForm::form ? scan_form(body, content_type) : scan_body(body);
+}
+
+/// The model that the client means by a name of its own or an alias; a name that nobody has, if it may not ask it.
+base::ModelName meant(const controller::Controller& controller, const Exchange& exchange, const std::string& said) {
+  const auto model = said.find(base::kTenantMark) == std::string::npos ? controller.share(base::qualified(exchange.tenant().str(), said).str()) : nullptr;
+  return exchange.model_named(model ? std::string_view(base::public_part(model->spec.name)) : std::string_view(said));
+}
+
+/// What of the body is not as the engine is to read it.
+std::vector<BodySetting> settings(const controller::ModelEntry& model, const BodyFacts& facts, BodyForm form) {
+  std::vector<BodySetting> all;
+  if (form == BodyForm::form) return all;
+  const std::string_view name = base::public_part(model.spec.name);
+  if (facts.model != name) all.push_back({"model", "\"" + std::string(name) + "\"", true});
+  if (form != BodyForm::generation) return all;
+  for (const auto& [key, json] : model.spec.parameters.defaults) all.push_back({key, json, false});
+  for (const auto& [key, json] : model.spec.parameters.overrides) all.push_back({key, json, true});
+  return all;
+}
+
+/// `alias`: under which it is shown; "root" says then whose it is, as vLLM has it.
+boost::json::object describe(const controller::ModelEntry& model, std::string_view alias = {}) {
   const std::string_view tenant = base::tenant_part(model.spec.name);
   const std::string_view owner = tenant == base::kDefaultTenant ? "thaw" : tenant;
-  return {{"id", base::public_name(model.spec.name)},
-          {"object", "model"},
-          {"created", model.created_unix_ms / 1000},
-          {"owned_by", owner}};
+  const std::string_view name = base::public_part(model.spec.name);
+  boost::json::object o{
+      {"id", alias.empty() ? name : alias}, {"object", "model"}, {"created", model.created_unix_ms / 1000}, {"owned_by", owner}};
+  if (!alias.empty() && alias != name) o["root"] = name;
+  return o;
 }
 
 }  // namespace
@@ -112,10 +139,12 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
   const std::string_view body = exchange.body();
   // A big body (images, long documents) would hold up everybody else's requests.
   base::Result<BodyFacts> facts = base::Error{};
+  const BodyForm form = exchange.route()->body;
+  const std::string_view type = exchange.head().find("content-type").value_or("");
   if (body.size() <= kScanOnLoopBytes) {
-    facts = scan_body(body);
+    facts = facts_of(body, form, type);
   } else {
-    facts = co_await server.services().files_worker.run([body] { return scan_body(body); });
+    facts = co_await server.services().files_worker.run([body, form, type] { return facts_of(body, form, type); });
   }
   if (!facts.ok()) {
     co_await exchange.respond_error(invalid_request(facts.error().message));
@@ -127,14 +156,30 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
     co_return;
   }
   controller::Controller& controller = server.services().controller;
-  const base::ModelName name = exchange.model_named(facts->model);
+  base::ModelName name = exchange.model_named(facts->model);
   std::shared_ptr<controller::ModelEntry> model = controller.share(name.str());
+  if (!model || model->spec.name != name) {  // an alias, or none that the caller may ask
+    name = meant(controller, exchange, facts->model);
+    model = controller.share(name.str());
+  }
   if (!model) {
     // Not in the argument: GCC 12 destroys the temporaries of a conditional in an awaited call twice.
     ApiError error = model_not_found(facts->model);
     if (auto pulling = still_pulling(server, name)) error = *std::move(pulling);
     co_await exchange.respond_error(error);
     co_return;
+  }
+  if (const auto changes = settings(*model, *facts, form); !changes.empty()) {
+    std::string changed;
+    if (body.size() <= kScanOnLoopBytes) {
+      changed = patch_body(body, changes);
+    } else {
+      changed = co_await server.services().files_worker.run([body, &changes] { return patch_body(body, changes); });
+    }
+    if (!exchange.replace_body(std::move(changed))) {
+      co_await exchange.respond_error(server.out_of_buffers());
+      co_return;
+    }
   }
   // On record before a replica has it, whatever happens to this process then.
   const UsageServices& usage = server.services().usage;
@@ -151,19 +196,23 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
 net::Task<void> list_models(Server& server, Exchange& exchange) {
   boost::json::array data;
   for (const auto& [name, model] : server.services().controller.models())
-    if (base::tenant_part(name) == exchange.tenant().str() && exchange.sees(name)) data.push_back(describe(*model));
+    if (base::tenant_part(name) == exchange.tenant().str() && exchange.sees(name)) {
+      data.push_back(describe(*model));
+      for (const std::string& alias : model->spec.aliases) data.push_back(describe(*model, alias));
+    }
   const std::string body = boost::json::serialize(boost::json::object{{"object", "list"}, {"data", std::move(data)}});
   co_await exchange.respond(200, "application/json", body);
 }
 
 net::Task<void> show_model(Server& server, Exchange& exchange) {
   const std::string name(exchange.parameter());
-  const auto model = server.services().controller.share(exchange.model().str());
+  const controller::Controller& controller = server.services().controller;
+  const auto model = controller.share(meant(controller, exchange, name).str());
   if (!model) {
     co_await exchange.respond_error(model_not_found(name));
     co_return;
   }
-  const std::string body = boost::json::serialize(describe(*model));
+  const std::string body = boost::json::serialize(describe(*model, name));
   co_await exchange.respond(200, "application/json", body);
 }
 

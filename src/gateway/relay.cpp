@@ -8,7 +8,9 @@
 #include <charconv>
 #include <utility>
 
+#include "base/tenancy.h"
 #include "base/units.h"
+#include "gateway/routes.h"
 
 namespace thaw::gateway {
 namespace {
@@ -119,7 +121,7 @@ net::Task<void> Relay::answer_refusal(const control::Refuse& refusal) {
     co_await exchange_.respond_error(error);
     co_return;
   }
-  co_await exchange_.send_chunk("data: " + error.json() + "\n\n");
+  co_await exchange_.send_chunk(error.event(exchange_.dialect(), exchange_.id_text()));
   co_await exchange_.end_stream();
 }
 
@@ -179,10 +181,13 @@ net::Task<std::optional<Relay::Attempt>> Relay::open_connection(bool fresh) {
 net::Task<std::optional<Relay::Attempt>> Relay::send_request() {
   const std::string_view body = exchange_.body();
   if (upstream_head_.empty()) {
+    const bool form = exchange_.route()->body == BodyForm::form;
     upstream_head_.reserve(256);
     upstream_head_.append("POST ")
         .append(exchange_.head().path())
-        .append(" HTTP/1.1\r\nHost: thaw\r\nContent-Type: application/json\r\nContent-Length: ");
+        .append(" HTTP/1.1\r\nHost: thaw\r\nContent-Type: ")
+        .append(form ? exchange_.head().find("content-type").value_or("") : "application/json")
+        .append("\r\nContent-Length: ");
     upstream_head_.append(std::to_string(body.size()))
         .append("\r\nx-request-id: ")
         .append(exchange_.id_text())
@@ -286,11 +291,17 @@ net::Task<Relay::Attempt> Relay::relay_buffered(net::Head& head, std::string_vie
   if (rest.size() > size) upstream_keep_alive_ = false;  // more than it announced: do not use this connection again
   rest = rest.substr(0, size);
   tap_.document(rest);
+  std::string error;
+  constexpr int kFirstError = 400;
+  if (status >= kFirstError && (lacks_route(status) || exchange_.dialect() != Dialect::openai)) {
+    rest = error = error_body(status, rest);
+    type = "application/json";
+  }
   std::string out;
   out.reserve(512);
   std::string extra;
   append_thaw_headers(extra);
-  exchange_.write_head(out, status, type, size, extra);
+  exchange_.write_head(out, status, type, rest.size(), extra);
   if (const auto kept = exchange_.loop().keep(rest)) {
     rest = *kept;
     co_await exchange_.loop().batch_end();
@@ -300,6 +311,20 @@ net::Task<Relay::Attempt> Relay::relay_buffered(net::Head& head, std::string_vie
   give_back();
   if (!sent) co_await exchange_.flush();
   co_return exchange_.gone() ? Attempt::client_left : Attempt::complete;
+}
+
+/// Not all engines have all routes; those that every one has are left alone, there it means something else.
+bool Relay::lacks_route(int status) const {
+  constexpr int kNotFound = 404, kMethodNotAllowed = 405;
+  return !exchange_.route()->every_engine && (status == kNotFound || status == kMethodNotAllowed);
+}
+
+/// What the client is told instead of an engine's error answer.
+std::string Relay::error_body(int status, std::string_view body) const {
+  const Dialect dialect = exchange_.dialect();
+  if (!lacks_route(status)) return to_anthropic(status, body, exchange_.id_text());
+  return engine_without_route(base::public_part(model_->spec.name), spec::to_string(model_->spec.engine), exchange_.route()->pattern)
+      .json(dialect, exchange_.id_text());
 }
 
 /// The client was promised a stream already, but the engine answers something else: its error becomes an event.
@@ -318,9 +343,13 @@ net::Task<Relay::Attempt> Relay::forward_error(const net::Head& head, std::strin
   }
   answering();
   outcome_.status = status;
+  const bool openai = exchange_.dialect() == Dialect::openai;
+  if (lacks_route(status) || (status >= 400 && !openai)) body = error_body(status, body);
   std::erase_if(body, [](char c) { return c == '\n' || c == '\r'; });
-  co_await exchange_.send_chunk("data: " + body + "\n\n");
-  if (status < 400) co_await exchange_.send_chunk("data: [DONE]\n\n");
+  body = "data: " + body + "\n\n";
+  if (status >= 400 && !openai) body = "event: error\n" + body;
+  co_await exchange_.send_chunk(body);
+  if (status < 400 && openai) co_await exchange_.send_chunk("data: [DONE]\n\n");
   co_await exchange_.end_stream();
   co_return Attempt::complete;
 }
@@ -454,7 +483,7 @@ net::Task<Relay::Attempt> Relay::break_off(const net::ChunkScanner& scanner, Fai
   }
   const ApiError error{502, "server_error", "replica_failed", std::move(what), {}, {}};
   co_await exchange_.send(out);
-  co_await exchange_.send_chunk("\n\ndata: " + error.json() + "\n\n");
+  co_await exchange_.send_chunk("\n\n" + error.event(exchange_.dialect(), exchange_.id_text()));
   co_await exchange_.end_stream();
   co_return result;
 }

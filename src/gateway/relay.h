@@ -60,6 +60,8 @@ class Relay {
   net::Task<Attempt> relay_buffered(net::Head& head, std::string_view rest);
   net::Task<Attempt> relay_stream(net::Head& head, std::string_view rest);
   net::Task<Attempt> forward_error(const net::Head& head, std::string_view body);
+  [[nodiscard]] bool lacks_route(int status) const;
+  [[nodiscard]] std::string error_body(int status, std::string_view body) const;
   net::Task<Attempt> stream_on(net::BodyLength body, std::string_view rest, std::string head);
   net::Task<ssize_t> read_more();
   bool take(std::string_view& data, net::BodyLength& body, net::ChunkScanner& scanner, std::string* recoded);

@@ -4,6 +4,7 @@
 
 #include "gateway/admin.h"
 #include "gateway/openai.h"
+#include "gateway/route_docs.h"
 
 namespace thaw::gateway {
 
@@ -13,17 +14,35 @@ constexpr Rule kOpen{Scope::open, 0};
 constexpr Rule own(RoleSet roles) { return {Scope::own, roles}; }
 constexpr Rule of_platform(RoleSet roles) { return {Scope::platform, roles}; }
 
+/// A request to a model that some engines take and others do not.
+constexpr Route where_offered(std::string_view path, BodyForm body = BodyForm::json, Dialect dialect = Dialect::openai) {
+  return {"POST", path, own(roles::kAsk), openai::infer, {}, dialect, body, false};
+}
+
 // Requests to models first: they are the most frequent, and the table is searched from the top.
 constexpr std::array kTable{
-    Route{"POST", "/v1/chat/completions", own(roles::kAsk), openai::infer},
-    Route{"POST", "/v1/completions", own(roles::kAsk), openai::infer},
+    Route{"POST", "/v1/chat/completions", own(roles::kAsk), openai::infer, {}, Dialect::openai, BodyForm::generation},
+    Route{"POST", "/v1/completions", own(roles::kAsk), openai::infer, {}, Dialect::openai, BodyForm::generation},
     Route{"POST", "/v1/embeddings", own(roles::kAsk), openai::infer},
+    where_offered("/v1/responses", BodyForm::generation),
+    where_offered("/v1/responses/input_tokens"),
+    where_offered("/v1/messages", BodyForm::generation, Dialect::anthropic),
+    where_offered("/v1/messages/count_tokens", BodyForm::json, Dialect::anthropic),
+    where_offered("/v1/rerank"),
+    where_offered("/rerank"),
+    where_offered("/v1/audio/transcriptions", BodyForm::form),
+    where_offered("/v1/audio/translations", BodyForm::form),
+    where_offered("/v1/audio/speech"),
+    where_offered("/v1/images/generations"),
+    where_offered("/tokenize"),
+    where_offered("/detokenize"),
     Route{"GET", "/v1/models", own(roles::kAny), openai::list_models},
     Route{"GET", "/v1/models/*", own(roles::kAny), openai::show_model},
     Route{"GET", "/healthz", kOpen, admin::healthz},
     Route{"GET", "/readyz", kOpen, admin::readyz},
     Route{"GET", "/metrics", of_platform(roles::kWatch), admin::metrics},
     Route{"GET", "/metrics/engines", of_platform(roles::kWatch), admin::engine_metrics},
+    Route{"GET", "/admin/v1/openapi.json", own(roles::kAny), admin::show_openapi, "api.show"},
     Route{"GET", "/admin/v1/status", of_platform(roles::kWatch), admin::status, "server.status"},
     Route{"GET", "/admin/v1/whoami", own(roles::kAny), admin::whoami, "key.self"},
     Route{"GET", "/admin/v1/routes", own(roles::kAny), admin::list_routes, "route.list"},
@@ -73,6 +92,13 @@ consteval bool all_ruled() {
   return true;
 }
 static_assert(all_ruled(), "a route says who may call it: own(roles) or of_platform(roles); kOpen only where nothing is told");
+
+consteval bool all_described() {
+  for (const Route& route : kTable)
+    if (doc_of(route.method, route.pattern) == nullptr) return false;
+  return kTable.size() == kRouteDocs.size();
+}
+static_assert(all_described(), "a route has a row in route_docs.h, from which the OpenAPI document is made, and no row is without a route");
 
 }  // namespace
 

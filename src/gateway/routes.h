@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "gateway/access.h"
+#include "gateway/dialect.h"
 #include "gateway/exchange.h"
 #include "net/task.h"
 
@@ -18,9 +19,12 @@ struct Route {
   Rule rule{};
   net::Task<void> (*handler)(Server&, Exchange&) = nullptr;
   std::string_view action = {};  ///< its name in the audit log, "model.deploy": every route of the admin API has one
+  Dialect dialect = Dialect::openai;
+  BodyForm body = BodyForm::json;  ///< of requests to models
+  bool every_engine = true;        ///< false: not all engines have it, and one that answers 404 has not
 
   /// Requests to models: counted against the tenant's quotas. The caller's own tenant's alone.
-  [[nodiscard]] constexpr bool is_inference() const { return method == "POST" && pattern.starts_with("/v1/"); }
+  [[nodiscard]] constexpr bool is_inference() const { return method == "POST" && action.empty(); }
   /// Changes something: recorded before it is carried out, and refused when that fails.
   [[nodiscard]] constexpr bool is_act() const { return !action.empty() && method != "GET"; }
 };

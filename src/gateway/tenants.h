@@ -22,6 +22,7 @@ struct Tenant {
   std::int64_t created_unix_ms = 0, updated_unix_ms = 0;
   std::shared_ptr<TenantAccount> account;
   std::multiset<base::ModelName> deploying;  ///< being stored: they count as deployed already
+  std::multimap<std::string, base::ModelName> claimed;  ///< names and aliases of those (name_claim.h)
 };
 
 /// All tenants. The default one is always there, without a limit until it is given one. Loop thread only.

@@ -138,6 +138,21 @@ std::string Answer::last_events() const {
   return out + "data: [DONE]\n\n";
 }
 
+std::string echo_body(const Request& request) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string hex;
+  hex.reserve(2 * request.body.size());
+  for (const char c : request.body) {
+    const auto byte = static_cast<unsigned char>(c);
+    hex += kDigits[byte >> 4U];
+    hex += kDigits[byte & 15U];
+  }
+  std::string type;  // a boundary may stand in quotes
+  for (const char c : request.content_type) (type += c == '"' || c == '\\' ? "\\" : "") += c;
+  return R"({"object":"echo","target":")" + std::string(request.target) + R"(","content_type":")" + type + R"(","bytes":)" + std::to_string(request.body.size()) +
+         R"(,"body":")" + hex + R"(","usage":{"input_tokens":3,"output_tokens":2,"total_tokens":5}})";
+}
+
 std::string embeddings_body(std::string_view body, const Options& options) {
   const std::string_view input = json_member(body, "input");
   auto texts = json_elements(input);

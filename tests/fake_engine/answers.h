@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "behaviour.h"
+#include "http.h"
 
 namespace thaw::fake_engine {
 
@@ -49,6 +50,9 @@ class Answer {
   std::string event_tail_;
 };
 
+/// What was asked, for routes that say nothing of their own: {"object":"echo","target","content_type","bytes","body"} with the body in lower hexadecimal
+/// digits, and a "usage" in the names of OpenAI's newer routes.
+std::string echo_body(const Request& request);
 std::string embeddings_body(std::string_view body, const Options& options);
 std::string models_body(const Options& options);
 std::string error_body(int status, std::string_view message);

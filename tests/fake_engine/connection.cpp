@@ -62,6 +62,12 @@ void Server::handle(Connection& c, const Request& request) {
     model_.read();
     if (request.target == "/v1/chat/completions") return begin_answer(c, request, Endpoint::chat);
     if (request.target == "/v1/completions") return begin_answer(c, request, Endpoint::completion);
+    for (const char* echoed : {"/v1/responses", "/v1/rerank", "/rerank", "/v1/audio/transcriptions", "/v1/messages"}) {
+      if (request.target != echoed) continue;
+      ++stats_.requests;
+      ++stats_.completed;
+      return reply(c, 200, echo_body(request), keep);
+    }
     if (request.target == "/v1/embeddings") {
       ++stats_.requests;
       ++stats_.completed;

@@ -42,6 +42,8 @@ void read_header(std::string_view line, Request& request, Framing& framing) {
   } else if (same(name, "connection")) {
     if (same(value, "close")) request.keep_alive = false;
     if (same(value, "keep-alive")) request.keep_alive = true;
+  } else if (same(name, "content-type")) {
+    request.content_type = value;
   } else if (same(name, "expect")) {
     request.expects_continue = true;
   }

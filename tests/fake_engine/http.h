@@ -13,6 +13,7 @@ struct Request {
   std::string_view target;           ///< without its query
   std::string_view query;
   std::string_view body;
+  std::string_view content_type;
   bool keep_alive = true;
   bool chunked_allowed = true;       ///< HTTP/1.1: the answer may be chunked
   bool expects_continue = false;     ///< "Expect: 100-continue", and the body has not come yet

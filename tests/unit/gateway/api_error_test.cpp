@@ -26,6 +26,22 @@ TEST(ApiError, IsTheObjectThatClientsKnow) {
   EXPECT_EQ(object.at("code"), "model_not_found");
 }
 
+TEST(ApiError, SpeaksAnthropicWhereThatIsSpoken) {
+  const ApiError error{429, "rate_limit_error", "queue_full", "no room", "model", {}};
+  EXPECT_EQ(error.json(Dialect::openai, "req_1"), error.json());
+  EXPECT_EQ(error.json(Dialect::anthropic, "req_1"), R"({"type":"error","error":{"type":"rate_limit_error","message":"no room"},"request_id":"req_1"})");
+  EXPECT_EQ(error.event(Dialect::openai, "req_1"), "data: " + error.json() + "\n\n");
+  EXPECT_EQ(error.event(Dialect::anthropic, "req_1"), "event: error\ndata: " + error.json(Dialect::anthropic, "req_1") + "\n\n");
+}
+
+TEST(ApiError, AnEnginesErrorIsPutInAnthropicsWords) {
+  EXPECT_EQ(to_anthropic(400, R"({"error":{"message":"bad","type":"x"}})", "r"), R"({"type":"error","error":{"type":"invalid_request_error","message":"bad"},"request_id":"r"})");
+  EXPECT_EQ(to_anthropic(500, "oops", "r"), R"({"type":"error","error":{"type":"api_error","message":"oops"},"request_id":"r"})");
+  const std::string own = R"({"type":"error","error":{"type":"not_found_error","message":"m"}})";
+  EXPECT_EQ(to_anthropic(404, own, "r"), own);
+  EXPECT_EQ(to_anthropic(404, "[1]", "r"), R"({"type":"error","error":{"type":"not_found_error","message":"[1]"},"request_id":"r"})");
+}
+
 TEST(ApiError, WhatIsNotGivenIsNull) {
   const auto object = object_of(invalid_request("bad"));
   EXPECT_TRUE(object.at("param").is_null());

@@ -54,6 +54,32 @@ TEST(UsageTap, AUsageEventAfterTheTimingsCounts) {
   expect_counts(tap, 12, 7, "usage wins");
 }
 
+TEST(UsageTap, ReadsTheNewerRoutesNames) {
+  UsageTap tap;
+  tap.document(R"({"object":"response","usage":{"input_tokens":11,"input_tokens_details":{"cached_tokens":4},"output_tokens":6,"total_tokens":17}})");
+  expect_counts(tap, 11, 6, "a response: what was cached is in input_tokens");
+  UsageTap message;
+  message.document(R"({"type":"message","usage":{"cache_read_input_tokens":4,"input_tokens":7,"cache_creation_input_tokens":1,"output_tokens":6}})");
+  expect_counts(message, 12, 6, "a message: what was cached is beside input_tokens");
+}
+
+const std::string kMessageStart =
+    "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"cache_read_input_tokens\":5,\"input_tokens\":9,\"output_tokens\":1}}}\n\n";
+const std::string kMessageDelta = "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{},\"usage\":{\"output_tokens\":8}}\n\n";
+
+TEST(UsageTap, AMessagesStreamSaysWhatItReadFirstAndWhatItWroteLast) {
+  const std::string stream = kMessageStart + kMessageDelta + "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+  UsageTap at_once;
+  at_once.stream(stream);
+  expect_counts(at_once, 14, 8, "in one piece");
+  for (std::size_t cut = 0; cut <= stream.size(); ++cut) {
+    UsageTap tap;
+    tap.stream(stream.substr(0, cut));
+    tap.stream(stream.substr(cut));
+    expect_counts(tap, 14, 8, "cut at " + std::to_string(cut));
+  }
+}
+
 // However the bytes are cut, on their way or by the chunk framing.
 TEST(UsageTap, EveryCutGivesTheSameCounts) {
   const std::string stream = kToken + kUsage + kDone;
