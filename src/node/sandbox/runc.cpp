@@ -30,7 +30,7 @@ constexpr const char* kCriuConfig = "/criu.conf";
 constexpr const char* kLoopback = "127.0.0.1";  // of the sandbox's own network namespace, which has nothing else
 
 /// Most of what runc does for a sandbox it does in the sandbox's own group. Beside engines that take turns, of which one has a hundred times the
-/// usual weight (cpu/turns_plan.h), that would wait until they have answered: a second and more, where it takes 40 ms. So it counts as much as they do,
+/// usual weight (cpu/turns_plan.h), that would wait until they have answered: up to a second, where it takes 40 ms. So it counts as much as they do,
 /// until it is done.
 class PromptMaking {
  public:
