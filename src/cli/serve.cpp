@@ -342,7 +342,11 @@ Result<int> serve(const ServeOptions& options) {
     spdlog::info("TLS on {}:{}{}", config.tls.listen_host, server.tls_port(), config.tls.client_ca.empty() ? "" : ", for clients with a certificate");
 
   THAW_ASSIGN_OR_RETURN(const auto signals, Signals::watch(*loop, signal_set, [&](int number) {
-    if (number == SIGHUP) return server.reload_tls();
+    if (number == SIGHUP) {
+      tell_reloading(process_environment());
+      server.reload_tls();
+      return tell_service_manager(process_environment(), "READY=1");
+    }
     if (server.draining()) {
       spdlog::warn("signal {} again: what still runs is cut", number);
       server.cut_connections();
