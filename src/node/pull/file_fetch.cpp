@@ -216,11 +216,12 @@ void FileFetch::order(Lane& lane) {
     if (stream_ended_) return;
     lane.range.reset();
   } else if (!lane.range) {
-    lane.range = plan_ ? plan_->claim() : Range{0, kFirstAsk};
+    lane.range = plan_ ? plan_->claim(lane.piece_bytes) : Range{0, kFirstAsk};
     if (!lane.range) return;
   }
   lane.at = lane.range ? lane.range->begin : 0;
   lane.brought = 0;
+  lane.asked_at = now();
   lane.asked_to_wait.reset();
   Order order{order_.url, order_.bearer, lane.range, etag_};
   lane.transfer = fetcher_.begin(std::move(order), {[this, &lane](const Answer& answer) { return on_head(lane, answer); },
@@ -263,6 +264,8 @@ bool FileFetch::on_partial(Lane& lane, const Answer& answer) {
     if (plan_) plan_->give_back({content->range.end, lane.range->end});  // it gives less at a time
   }
   lane.range->end = content->range.end;
+  lane.answered_at = now();
+  shortest_wait_ = std::min(shortest_wait_, lane.answered_at - lane.asked_at);
   if (mode_ == Mode::ranges) return true;
   mode_ = Mode::ranges;
   const bool first_seen = !total_settled_;
@@ -401,9 +404,16 @@ void FileFetch::on_end(Lane& lane, std::optional<Trouble> trouble) {
   }
   if (!trouble && claimed && lane.at == claimed->end) {
     lane.attempts = 0;
+    measure(lane);
     return;
   }
   try_again(lane, trouble ? trouble->error : Error{ErrorKind::unavailable, "the connection ended early"});
+}
+
+/// How much is worth asking for at its rate.
+void FileFetch::measure(Lane& lane) {
+  const double took_s = base::to_s(now() - lane.answered_at);
+  if (took_s > 0) lane.piece_bytes = RangePlan::worth_asking_for(shortest_wait_, static_cast<double>(lane.brought) / took_s);
 }
 
 /// Without ranges nothing of it can be asked for again but all.

@@ -74,9 +74,10 @@ class FileFetch {
     Block* open = nullptr;       ///< the settler's, that is being filled
     std::uint32_t attempts = 0;  ///< in a row that brought nothing
     std::uint64_t brought = 0;   ///< by this one
-    base::TimePoint retry_at{};
-    bool ended = false;    ///< its transfer is to be let go of
-    bool retired = false;  ///< the server wants fewer connections
+    base::TimePoint retry_at{}, asked_at{}, answered_at{};
+    std::uint64_t piece_bytes = RangePlan::kUsual;  ///< that it is to ask for
+    bool ended = false;                             ///< its transfer is to be let go of
+    bool retired = false;                           ///< the server wants fewer connections
     std::optional<base::Duration> asked_to_wait;
   };
 
@@ -96,6 +97,7 @@ class FileFetch {
   bool on_refusal(Lane& lane, const Answer& answer);
   bool on_body(Lane& lane, std::string_view bytes);
   void on_end(Lane& lane, std::optional<Trouble> trouble);
+  void measure(Lane& lane);
   void try_again(Lane& lane, const base::Error& why);
   bool fail(base::Error error);
   bool changed();
@@ -126,8 +128,9 @@ class FileFetch {
   bool changed_ = false;
   bool all_there_ = false;
   std::uint32_t changes_ = 0;
-  std::uint64_t counted_done_ = 0;   ///< of progress_.done_bytes, ours
-  std::uint64_t counted_total_ = 0;  ///< of progress_.total_bytes, ours
+  base::Duration shortest_wait_ = base::Duration::max();  ///< of the server, for the first byte of a range
+  std::uint64_t counted_done_ = 0;                        ///< of progress_.done_bytes, ours
+  std::uint64_t counted_total_ = 0;                       ///< of progress_.total_bytes, ours
   std::optional<base::Error> failure_;
 };
 

@@ -65,11 +65,17 @@ std::vector<Range> RangeSet::ranges() const {
 RangePlan::RangePlan(std::uint64_t total_bytes, const RangeSet& have, std::size_t connections)
     : total_(total_bytes), connections_(std::max<std::size_t>(connections, 1)), claimed_(have) {}
 
-std::optional<Range> RangePlan::claim() {
+std::uint64_t RangePlan::worth_asking_for(base::Duration wait, double bytes_per_s) {
+  constexpr double kTimes = 20;
+  const double bytes = kTimes * base::to_s(wait) * bytes_per_s;
+  return static_cast<std::uint64_t>(std::clamp(bytes, static_cast<double>(kUsual), static_cast<double>(kLongest)));
+}
+
+std::optional<Range> RangePlan::claim(std::uint64_t longest) {
   auto gap = claimed_.first_gap(0, total_);
   if (!gap) return std::nullopt;
   const std::uint64_t missing = total_ - claimed_.bytes();
-  const std::uint64_t piece = std::clamp(missing / (2 * connections_), kShortest, kLongest);
+  const std::uint64_t piece = std::clamp(missing / (2 * connections_), kShortest, std::max(longest, kShortest));
   gap->end = std::min(gap->end, (gap->begin + piece) / kShortest * kShortest);
   claimed_.add(*gap);
   return gap;

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/time.h"
+
 namespace thaw::node::pull {
 
 /// Bytes [begin, end) of a file.
@@ -32,19 +34,22 @@ class RangeSet {
   std::map<std::uint64_t, std::uint64_t> ranges_;  ///< begin to end
 };
 
-/// Which connection fetches which part of one file of known length. Pieces are long as long as much is missing, so that
-/// few requests are made, but not so long that what lies between the connections outgrows the memory in which it waits for its hash; and shorter
-/// towards the end, so that no connection is left alone with a long one. They end at multiples of kShortest, which is what is written at once. Pure.
+/// Which connection fetches which part of one file of known length. Pieces are short where asking costs nothing, so that what lies between the
+/// connections fits into the memory in which it waits for its hash, and longer where it does (worth_asking_for()); and short towards the end, so that
+/// no connection is left alone with a long one. They end at multiples of kShortest, which is what is written at once. Pure.
 class RangePlan {
  public:
   static constexpr std::uint64_t kLongest = 16ULL << 20;
+  static constexpr std::uint64_t kUsual = 4ULL << 20;
   static constexpr std::uint64_t kShortest = 1ULL << 20;
 
   /// `have`: there already. `connections`: at once, at least 1.
   RangePlan(std::uint64_t total_bytes, const RangeSet& have, std::size_t connections);
 
-  /// What the next connection should ask for; nothing when all is there or asked for.
-  std::optional<Range> claim();
+  /// What the next connection should ask for, `longest` at most; nothing when all is there or asked for.
+  std::optional<Range> claim(std::uint64_t longest = kLongest);
+  /// The length of which asking takes a twentieth of the time, within kUsual and kLongest. `wait`: from a question to its answer's first byte.
+  static std::uint64_t worth_asking_for(base::Duration wait, double bytes_per_s);
   /// Of a claim, what did not come: for others to ask for.
   void give_back(Range range) { claimed_.remove(range); }
   [[nodiscard]] std::uint64_t total() const { return total_; }

@@ -62,7 +62,9 @@ base::Status Settler::open_block(Block*& open, std::uint64_t at) {
     if (!status_.ok()) return status_;
     open = blocks_.open(at);
     if (open != nullptr) break;
-    if (!blocks_.drop_furthest()) freed_.wait(lock);
+    // Reading back costs the disk's time: not while the hasher is about to free one anyhow.
+    const bool hash_frees_one = blocks_.find(hashed_) != nullptr;
+    if (hash_frees_one || !blocks_.drop_furthest()) freed_.wait(lock);
   }
   open->since = now();
   return {};
@@ -244,6 +246,7 @@ void Settler::hash_all() {
       done_.notify_all();
       return;
     } else {
+      freed_.notify_one();  // it is no good to wait for this thread now
       to_hash_.wait(lock);
     }
   }

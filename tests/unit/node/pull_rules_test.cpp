@@ -117,6 +117,12 @@ TEST(RangeSet, IsASetOfBytes) {
   }
 }
 
+TEST(RangePlan, AsksForMoreWhereAskingTakesTime) {
+  EXPECT_EQ(RangePlan::worth_asking_for(base::Millis(0), 1e9), RangePlan::kUsual);
+  EXPECT_EQ(RangePlan::worth_asking_for(base::Millis(50), 10e6), 10'000'000U) << "a second, when asking takes a twentieth of one";
+  EXPECT_EQ(RangePlan::worth_asking_for(base::Seconds(10), 1e9), RangePlan::kLongest);
+}
+
 TEST(RangePlan, GivesEveryByteOnceInPiecesThatGetShorter) {
   RangeSet have;
   have.add({100, 1'000});
@@ -137,6 +143,7 @@ TEST(RangePlan, GivesEveryByteOnceInPiecesThatGetShorter) {
   EXPECT_EQ(claimed.bytes(), kTotal);
   EXPECT_EQ(longest, RangePlan::kLongest);
   EXPECT_LE(last, 2 * RangePlan::kShortest);
+  EXPECT_EQ(RangePlan(kTotal, {}, 4).claim(RangePlan::kUsual), (Range{0, RangePlan::kUsual}));
   plan.give_back({5'000, 6'000});
   EXPECT_EQ(plan.claim(), (Range{5'000, 6'000}));
   EXPECT_EQ(plan.claim(), std::nullopt);
