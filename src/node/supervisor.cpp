@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "node/cpu/cores.h"
 #include "node/device/devices.h"
+#include "node/device/zero_memory.h"
 #include "node/engine/engine.h"
 #include "node/limits.h"
 #include "node/sandbox/clock.h"
@@ -113,7 +114,7 @@ Supervisor::Supervisor(const AgentConfig& config, Sandboxes& sandboxes, ImageSer
     : config_(config), sandboxes_(sandboxes), images_(images), caches_(caches), drivers_(drivers), logs_(config.data_dir, config.settings.log_bytes),
       events_(std::move(sink)),
       files_(kFileLookInterval, [this](wire::FilesChanged change) { events_.push(std::move(change)); }),
-      filler_(std::move(filler)), cpu_turns_(cores_for_engines()) {}
+      filler_(std::move(filler)), cpu_turns_(cores_for_engines()), handover_([](std::uint32_t index, std::uint64_t at_most_bytes) { return zero_free_memory(index, at_most_bytes); }) {}
 
 Supervisor::~Supervisor() {
   {
@@ -336,7 +337,9 @@ void Supervisor::start_worker() {
     Owner owner(*this, instance);
     sandboxes_.begin_start();
     ++starts_under_way_;
-    auto outcome = carry_out_start(instance->command, instance->received, config_, sandboxes_, images_, caches_, owner);
+    const base::Status taken = take_devices(*instance);
+    auto outcome = taken.ok() ? carry_out_start(instance->command, instance->received, config_, sandboxes_, images_, caches_, owner)
+                              : base::Result<StartOutcome>(taken.error());
     --starts_under_way_;
     sandboxes_.end_start();
     if (outcome.ok()) {  // nobody else looks at these before it is ready
@@ -371,6 +374,13 @@ void Supervisor::finish_start(const InstancePtr& instance, base::Result<StartOut
       events_.push(down_locked(*instance, wire::DownReason::start_failed, outcome.error().message));
   }
   end_locked(instance);
+}
+
+/// Before it uses them, at a start and at a wake.
+base::Status Supervisor::take_devices(const Instance& instance) {
+  const std::vector<base::DeviceId> devices = instance.command.all_devices();  // each has an equal share
+  return handover_.take(instance.command.instance, instance.command.tenant, devices,
+                        instance.command.model.resources.device_memory_bytes.value_or(0) / devices.size());
 }
 
 /// From now on it takes turns with the others that compute on the CPU.
@@ -448,6 +458,7 @@ void Supervisor::remove(const InstancePtr& instance) {
         std::this_thread::sleep_for(kDeviceReturnPoll);
     }
   }
+  if (status.ok()) handover_.give_back(id);
   const std::lock_guard lock(mutex_);
   if (!status.ok()) {
     // Its device bytes must stay reserved: something still holds them. Tried for as long as the node lives.

@@ -15,6 +15,7 @@
 
 #include "node/agent.h"
 #include "node/cpu/turns.h"
+#include "node/device/handover.h"
 #include "node/engine_log.h"
 #include "node/event_queue.h"
 #include "node/file_watch.h"
@@ -103,6 +104,7 @@ class Supervisor {
   void finish_start(const InstancePtr& instance, base::Result<StartOutcome> outcome);
   [[nodiscard]] wire::InstanceDown down_locked(const Instance& instance, wire::DownReason reason, std::string detail) const;
   [[nodiscard]] wire::InstanceDown ended_locked(const Instance& instance, wire::DownReason reason, const std::string& prefix) const;
+  base::Status take_devices(const Instance& instance);
   void compete_locked(const Instance& instance);
   void end_locked(const InstancePtr& instance);
 
@@ -152,6 +154,7 @@ class Supervisor {
   std::unique_ptr<Watcher> watcher_;
   std::unique_ptr<PageFiller> filler_;
   CpuTurns cpu_turns_;
+  DeviceHandover handover_;
   std::vector<std::thread> workers_;
 };
 

@@ -23,6 +23,13 @@ wire::InstanceStandby standby_event(const wire::StartInstance& start, wire::Driv
   return event;
 }
 
+TierOutcome not_woken(const base::Error& why) {
+  TierOutcome outcome;
+  outcome.rests = Rests::standby;
+  outcome.error = why;
+  return outcome;
+}
+
 }  // namespace
 
 TierSubject Supervisor::subject_of(const Instance& instance) {
@@ -139,6 +146,7 @@ void Supervisor::freeze(const InstancePtr& instance) {
     spdlog::debug("instance {}: {}", subject.instance.value(), watched.error().message);  // it has ended
   const TierOutcome outcome =
       instance->driver->down(subject, {instance->transition_until, instance->transition.get_token()});
+  if (outcome.rests == Rests::standby) handover_.give_back(subject.instance);
   const base::InstanceId id = instance->command.instance;
   const std::lock_guard lock(mutex_);
   if (instance->stop_asked) return end_locked(instance);
@@ -162,7 +170,9 @@ void Supervisor::freeze(const InstancePtr& instance) {
 
 void Supervisor::wake(const InstancePtr& instance) {
   const TierSubject subject = subject_of(*instance);
-  TierOutcome outcome = instance->driver->up(subject, {instance->transition_until, instance->transition.get_token()});
+  const base::Status taken = take_devices(*instance);
+  TierOutcome outcome = taken.ok() ? instance->driver->up(subject, {instance->transition_until, instance->transition.get_token()})
+                                   : not_woken(taken.error());
   if (outcome.rests == Rests::ready) instance->host_bytes = host_bytes_beside(*instance);
   const std::lock_guard lock(mutex_);
   if (instance->stop_asked) return end_locked(instance);

@@ -10,6 +10,7 @@
 #endif
 
 #include "node/device/cuda_abi.h"
+#include "node/device/zero_memory.h"
 
 namespace abi = thaw::node::cuda_abi;
 
@@ -118,6 +119,7 @@ static_assert(equal(THAW_TEXT(cuDevicePrimaryCtxRelease), "cuDevicePrimaryCtxRel
 static_assert(equal(THAW_TEXT(cuMemAlloc), "cuMemAlloc_v2"));
 static_assert(equal(THAW_TEXT(cuMemFree), "cuMemFree_v2"));
 static_assert(equal(THAW_TEXT(cuMemGetInfo), "cuMemGetInfo_v2"));
+static_assert(equal(THAW_TEXT(cuMemsetD8), "cuMemsetD8_v2"));
 static_assert(equal(THAW_TEXT(cuMemHostRegister), "cuMemHostRegister_v2"));
 static_assert(equal(THAW_TEXT(cuStreamDestroy), "cuStreamDestroy_v2"));
 static_assert(equal(THAW_TEXT(cuEventDestroy), "cuEventDestroy_v2"));
@@ -151,6 +153,7 @@ static_assert(same<abi::cuDevicePrimaryCtxRelease_v2_t, decltype(cuDevicePrimary
 static_assert(same<abi::cuMemAlloc_v2_t, decltype(cuMemAlloc)>);
 static_assert(same<abi::cuMemFree_v2_t, decltype(cuMemFree)>);
 static_assert(same<abi::cuMemGetInfo_v2_t, decltype(cuMemGetInfo)>);
+static_assert(same<abi::cuMemsetD8_v2_t, decltype(cuMemsetD8)>);
 static_assert(same<abi::cuMemHostRegister_v2_t, decltype(cuMemHostRegister)>);
 static_assert(same<abi::cuStreamDestroy_v2_t, decltype(cuStreamDestroy)>);
 static_assert(same<abi::cuMemcpyHtoD_v2_t, decltype(cuMemcpyHtoD)>);

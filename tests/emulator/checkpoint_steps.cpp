@@ -90,7 +90,12 @@ CUresult Process::save(const Command& command) {
     if (saved == MAP_FAILED) ::abort();
     allocation.saved = static_cast<std::byte*>(saved);
     std::memcpy(allocation.saved, allocation.backing, allocation.bytes);
-    ::madvise(allocation.backing, allocation.bytes, MADV_DONTNEED);
+    if (allocation.placed) {
+      machine_->give_back(entry, place_of(allocation.context->home), allocation.backing, allocation.bytes);
+      allocation.backing = nullptr;
+    } else {
+      ::madvise(allocation.backing, allocation.bytes, MADV_DONTNEED);
+    }
     total_bytes += allocation.bytes;
     if (command.break_code != 0) return fail(command);
   }
@@ -158,6 +163,11 @@ CUresult Process::bring_back(const Command& command) {
   std::uint64_t total_bytes = 0;
   for (auto& [address, allocation] : allocations_) {
     if (command.break_code != 0) return fail(command);
+    if (allocation.placed) {
+      const std::size_t home = static_cast<std::size_t>(allocation.context->home);
+      allocation.backing = machine_->place(entry, places.at(home), allocation.bytes, read_settings().memory_bytes);
+      if (allocation.backing == nullptr) ::abort();  // what was reserved above is there
+    }
     std::memcpy(allocation.backing, allocation.saved, allocation.bytes);
     ::munmap(allocation.saved, allocation.bytes);
     allocation.saved = nullptr;

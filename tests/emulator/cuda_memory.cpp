@@ -1,6 +1,8 @@
 /// The driver API's part that makes contexts, takes memory of devices and pins memory of the host.
 #include <sys/mman.h>
 
+#include <cstring>
+
 #include "process.h"
 
 namespace {
@@ -60,6 +62,16 @@ THAW_EMULATED CUresult cuMemAlloc_v2(CUdeviceptr* address, std::size_t bytes) {
 THAW_EMULATED CUresult cuMemFree_v2(CUdeviceptr address) {
   return call_in_context("cuMemFree_v2", [&](Process& process, const Settings&, CUctx_st& context) {
     return process.free(context, address);
+  });
+}
+
+THAW_EMULATED CUresult cuMemsetD8_v2(CUdeviceptr address, unsigned char value, std::size_t bytes) {
+  return call_in_context("cuMemsetD8_v2", [&](Process& process, const Settings&, CUctx_st& context) {
+    std::byte* const backing = process.backing(context, address, bytes);
+    if (backing == nullptr) return kCudaErrorInvalidValue;
+    process.wait_blocking_streams(context);
+    std::memset(backing, value, bytes);
+    return kCudaSuccess;
   });
 }
 

@@ -139,6 +139,8 @@ ProcessEntry* Machine::enter() {
     for (auto& bytes : entry.held_bytes) bytes = 0;
     for (auto& bytes : entry.saved_bytes) bytes = 0;
     entry.answered = entry.asked.load();
+    for (auto& device : shared_->extents)
+      for (Extent& extent : device) extent.used = extent.used && extent.process != index_of(entry);
     entry.used = 1;
     return &entry;
   }
@@ -191,6 +193,45 @@ bool Machine::reserve(ProcessEntry& entry, int device, std::uint64_t bytes, std:
   if (held > limit_bytes || bytes > limit_bytes - held) return false;
   entry.held_bytes.at(static_cast<std::size_t>(device)) += bytes;
   return true;
+}
+
+std::byte* Machine::place(ProcessEntry& entry, int device, std::uint64_t bytes, std::uint64_t limit_bytes) {
+  const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  bytes = (bytes + page - 1) / page * page;
+  const TableLock lock(*this);
+  std::map<std::uint64_t, std::uint64_t> taken;  // start -> end
+  Extent* free = nullptr;
+  for (Extent& extent : shared_->extents.at(static_cast<std::size_t>(device))) {
+    extent.used = extent.used && lives(shared_->processes.at(static_cast<std::size_t>(extent.process)));
+    if (extent.used)
+      taken[extent.start] = extent.start + extent.bytes;
+    else
+      free = &extent;
+  }
+  std::uint64_t start = 0;
+  for (const auto& [from, to] : taken) {
+    if (from >= start + bytes) break;
+    start = to;
+  }
+  if (free == nullptr || start + bytes > limit_bytes) return nullptr;
+  const int fd = ::open((directory_ + "/device-" + std::to_string(device)).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (fd < 0 || ::ftruncate(fd, static_cast<off_t>(limit_bytes)) != 0) ::abort();
+  void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(start));
+  ::close(fd);
+  if (memory == MAP_FAILED) ::abort();
+  *free = {true, index_of(entry), start, bytes};
+  placed_[static_cast<std::byte*>(memory)] = start;
+  return static_cast<std::byte*>(memory);
+}
+
+void Machine::give_back(ProcessEntry& entry, int device, std::byte* memory, std::uint64_t bytes) {
+  const TableLock lock(*this);
+  const auto found = placed_.find(memory);
+  if (found == placed_.end()) ::abort();
+  for (Extent& extent : shared_->extents.at(static_cast<std::size_t>(device)))
+    if (extent.used && extent.process == index_of(entry) && extent.start == found->second) extent.used = false;
+  placed_.erase(found);
+  ::munmap(memory, bytes);
 }
 
 std::uint64_t Machine::held_bytes(int device) {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -49,8 +50,17 @@ struct ProcessEntry {
   std::atomic<std::uint32_t> answered;  ///< follows it; futex of who asked
 };
 
+/// Where a process's memory lies on its device. Of a process that lives no more the place is free, and what it wrote is still there.
+struct Extent {
+  bool used;
+  int process;  ///< its index
+  std::uint64_t start, bytes;
+};
+constexpr int kMaxExtents = 1024;  // of a device; a machine that keeps leftovers has no more allocations at a time
+
 struct SharedMachine {
   std::array<ProcessEntry, kMaxProcesses> processes;
+  std::array<std::array<Extent, kMaxExtents>, kMaxDevices> extents;
 };
 
 class Machine {
@@ -73,6 +83,11 @@ class Machine {
   /// Takes bytes of a device for a process; false when there are not so many left of `limit_bytes`.
   bool reserve(ProcessEntry& entry, int device, std::uint64_t bytes, std::uint64_t limit_bytes);
   std::uint64_t held_bytes(int device);
+
+  /// Memory of a device that all processes share, at the lowest free place, with whatever is there; null when there is none. Whole pages.
+  std::byte* place(ProcessEntry& entry, int device, std::uint64_t bytes, std::uint64_t limit_bytes);
+  /// What place() gave: unmapped, and free.
+  void give_back(ProcessEntry& entry, int device, std::byte* memory, std::uint64_t bytes);
   void for_each(const std::function<void(ProcessEntry&)>& visit);
 
   /// Has a process's restore thread carry a command out; waits for it, however long it takes: for ever when the process
@@ -88,6 +103,7 @@ class Machine {
   std::uint64_t sum_held(int device);
 
   std::string directory_;
+  std::map<const std::byte*, std::uint64_t> placed_;  ///< starts of what this process has mapped; under the table's lock
   int fd_;
   SharedMachine* shared_;
   std::mutex mutex_;  ///< file locks exclude other processes, this other threads

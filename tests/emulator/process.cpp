@@ -126,13 +126,28 @@ CUresult Process::allocate(CUctx_st& context, std::size_t bytes, const Settings&
   if (bytes == 0) return kCudaErrorInvalidValue;
   const std::lock_guard lock(mutex_);
   if (!machine_->reserve(*entry_, place_of(context.home), bytes, settings.memory_bytes)) return kCudaErrorOutOfMemory;
+  std::byte* const memory = back(context, bytes, settings);
+  if (memory == nullptr) {
+    held_on(context) -= bytes;
+    return kCudaErrorOutOfMemory;
+  }
   *address = reinterpret_cast<CUdeviceptr>(map_memory(bytes, PROT_NONE));
-  allocations_[*address] = {&context, bytes, map_memory(bytes, PROT_READ | PROT_WRITE), nullptr};
+  allocations_[*address] = {&context, bytes, memory, settings.leftovers, nullptr};
   return kCudaSuccess;
 }
 
+std::byte* Process::back(const CUctx_st& context, std::size_t bytes, const Settings& settings) {
+  if (!settings.leftovers) return map_memory(bytes, PROT_READ | PROT_WRITE);
+  return machine_->place(*entry_, place_of(context.home), bytes, settings.memory_bytes);
+}
+
 void Process::release(const Allocation& allocation, CUdeviceptr address) {
-  ::munmap(allocation.backing, allocation.bytes);
+  if (allocation.saved != nullptr)
+    ::munmap(allocation.saved, allocation.bytes);  // it was given back when it was saved
+  if (!allocation.placed)
+    ::munmap(allocation.backing, allocation.bytes);
+  else if (allocation.backing != nullptr)
+    machine_->give_back(*entry_, place_of(allocation.context->home), allocation.backing, allocation.bytes);
   ::munmap(reinterpret_cast<void*>(address), allocation.bytes);  // NOLINT(performance-no-int-to-ptr)
   held_on(*allocation.context) -= allocation.bytes;
 }

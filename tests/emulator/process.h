@@ -93,6 +93,7 @@ class Process {
     CUctx_st* context = nullptr;
     std::size_t bytes = 0;
     std::byte* backing = nullptr;  ///< the address itself cannot be read, as a device's cannot
+    bool placed = false;           ///< on a device that keeps what was there (Settings::leftovers)
     std::byte* saved = nullptr;    ///< the contents while the process is checkpointed
   };
   struct Pin {
@@ -104,6 +105,7 @@ class Process {
   void serve(ProcessEntry& entry);
   std::atomic<std::uint64_t>& held_on(const CUctx_st& context);
   void release(const Allocation& allocation, node::cuda_abi::CUdeviceptr address);
+  std::byte* back(const CUctx_st& context, std::size_t bytes, const Settings& settings);
   void drop(CUctx_st& context);
   node::cuda_abi::CUresult lock_calls(const Command& command);
   node::cuda_abi::CUresult save(const Command& command);

@@ -136,6 +136,7 @@ Settings read_settings() {
   settings.devices = std::min(kMaxDevices, static_cast<int>(source.number("THAW_EMULATOR_DEVICES", 1)));
   settings.memory_bytes = source.number("THAW_EMULATOR_MEMORY_MIB", 16384) << 20;
   settings.context_bytes = source.number("THAW_EMULATOR_CONTEXT_MIB", 128) << 20;
+  settings.leftovers = source.number("THAW_EMULATOR_LEFTOVERS", 0) != 0;
   settings.cuda_version = static_cast<int>(source.number("THAW_EMULATOR_CUDA", 13000));
   settings.names = items(source.text("THAW_EMULATOR_NAME", "Emulated GPU"));
   settings.all_visible =

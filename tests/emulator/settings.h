@@ -18,6 +18,8 @@ namespace thaw::emulator {
 ///     NAME=NVIDIA A100,L4     of each device; the last is that of all further ones (default "Emulated GPU")
 ///     CUDA=12040              what the driver supports (default 13000); before 12080 it refuses checkpoints, before
 ///                             13000 to restore on other devices
+///     LEFTOVERS=1             memory that is given back keeps its contents for who takes it next, also of a process that was killed (default:
+///                             cleared, as NVIDIA's driver does); needs DIR
 ///     PROCESSES=0:1234,1:77   further compute processes that NVML lists: device index and pid
 ///
 ///     BUS_MB_S=2500           rate of each device's bus, 10^6 bytes a second (default 0: as fast as memory is)
@@ -52,6 +54,7 @@ struct Settings {
   int devices = 1;
   std::uint64_t memory_bytes = 0;
   std::uint64_t context_bytes = 0;
+  bool leftovers = false;
   int cuda_version = 0;
   std::vector<std::string> names;
   std::string visible_devices;
