@@ -12,12 +12,15 @@
 #include "node/images/image_service.h"
 #include "node/limits.h"
 #include "node/sandbox/clock.h"
+#include "node/sandbox/io_limit.h"
 #include "node/shown_paths.h"
 #include "spec/trust.h"
 
 namespace thaw::node {
 namespace {
 
+// More than any compiler writes for long, and less than what a disk of today is busy with.
+constexpr std::uint64_t kDiskWrite_bytes_per_s = 128ULL << 20;
 constexpr auto kProbeTimeout = base::Seconds(1);  // of one probe; a stop or an exit closes the connection and ends it sooner
 
 /// In proportion to the wait so far: it adds 3% to it at most, and leaves an engine that loads for long in peace.
@@ -42,6 +45,15 @@ class PhaseClock {
   std::vector<wire::Phase> phases_;
 };
 
+/// Of the one disk that an engine may write to, where its cache is.
+base::Status limit_disk(const Sandbox& sandbox, const SandboxContents& contents) {
+  if (contents.cache_dir.empty() || !sandbox.cgroup()) return {};
+  const auto disk = disk_number_of(contents.cache_dir);
+  if (!disk) return {};
+  THAW_ASSIGN_OR_RETURN(const auto host, CgroupHost::detect());
+  return limit_writes(*host, sandbox.cgroup()->path(), {*disk, kDiskWrite_bytes_per_s});
+}
+
 /// A sandbox that shows the contents and holds to the limits. `clock` gets "sandbox" and "mount".
 base::Result<std::unique_ptr<Sandbox>> furnished_sandbox(const wire::StartInstance& command, const SandboxContents& contents,
                                                          Sandboxes& sandboxes, SandboxMaker& maker, PhaseClock& clock) {
@@ -60,6 +72,7 @@ base::Result<std::unique_ptr<Sandbox>> furnished_sandbox(const wire::StartInstan
     clock.finish("sandbox");
   }
   THAW_RETURN_IF_ERROR(sandbox->limit(limits_for(command.model, sandboxes.kind_for(command.model))));
+  THAW_RETURN_IF_ERROR(limit_disk(*sandbox, contents));
   clock.finish("mount");
   return sandbox;
 }

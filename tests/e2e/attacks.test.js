@@ -13,6 +13,7 @@ import { attack, attackOneByOne, canary, hostileModel, judge, refusedAll, tell, 
 import { model, scratch, thaw } from './lib/environment.js';
 import { modelDirectory } from './lib/made_engine.js';
 import { fakeModel, useServer } from './lib/server.js';
+import { cpuSecondsOf, limitsOf, writeRateOf, writesAreLimited } from './lib/limits.js';
 import { homeOf, sandboxOf } from './lib/traces.js';
 import { until } from './lib/until.js';
 
@@ -150,6 +151,33 @@ for (const kind of ['runc', 'runsc']) {
       assert.ok(used() < before + 64 * MiB, 'the host\'s /run is as it was');
       await until('it serves again', () => tell(server, kind, 'hello').then((text) => text === 'ok', () => false), { timeout_ms: 60_000 });
     });
+
+    it('has the limits of its model, and no swap, in the kernel\'s own books', async () => {
+      await alive();
+      const { pid } = (await server.instances()).find((one) => one.model === kind);
+      const more = kind === 'runsc' ? { memory: 128, pids: 512 } : { memory: 0, pids: 0 };
+      const wanted = { memory: (64 + 192 + more.memory) * MiB, pids: 128 + more.pids, cpus: 0.5 };
+      assert.deepEqual(limitsOf(pid), { ...wanted, swap: 0 });
+    });
+
+    it('takes no more of the processors than it may', async () => {
+      const { pid } = (await server.instances()).find((one) => one.model === kind);
+      const [before, begin] = [cpuSecondsOf(pid), performance.now()];
+      await tell(server, kind, 'spin 2 4');
+      const share = (cpuSecondsOf(pid) - before) / ((performance.now() - begin) / 1000);
+      judge(kind, 'bombs', 'compute on all processors without end', share > 0.6, `it had ${share.toFixed(2)} of one; 0.5 are its own`);
+      await alive();
+    });
+
+    if (kind === 'runc') {
+      it('writes to the disk no faster than it may', async (test) => {
+        const ms = Number(await tell(server, kind, 'disk /thaw/cache 8'));
+        assert.ok(ms >= 0, `errno ${-ms}`);
+        if (!writesAreLimited(server.dataDir)) return test.skip('this host does not limit block I/O, or the cache lies on no disk of its own');
+        const { pid } = (await server.instances()).find((one) => one.model === kind);
+        assert.equal(writeRateOf(pid), 128 * MiB); // no attempt of the table's: not every host limits it
+      });
+    }
 
     it('fills no disk with its log', async () => {
       const log = () => fs.readdirSync(path.join(server.dataDir, 'logs')).filter((name) => name.startsWith(kind)).map((name) => fs.statSync(path.join(server.dataDir, 'logs', name)).size).reduce((a, b) => a + b, 0);

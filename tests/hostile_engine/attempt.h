@@ -50,6 +50,9 @@ Attempts bomb_attempts(const Params& params);
 
 /// Takes memory in this very process until it is killed.
 [[noreturn]] void memory_bomb();
+
+/// Writes so much into a new file there, past the page cache or at least through to the disk; the file goes at the end. Milliseconds, or below 0: errno.
+long write_through(const std::string& directory, long mib);
 /// Puts a link to `target` where this engine's socket was: whoever connects to the engine goes there.
 Outcome swap_socket(const std::string& socket_path, const std::string& target);
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <vector>
@@ -98,6 +99,25 @@ Attempts bomb_attempts(const Params& params) {
     if (files > 0) all.push_back({std::string("use up the files of ") + directory, [=] { return inode_bomb(directory, files); }});
   }
   return all;
+}
+
+long write_through(const std::string& directory, long mib) {
+  const std::string path = directory + "/through";
+  int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_DIRECT | O_DSYNC, 0600);
+  if (fd < 0) fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_DSYNC, 0600);
+  if (fd < 0) return -errno;
+  constexpr std::size_t kPart = 1 << 20;
+  void* const part = ::mmap(nullptr, kPart, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  std::memset(part, 'x', kPart);
+  const auto begun = std::chrono::steady_clock::now();
+  long error = 0;
+  for (long i = 0; i < mib && error == 0; ++i)
+    if (::write(fd, part, kPart) != static_cast<ssize_t>(kPart)) error = -errno;
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begun).count();
+  ::munmap(part, kPart);
+  ::close(fd);
+  ::unlink(path.c_str());
+  return error != 0 ? error : took;
 }
 
 void memory_bomb() {

@@ -3,6 +3,7 @@
 ///     prompt "attack NAME key=value …"   makes the attempts, and answers what came of them
 ///     prompt "memory"                    takes memory until it is killed
 ///     prompt "log MIB"                   writes so much to its output
+///     prompt "disk DIRECTORY MIB"        writes so much through to the disk, and answers how many milliseconds that took
 ///     prompt "spin SECONDS THREADS"      uses the processors
 ///     prompt "swap-socket PATH"          puts a link to PATH where its socket was
 ///     prompt "put FILE TEXT"             writes a file
@@ -81,6 +82,11 @@ std::string answer_to(const std::string& prompt) {
   std::string name;
   words >> verb >> name;
   if (verb == "memory") memory_bomb();
+  if (verb == "disk") {
+    long mib = 1;
+    words >> mib;
+    return std::to_string(write_through(name, mib));
+  }
   if (verb == "log") return write_log(std::strtol(name.c_str(), nullptr, 10)), "written";
   if (verb == "spin") {
     long threads = 1;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
@@ -26,6 +27,8 @@ namespace {
 constexpr std::uint64_t kCpuPeriod_us = 100'000;  // the kernel's default
 constexpr std::uint64_t kMinCpuQuota_us = 1'000;  // the kernel refuses less
 constexpr auto kRemoveRetry = base::Millis(2);
+// On v1 trees of their own, where they are there: processor time would be nobody's, and I/O not limited.
+constexpr std::array<const char*, 2> kOptionalV1{"cpuacct", "blkio"};
 // What a new group has: cpu.shares on v1, cpu.weight on v2.
 constexpr unsigned kUsualShares = 1024;
 constexpr unsigned kUsualWeight = 100;
@@ -86,14 +89,19 @@ std::string Cgroup::file(const std::string& controller, const std::string& name)
 base::Status Cgroup::create() const {
   for (const char* controller : {"memory", "cpu", "pids"})
     THAW_RETURN_IF_ERROR(make_directories(host_->mount_of(controller) + path_, 0755));
+  if (host_->unified()) return {};
+  for (const char* controller : kOptionalV1)
+    if (const std::string mount = host_->mount_of(controller); !mount.empty()) THAW_RETURN_IF_ERROR(make_directories(mount + path_, 0755));
   return {};
 }
 
 base::Status Cgroup::add(pid_t pid) const {
   for (const char* controller : {"memory", "cpu", "pids"}) {
     THAW_RETURN_IF_ERROR(write_control_file(file(controller, "cgroup.procs"), std::to_string(pid)));
-    if (host_->unified()) break;
+    if (host_->unified()) return {};
   }
+  for (const char* controller : kOptionalV1)
+    if (!host_->mount_of(controller).empty()) THAW_RETURN_IF_ERROR(write_control_file(file(controller, "cgroup.procs"), std::to_string(pid)));
   return {};
 }
 

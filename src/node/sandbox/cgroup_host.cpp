@@ -82,6 +82,8 @@ std::size_t next_slash(const std::string& path, std::size_t end) {
 }
 
 base::Status enable_controllers(const std::string& directory) {
+  // Who delegates may keep this one to himself; block I/O is then not limited.
+  (void)write_control_file(directory + "/cgroup.subtree_control", "+io");
   auto status = write_control_file(directory + "/cgroup.subtree_control", "+memory +cpu +pids");
   if (status.ok()) return status;
   return base::Error{status.error().kind,

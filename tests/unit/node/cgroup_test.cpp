@@ -1,3 +1,4 @@
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 
 #include "node/sandbox/cgroup.h"
 #include "node/sandbox/files.h"
+#include "node/sandbox/io_limit.h"
 #include "unit/node/agent_harness.h"
 #include "unit/node/fake_cgroup_host.h"
 
@@ -147,6 +149,38 @@ TEST(Cgroup, SetsLimitsOnV1) {
   fake.add("/memory/t/memory.memsw.limit_in_bytes");
   ASSERT_TRUE(group.limit({.memory_bytes = 32 * kMiB, .pids = 100, .cpus = {}}).ok());
   EXPECT_EQ(fake.text("/memory/t/memory.memsw.limit_in_bytes"), "33554432");
+}
+
+TEST(Cgroup, LimitsWritesWhereTheHostLimitsIo) {
+  const IoLimit limit{"253:0", 128 * kMiB};
+  FakeHost v2;
+  v2.mount_v2("", "cpu io memory pids");
+  EXPECT_TRUE(limit_writes(**v2.detect(), "/t", limit).ok()) << "the controller was not passed down: no limit";
+  v2.add("/t/io.max");
+  ASSERT_TRUE(limit_writes(**v2.detect(), "/t", limit).ok());
+  EXPECT_EQ(v2.text("/t/io.max"), "253:0 wbps=134217728");
+  FakeHost v1;
+  add_v1(v1);
+  EXPECT_TRUE(limit_writes(**v1.detect(), "/t", limit).ok());
+  v1.mount_v1("blkio", "blkio");
+  v1.add("/blkio/t/blkio.throttle.write_bps_device");
+  ASSERT_TRUE(limit_writes(**v1.detect(), "/t", limit).ok());
+  EXPECT_EQ(v1.text("/blkio/t/blkio.throttle.write_bps_device"), "253:0 134217728");
+}
+
+TEST(Cgroup, ADiskHasItsNumberAndSoHaveItsPartitions) {
+  TempDir host;
+  fs::create_directories(host.path() + "/devices/vda/vda1");
+  fs::create_directories(host.path() + "/dev/block");
+  std::ofstream(host.path() + "/devices/vda/dev") << "253:0\n";
+  std::ofstream(host.path() + "/devices/vda/vda1/dev") << "253:1\n";
+  std::ofstream(host.path() + "/devices/vda/vda1/partition") << "1\n";
+  fs::create_symlink("../../devices/vda", host.path() + "/dev/block/253:0");
+  fs::create_symlink("../../devices/vda/vda1", host.path() + "/dev/block/253:1");
+  EXPECT_EQ(disk_number_of_device(makedev(253, 0), host.path()), "253:0");
+  EXPECT_EQ(disk_number_of_device(makedev(253, 1), host.path()), "253:0");
+  EXPECT_EQ(disk_number_of_device(makedev(0, 42), host.path()), std::nullopt);
+  EXPECT_EQ(disk_number_of("/proc"), std::nullopt);
 }
 
 TEST(Cgroup, ReadsUsageAndOomKillsOnBoth) {
