@@ -81,7 +81,9 @@ main(async () => {
   const host = await startNginx(directory, files);
   const thaw = await Thaw.start(directory, `sources: {http: true, hosts: [127.0.0.1]}\n`);
   const out = path.join(directory, 'curl.out');
-  const curl = (url) => run(['curl', '-sf', '-o', out, url]);
+  const curl = async (url) => {
+    await run(['curl', '-sf', '-o', out, url]);
+  };
   const forget = async () => {
     rmSync(out, { force: true });
     await thaw.call('POST', '/admin/v1/store/gc');
