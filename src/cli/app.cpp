@@ -8,6 +8,7 @@
 
 #include "base/version.h"
 #include "cli/commands.h"
+#include "cli/rollout_commands.h"
 #include "spec/parse.h"
 
 namespace thaw::cli {
@@ -56,6 +57,7 @@ int parse_and_run(std::vector<std::string> arguments, Context& context) {
   app.require_subcommand(1);
   Commands commands(app, context);
   add_serve_command(commands);
+  add_reload_command(commands);
   add_deploy_command(commands);
   add_list_commands(commands);
   add_top_command(commands);
@@ -66,6 +68,7 @@ int parse_and_run(std::vector<std::string> arguments, Context& context) {
   add_verify_command(commands);
   add_pull_commands(commands);
   add_lifecycle_commands(commands);
+  add_rollout_commands(commands);
   add_tier_commands(commands);
   add_node_commands(commands);
   add_tenant_command(commands);

@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/deploy_spec.h"
 #include "cli/json.h"
+#include "cli/rollout_commands.h"
 #include "cli/pull_view.h"
 #include "spec/parse.h"
 
@@ -66,10 +67,22 @@ int deploy_pulled(Context& context, const std::string& name, const boost::json::
   return kExitOk;
 }
 
-int deploy(Context& context, const DeployFlags& flags, bool detach) {
+struct TakeOver {
+  std::optional<std::uint32_t> percent;
+  std::optional<std::uint32_t> timeout_s;
+
+  [[nodiscard]] std::string query() const {
+    std::string text;
+    if (percent) text = fmt::format("?percent={}", *percent);
+    if (timeout_s) text += fmt::format("{}timeout_s={}", text.empty() ? '?' : '&', *timeout_s);
+    return text;
+  }
+};
+
+int deploy(Context& context, const DeployFlags& flags, bool detach, const TakeOver& take_over) {
   const auto spec = make_spec(flags);
   if (!spec.ok()) return context.fail(spec.error());
-  const auto body = context.call({"POST", "/admin/v1/models", spec::to_json(*spec)});
+  const auto body = context.call({"POST", "/admin/v1/models" + take_over.query(), spec::to_json(*spec)});
   if (!body.ok()) return context.fail(body.error());
   const auto answer = parse_object(*body, "the server");
   if (!answer.ok()) return context.fail(answer.error());
@@ -85,6 +98,7 @@ int deploy(Context& context, const DeployFlags& flags, bool detach) {
   const std::string facts = describe_facts(*answer, *spec);
   context.out << fmt::format("{} {}{}\n", flag_of(*answer, "created") ? "deployed" : "updated",
                              styled(name, Style::bold, context.terminal.colours), facts.empty() ? "" : ": " + facts);
+  if (object_of(*answer, "rollout") != nullptr) context.out << rollout_line(*answer) << '\n';
   if (context.terminal.out_is_terminal) context.out << fmt::format("ask it: thaw run {} \"Once upon a time\"\n", name);
   return kExitOk;
 }
@@ -94,11 +108,12 @@ int deploy(Context& context, const DeployFlags& flags, bool detach) {
 void add_deploy_command(Commands& commands) {
   auto flags = std::make_shared<DeployFlags>();
   auto detach = std::make_shared<bool>(false);
+  auto take_over = std::make_shared<TakeOver>();
   CLI::App* command =
       commands.add("deploy", "Make a model known, or change it; it sleeps until it is asked", "The server's JSON",
                    {"thaw deploy model.yaml", "thaw deploy ./stories260K.gguf --name stories --idle-timeout 30s",
                     "thaw deploy llama --hf bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M", "thaw deploy --url https://host/model.gguf --sha256 DIGEST"},
-                   [flags, detach](Context& context) { return deploy(context, *flags, *detach); });
+                   [flags, detach, take_over](Context& context) { return deploy(context, *flags, *detach, *take_over); });
   command->add_option("FILE", flags->path, "A spec (FILE.yaml, or - for standard input) or weights (PATH.gguf); with --hf or --url the model's name");
   command->add_option("--hf", flags->hf, "Pull it from a hub: the only or Q4_K_M GGUF file, or what is named")->type_name("ORG/REPO[/FILE|:QUANTISATION][@REVISION]");
   command->add_option("--url", flags->url, "Pull it from there: a GGUF file, or the first of its parts")->type_name("URL");
@@ -107,6 +122,12 @@ void add_deploy_command(Commands& commands) {
       ->type_name("llama.cpp|vllm|sglang")
       ->check(CLI::IsMember({"llama.cpp", "vllm", "sglang"}).description(""));
   command->add_flag("--detach", *detach, "Do not wait until its files were pulled");
+  command->add_option("--percent", take_over->percent, "Of the requests that a changed spec gets once it is ready, until `thaw rollout` gives it more (default: 100)")
+      ->type_name("1..100")
+      ->check(CLI::Range(1, 100).description(""));
+  command->add_option("--takeover-timeout", take_over->timeout_s, "Seconds until a changed spec must be ready; else the old one stays (default: 600)")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(1, 86'400).description(""));
   commands.add_tenant_option(command);
   command->add_option("--name", flags->name, "Its name (default: the spec's, or the weight file's name)");
   command->add_option("--device", flags->device, "Where it runs (default: cpu)")

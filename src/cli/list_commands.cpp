@@ -10,6 +10,7 @@
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/json.h"
+#include "cli/rollout_commands.h"
 #include "cli/pull_view.h"
 #include "cli/table.h"
 
@@ -236,6 +237,7 @@ void print_model(const json::object& model, Context& context) {
                                   count_of(model, "start_failures"), count_of(model, "evictions")));
   print_tiers(model, line);
   line("last failure", text_of(model, "last_failure"));
+  line("revision", rollout_line(model));
   for (const json::object* file : objects_of(model, "files")) line("file", file_line(*file));
   line("deployed",
        age_since(model, "created_unix_ms") + " ago, changed " + age_since(model, "updated_unix_ms") + " ago");

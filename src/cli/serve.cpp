@@ -13,6 +13,7 @@
 #include <memory>
 
 #include "audit/audit_log.h"
+#include "base/revision.h"
 #include "base/units.h"
 #include "base/version.h"
 #include "cli/credentials.h"
@@ -23,6 +24,7 @@
 #include "controller/controller.h"
 #include "controller/model_files.h"
 #include "controller/pulls.h"
+#include "controller/rollouts.h"
 #include "gateway/oidc/door.h"
 #include "gateway/server.h"
 #include "net/worker.h"
@@ -68,14 +70,19 @@ Result<spec::ServerConfig> load_config(const ServeOptions& options) {
   return config;
 }
 
+/// Also while others log: levels are atomic, and sinks change their form under a lock.
+void tune_logging(spdlog::logger& logger, const spec::ServerConfig& config) {
+  logger.set_level(spdlog::level::from_str(config.log_level == "warn" ? "warning" : config.log_level));
+  if (config.log_json) {
+    logger.set_formatter(observe::make_json_formatter());
+  } else {
+    logger.set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%-5l%$ %v");
+  }
+}
+
 void set_up_logging(const spec::ServerConfig& config) {
   auto logger = std::make_shared<spdlog::logger>("thaw", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  logger->set_level(spdlog::level::from_str(config.log_level == "warn" ? "warning" : config.log_level));
-  if (config.log_json) {
-    logger->set_formatter(observe::make_json_formatter());
-  } else {
-    logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%-5l%$ %v");
-  }
+  tune_logging(*logger, config);
   logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));
 }
@@ -217,14 +224,15 @@ Status wake_models(store::Store& store, controller::Controller& controller) {
       spdlog::error("model {} cannot be read from the store and is left out: {}", stored.name.str(), parsed.error().message);
       continue;
     }
-    THAW_ASSIGN_OR_RETURN(const std::uint32_t usage_ref, store.model_ref(stored.name));
+    parsed->name = stored.name;  // with the revision, which a spec's text has not
+    THAW_ASSIGN_OR_RETURN(const std::uint32_t usage_ref, store.model_ref(base::model_of(stored.name)));
     const std::uint64_t weights_bytes = weights_on_disk(parsed->source.path);
     if (weights_bytes == 0 && parsed->source.remote()) continue;  // pulled again: controller/pulls.h
     if (weights_bytes == 0) spdlog::warn("{}: {} is not there, or empty", stored.name.str(), parsed->source.path);
     controller.deploy({std::move(parsed).value(), weights_bytes, usage_ref, stored.created_unix_ms, stored.updated_unix_ms,
                        stored.memory_estimated, nullptr});
   }
-  if (!models.empty()) spdlog::info("{} models found again", models.size());
+  if (!models.empty()) spdlog::info("{} models found again", models.size());  // with their revisions that serve
   return {};
 }
 
@@ -243,6 +251,21 @@ node::AgentConfig agent_config(const spec::ServerConfig& config, std::string ini
   gethostname(host, sizeof host - 1);
   return {base::NodeName(host),     config.data_dir,           std::move(init_path), config.node, config.cpu_memory_bytes,
           config.cuda_reserve_bytes, config.engine_paths};
+}
+
+/// The service manager waits until it hears that the server is ready again.
+net::Task<void> reload_by_signal(gateway::Server& server) {
+  tell_reloading(process_environment());
+  co_await server.reload_by_signal();
+  tell_service_manager(process_environment(), "READY=1");
+}
+
+/// What follows a configuration that was read again, beside the gateway.
+void follow(const spec::ServerConfig& config, controller::Pulls& pulls) {
+  tune_logging(*spdlog::default_logger(), config);
+  auto options = node::pull::puller_options(config.sources, process_environment());
+  if (options.ok()) pulls.puller().set_options(*std::move(options));
+  else spdlog::error("sources: {}", options.error().message);
 }
 
 void greet(const spec::ServerConfig& config, const std::string& url, const std::string& new_key) {
@@ -315,6 +338,8 @@ Result<int> serve(const ServeOptions& options) {
                                       .metrics = metrics,
                                       .send = [&agent](wire::NodeCommand command) { agent.submit(std::move(command)); }});
   THAW_RETURN_IF_ERROR(model_files.load());
+  controller::Rollouts rollouts({*loop, *controller, *store, store_worker, model_files});
+  THAW_RETURN_IF_ERROR(rollouts.load());
   THAW_ASSIGN_OR_RETURN(node::pull::PullerOptions puller_options, node::pull::puller_options(config.sources, process_environment()));
   node::pull::BlobStore blobs(config.data_dir + "/store", config.sources.disk_budget_bytes);
   THAW_RETURN_IF_ERROR(blobs.open());
@@ -325,6 +350,7 @@ Result<int> serve(const ServeOptions& options) {
                            .files_worker = files_worker,
                            .metrics = metrics,
                            .model_files = model_files,
+                           .rollouts = &rollouts,
                            .blobs = blobs,
                            .options = std::move(puller_options)});
   THAW_RETURN_IF_ERROR(pulls.load());
@@ -333,7 +359,14 @@ Result<int> serve(const ServeOptions& options) {
   if (getrandom(&process_tag, sizeof process_tag, 0) != sizeof process_tag) return base::errno_error("cannot get random bytes", errno);
   THAW_ASSIGN_OR_RETURN(const std::uint64_t usage_start, usage_database->begin_start(process_tag, net::unix_ms()));
   const gateway::UsageServices usage{usage_journal.get(), *usage_database, usage_start};
-  gateway::Server server({*loop, *controller, *store, usage, *audit_log, metrics, store_worker, files_worker, engines_worker, agent, model_files, pulls}, config, std::move(tenants), std::move(keys), tokens.get(), process_tag);
+  gateway::Server server({*loop, *controller, *store, usage, *audit_log, metrics, store_worker, files_worker, engines_worker, agent, model_files, pulls, rollouts}, config, std::move(tenants), std::move(keys), tokens.get(), process_tag);
+  server.set_reload({.read = [options] { return load_config(options); },
+                     .check =
+                         [](const spec::ServerConfig& read) {
+                           const auto sources = node::pull::puller_options(read.sources, process_environment());
+                           return sources.ok() ? Status() : Status(sources.error());
+                         },
+                     .follow = [&pulls](const spec::ServerConfig& running) { follow(running, pulls); }});
   THAW_RETURN_IF_ERROR(server.listen());
   const std::string url = url_of(config, server.port());
   if (!config.dev) tell_cli(config, url, new_key);
@@ -342,11 +375,7 @@ Result<int> serve(const ServeOptions& options) {
     spdlog::info("TLS on {}:{}{}", config.tls.listen_host, server.tls_port(), config.tls.client_ca.empty() ? "" : ", for clients with a certificate");
 
   THAW_ASSIGN_OR_RETURN(const auto signals, Signals::watch(*loop, signal_set, [&](int number) {
-    if (number == SIGHUP) {
-      tell_reloading(process_environment());
-      server.reload_tls();
-      return tell_service_manager(process_environment(), "READY=1");
-    }
+    if (number == SIGHUP) return net::spawn(reload_by_signal(server));
     if (server.draining()) {
       spdlog::warn("signal {} again: what still runs is cut", number);
       server.cut_connections();

@@ -2,21 +2,12 @@
 #include <algorithm>
 #include <iterator>
 
+#include "control/rollout.h"
 #include "control/state.h"
 
 namespace thaw::control {
 
 namespace {
-
-/// Whether a running engine of `a` cannot serve as one of `b`.
-bool engine_differs(const spec::ModelSpec& a, const spec::ModelSpec& b) {
-  return a.source.path != b.source.path || a.engine != b.engine || a.engine_path != b.engine_path || a.args != b.args ||
-         a.command != b.command || a.ready_path != b.ready_path ||
-         a.env != b.env || a.resources.device != b.resources.device || a.resources.devices != b.resources.devices ||
-         a.resources.device_memory_bytes != b.resources.device_memory_bytes || a.resources.cpus != b.resources.cpus ||
-         a.resources.host_memory_bytes != b.resources.host_memory_bytes ||
-         a.scaling.target_concurrency != b.scaling.target_concurrency;
-}
 
 /// Of one of its devices.
 std::uint64_t share(std::uint64_t bytes, std::uint32_t devices) { return bytes / devices + (bytes % devices > 0 ? 1 : 0); }

@@ -2,8 +2,10 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <utility>
 
+#include "base/revision.h"
 #include "base/tenancy.h"
 #include "base/units.h"
 
@@ -80,11 +82,19 @@ bool Controller::remove(const ModelName& name) {
   if (found == models_.end()) return false;
   unlist(*found->second);
   models_.erase(found);
-  events_.forget(name);
   scheduler_.model_removed(name, loop_.now(), actions_);
   for (auto& [node, cache] : caches_)
     cache->keep([&](auto& book, auto now, auto& out) { book.model_removed(name, now, out); });
-  for (const auto& [node, cache] : caches_) send_(node, wire::ForgetModel{base::tenant_of(name), name});
+  // Compile caches are the model's, whatever its revision.
+  const ModelName model = base::model_of(name);
+  const bool last = std::none_of(models_.begin(), models_.end(), [&](const auto& one) { return base::model_of(one.first) == model; });
+  if (last) events_.forget(model);
+  // Aliases go on standing for what is left of it.
+  for (const auto& [other, entry] : models_)
+    if (base::model_of(other) == model)
+      for (const std::string& alias : entry->alias_names) by_name_.try_emplace(alias, entry);
+  if (last)
+    for (const auto& [node, cache] : caches_) send_(node, wire::ForgetModel{base::tenant_of(name), model});
   carry_out();
   return true;
 }
@@ -219,7 +229,7 @@ void Controller::arm_timer() {
 void Controller::note(const ModelName& model, ModelEvent event) {
   if (!models_.contains(model)) return;  // its last replicas end when it is gone already
   event.unix_ms = net::unix_ms();
-  events_.note(model, std::move(event));
+  events_.note(base::model_of(model), std::move(event));
 }
 
 void Controller::note(const Replica& of, ModelEvent::Kind kind, std::string reason, control::Cause cause, std::optional<base::Duration> took) {

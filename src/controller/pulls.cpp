@@ -5,6 +5,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/revision.h"
 #include "base/units.h"
 #include "spec/parse.h"
 #include "spec/source_ref.h"
@@ -47,7 +48,7 @@ base::Status Pulls::load() {
   const auto take = [&](const store::StoredModel& stored) {
     auto spec = spec::parse_model(stored.spec_json, "store:" + stored.name.str(), "/");
     if (!spec.ok() || !spec->source.remote()) return;
-    spec->name = stored.name;
+    spec->name = base::model_of(stored.name);
     spec->source.path.clear();
     if (stored.memory_estimated) {
       spec->resources.device_memory_bytes.reset();
@@ -58,7 +59,7 @@ base::Status Pulls::load() {
   for (const auto& stored : pending) take(stored);
   // A model in the store that is not in the books: its files are gone, or this data directory was moved.
   for (const auto& stored : models)
-    if (in_.controller.find(stored.name) == nullptr && !pending_.contains(stored.name)) take(stored);
+    if (in_.controller.find(stored.name) == nullptr && !pending_.contains(base::model_of(stored.name))) take(stored);
   if (!pending_.empty()) spdlog::info("{} models wait for their files; their pulls go on", pending_.size());
   return {};
 }
@@ -102,11 +103,12 @@ base::Result<std::uint64_t> Pulls::pull_model(const ModelName& name) {
     if (found->second.pull == 0) return *found->second.failure;
     return found->second.pull;
   }
-  const ModelEntry* const entry = in_.controller.find(name);
+  const ModelEntry* const entry = serving(name);
   if (entry == nullptr) return Error{ErrorKind::not_found, "there is no model \"" + name.str() + "\"; `thaw ls` lists them"};
   if (!entry->spec.source.remote())
     return Error{ErrorKind::invalid, name.str() + " is at " + entry->spec.source.path + " on the server's machine: there is nothing to pull"};
   spec::ModelSpec spec = entry->spec;
+  spec.name = name;
   spec.source.path.clear();
   if (entry->memory_estimated) {
     spec.resources.device_memory_bytes.reset();
@@ -215,6 +217,7 @@ void Pulls::looked_into(const ModelName& name, std::uint64_t generation, spec::M
   if (!spec.resources.loading_memory_bytes) spec.resources.loading_memory_bytes = facts->estimated_loading_bytes;
   if (const base::Status fits = in_.controller.can_ever_run(spec); !fits.ok()) return fail(*model, fits.error());
   ModelEntry entry{std::move(spec), facts->weights_bytes, 0, model->created_unix_ms, model->updated_unix_ms, memory_estimated, nullptr};
+  if (in_.rollouts != nullptr) return roll_out(name, generation, std::move(entry), facts->files);
   store::StoredModel stored{name, spec::to_json(entry.spec), entry.created_unix_ms, entry.updated_unix_ms, memory_estimated};
   // Durable before it counts.
   const bool taken = in_.store_worker.submit(
@@ -228,6 +231,31 @@ void Pulls::looked_into(const ModelName& name, std::uint64_t generation, spec::M
             [this, name, generation, entry, files, usage_ref = std::move(usage_ref)] { put_in_service(name, generation, entry, files, usage_ref); });
       });
   if (!taken) fail(*model, {ErrorKind::unavailable, "the disk cannot keep up"});
+}
+
+const ModelEntry* Pulls::serving(const ModelName& name) const {
+  return in_.controller.find(in_.rollouts == nullptr ? name : in_.rollouts->serving(name));
+}
+
+/// The same by way of revisions: an older spec serves until this one is ready.
+void Pulls::roll_out(const ModelName& name, std::uint64_t generation, ModelEntry entry, const std::vector<wire::FileStamp>& files) {
+  auto plan = std::make_shared<Rollouts::Plan>(in_.rollouts->plan(std::move(entry), files));
+  const bool taken = in_.store_worker.submit([this, name, generation, plan, &store = in_.store, &loop = in_.loop] {
+    const auto put = [&]() -> base::Result<std::uint32_t> {
+      THAW_RETURN_IF_ERROR(store.change_rollout(plan->change));
+      return store.model_ref(name);
+    };
+    loop.post([this, name, generation, plan, usage_ref = put()] {
+      PendingModel* const model = find(name, generation);
+      if (model == nullptr) return;
+      if (!usage_ref.ok()) return fail(*model, {ErrorKind::unavailable, "cannot store the model: " + usage_ref.error().message});
+      plan->entry.usage_ref = *usage_ref;
+      spdlog::info("{}: deployed ({}), revision {}", name.str(), spec::to_string(plan->entry.spec.source), plan->number);
+      pending_.erase(name);
+      in_.rollouts->carry_out(std::move(*plan));
+    });
+  });
+  if (!taken) fail(*find(name, generation), {ErrorKind::unavailable, "the disk cannot keep up"});
 }
 
 void Pulls::put_in_service(const ModelName& name, std::uint64_t generation, ModelEntry entry, const std::vector<wire::FileStamp>& files,

@@ -8,6 +8,7 @@
 
 #include "controller/controller.h"
 #include "controller/model_files.h"
+#include "controller/rollouts.h"
 #include "net/worker.h"
 #include "node/agent.h"
 #include "node/pull/blob_store.h"
@@ -41,6 +42,7 @@ class Pulls {
     net::Worker& files_worker;
     observe::Metrics& metrics;
     ModelFiles& model_files;
+    Rollouts* rollouts = nullptr;  ///< brings what was pulled into service; nullptr: models have no revisions
     node::pull::BlobStore& blobs;
     node::pull::PullerOptions options;
     ModelFiles::Inspect inspect = node::inspect_model;
@@ -80,6 +82,9 @@ class Pulls {
   void ended(const node::pull::PullView& view);
   void look_into(const base::ModelName& name, const node::pull::PullView& view);
   void looked_into(const base::ModelName& name, std::uint64_t generation, spec::ModelSpec spec, const base::Result<node::ModelFacts>& facts);
+  /// The entry that serves a model.
+  [[nodiscard]] const ModelEntry* serving(const base::ModelName& name) const;
+  void roll_out(const base::ModelName& name, std::uint64_t generation, ModelEntry entry, const std::vector<wire::FileStamp>& files);
   void put_in_service(const base::ModelName& name, std::uint64_t generation, ModelEntry entry, const std::vector<wire::FileStamp>& files,
                       const base::Result<std::uint32_t>& usage_ref);
   void fail(PendingModel& model, const base::Error& error);

@@ -29,6 +29,10 @@ net::Task<void> model_logs(Server& server, Exchange& exchange);
 net::Task<void> model_events(Server& server, Exchange& exchange);   ///< ?after=SEQ; ?follow=1: an object a line as they happen
 net::Task<void> explain_model(Server& server, Exchange& exchange);  ///< what would become of a request now
 
+net::Task<void> list_revisions(Server& server, Exchange& exchange);
+net::Task<void> rollback_model(Server& server, Exchange& exchange);  ///< ?to=N
+net::Task<void> roll_out_model(Server& server, Exchange& exchange);  ///< ?to=N&percent=P
+
 net::Task<void> freeze_model(Server& server, Exchange& exchange);
 net::Task<void> wake_model(Server& server, Exchange& exchange);
 net::Task<void> snapshot_model(Server& server, Exchange& exchange);
@@ -52,6 +56,7 @@ net::Task<void> usage(Server& server, Exchange& exchange);           ///< ?by=mo
 net::Task<void> usage_requests(Server& server, Exchange& exchange);  ///< ?after=SEQ&limit=N and the period
 net::Task<void> erase_tenant(Server& server, Exchange& exchange);
 
+net::Task<void> reload_server(Server& server, Exchange& exchange);
 net::Task<void> whoami(Server& server, Exchange& exchange);
 net::Task<void> list_routes(Server& server, Exchange& exchange);
 net::Task<void> show_openapi(Server& server, Exchange& exchange);
@@ -72,6 +77,10 @@ net::Task<void> look_at_cache(Server& server);
 /// An unknown model's answer, in the client's words; another tenant's gets the same.
 net::Task<void> respond_no_such_model(Exchange& exchange);
 net::Task<void> respond_json(Exchange& exchange, int status, const boost::json::object& object);
+/// A whole number of the query string; nothing when it is absent.
+base::Result<std::optional<std::uint32_t>> number_in_query(const Exchange& exchange, std::string_view name, std::uint32_t least, std::uint32_t most);
+/// "revision", and "rollout" while one is under way or after one that failed: of a model, by its own name or one that its engines run under.
+void add_rollout_of(Server& server, const base::ModelName& model, boost::json::object& into);
 /// "host_cache" of answers.
 boost::json::object describe_cache(Server& server);
 

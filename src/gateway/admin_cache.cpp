@@ -4,6 +4,7 @@
 #include <boost/json/value.hpp>
 
 #include "gateway/admin.h"
+#include "base/revision.h"
 #include "gateway/server.h"
 
 namespace thaw::gateway::admin {
@@ -38,7 +39,7 @@ json::object describe_cache(Server& server) {
 
 net::Task<void> evict_model(Server& server, Exchange& exchange) {
   Services& services = server.services();
-  const base::ModelName name = exchange.model();
+  const base::ModelName name = server.services().rollouts.serving(exchange.model());
   const auto* model = services.controller.find(name);
   if (model == nullptr) {
     co_await respond_no_such_model(exchange);
@@ -49,12 +50,12 @@ net::Task<void> evict_model(Server& server, Exchange& exchange) {
   const auto evicted = co_await services.files_worker.run([&] { return node.evict_weights(source); });
   if (!evicted.ok()) {
     ApiError error = from_error(evicted.error());
-    if (error.status == 409) error.message = base::public_name(name) + ": " + error.message + "; `thaw stop` what runs first";
+    if (error.status == 409) error.message = base::public_model(name) + ": " + error.message + "; `thaw stop` what runs first";
     co_await exchange.respond_error(error);
     co_return;
   }
   services.controller.node_event(*evicted);
-  const json::object answer{{"name", base::public_name(name)},
+  const json::object answer{{"name", base::public_model(name)},
                             {"freed_bytes", evicted->freed_bytes},
                             {"resident_bytes", evicted->resident_bytes},
                             {"why_left", evicted->why_left}};

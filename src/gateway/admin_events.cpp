@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "gateway/admin.h"
+#include "base/revision.h"
 #include "gateway/admin_pulls.h"
 #include "gateway/server.h"
 
@@ -55,7 +56,7 @@ json::value or_null(const std::string& text) {
 /// A model that is there; else the answer was given.
 net::Task<bool> there(Server& server, Exchange& exchange) {
   const base::ModelName name = exchange.model();
-  if (server.services().controller.find(name) != nullptr) co_return true;
+  if (server.services().controller.find(server.services().rollouts.serving(name)) != nullptr) co_return true;
   if (const auto pulling = still_pulling(server, name))
     co_await exchange.respond_error(*pulling);
   else
@@ -76,7 +77,7 @@ net::Task<void> follow(Server& server, Exchange& exchange, const base::ModelName
       lines += json::serialize(describe(server, event)) + "\n";
     }
     if (!lines.empty()) co_await exchange.send_chunk(lines);
-    if (server.draining() || controller.find(name) == nullptr) break;
+    if (server.draining() || controller.find(server.services().rollouts.serving(name)) == nullptr) break;
     co_await net::SleepUntil(server.loop(), server.loop().now() + kLookInterval);
   }
   co_await exchange.end_stream();
@@ -105,13 +106,13 @@ net::Task<void> model_events(Server& server, Exchange& exchange) {
 net::Task<void> explain_model(Server& server, Exchange& exchange) {
   if (!co_await there(server, exchange)) co_return;
   const base::ModelName name = exchange.model();
-  const control::Explanation e = server.services().controller.explain(name, base::tenant_of(name));
+  const control::Explanation e = server.services().controller.explain(server.services().rollouts.serving(name), base::tenant_of(name));
   json::array devices, displaced, parts;
   for (const base::DeviceId& device : e.devices) devices.emplace_back(device.str());
   for (const control::Displaced& other : e.displaced) {
     const bool seen = exchange.sees(other.model);
     displaced.push_back(json::object{{"replica", seen ? json::value(other.instance.value()) : json::value(nullptr)},
-                                     {"model", seen ? json::value(base::public_name(other.model)) : json::value(nullptr)},
+                                     {"model", seen ? json::value(base::public_model(other.model)) : json::value(nullptr)},
                                      {"tenant", seen ? json::value(base::tenant_part(other.model)) : json::value(nullptr)},
                                      {"to", other.to_standby ? "standby" : "stopped"},
                                      {"in_flight", other.in_flight}});

@@ -37,7 +37,7 @@ net::Task<void> model_logs(Server& server, Exchange& exchange) {
   const base::ModelName name = exchange.model();
   const bool follow = exchange.query("follow") == "1";
   const std::size_t lines = tail_lines(exchange);
-  if (services.controller.find(name) == nullptr) {
+  if (services.controller.find(services.rollouts.serving(name)) == nullptr) {
     co_await respond_no_such_model(exchange);
     co_return;
   }

@@ -5,6 +5,7 @@
 #include <boost/json/value.hpp>
 
 #include "gateway/admin.h"
+#include "base/revision.h"
 #include "gateway/admin_pulls.h"
 #include "gateway/deploy_rules.h"
 #include "gateway/name_claim.h"
@@ -52,7 +53,7 @@ json::object describe_tiers(const control::ModelView& view) {
 
 json::object describe(const controller::ModelEntry& model, const control::ModelView& view, std::size_t files_changed, base::TimePoint now) {
   const spec::ModelSpec& spec = model.spec;
-  return {{"name", base::public_name(spec.name)},
+  return {{"name", base::public_model(spec.name)},
           {"tenant", base::tenant_part(spec.name)},
           {"state", state_of(view, now)},
           {"ready", view.ready},
@@ -95,6 +96,7 @@ json::object describe(const controller::ModelEntry& model, const control::ModelV
   json::object o = describe(model, view, server.services().model_files.changed_files(view.model), now);
   if (known && entry->weights_bytes > 0) o["weights_bytes"] = entry->weights_bytes;
   o["resident_bytes"] = known ? json::value(*entry->resident_bytes) : json::value(nullptr);
+  add_rollout_of(server, view.model, o);
   o["pinned"] = model.spec.cache.pin;
   o["eviction_failure"] = entry ? entry->why_left : "";
   return o;
@@ -129,6 +131,16 @@ json::object describe(const controller::KnownFile& file) {
   return o;
 }
 
+/// ?percent=P&timeout_s=N
+base::Result<control::RolloutSettings> rollout_settings(const Exchange& exchange) {
+  control::RolloutSettings settings;
+  THAW_ASSIGN_OR_RETURN(const auto percent, number_in_query(exchange, "percent", 1, 100));
+  THAW_ASSIGN_OR_RETURN(const auto timeout_s, number_in_query(exchange, "timeout_s", 1, 86'400));
+  if (percent) settings.percent = *percent;
+  if (timeout_s) settings.timeout = base::Seconds(*timeout_s);
+  return settings;
+}
+
 /// A spec that was read and whose files were looked into.
 struct Checked {
   spec::ModelSpec spec;
@@ -142,7 +154,10 @@ net::Task<void> list_models(Server& server, Exchange& exchange) {
   co_await look_at_cache(server);
   json::array models;
   for (const control::ModelView& view : controller.scheduler().models())
-    if (const auto* model = exchange.sees(view.model) ? controller.find(view.model) : nullptr) models.push_back(describe(*model, view, server));
+    if (const auto* model = exchange.sees(view.model) && server.services().rollouts.serving(base::model_of(view.model)) == view.model
+                                ? controller.find(view.model)
+                                : nullptr)
+      models.push_back(describe(*model, view, server));
   add_pending_models(server, exchange, models);
   json::object answer{{"models", std::move(models)}};
   if (exchange.caller().platform) answer["host_cache"] = describe_cache(server);
@@ -151,7 +166,8 @@ net::Task<void> list_models(Server& server, Exchange& exchange) {
 
 net::Task<void> show_model(Server& server, Exchange& exchange) {
   controller::Controller& controller = server.services().controller;
-  const base::ModelName name = exchange.model();
+  const base::ModelName asked = exchange.model();
+  const base::ModelName name = server.services().rollouts.serving(asked);
   co_await look_at_cache(server);
   for (const control::ModelView& view : controller.scheduler().models()) {
     const auto* model = controller.find(view.model);
@@ -161,16 +177,21 @@ net::Task<void> show_model(Server& server, Exchange& exchange) {
     for (const controller::KnownFile& file : server.services().model_files.files(name)) files.push_back(describe(file));
     o["files"] = std::move(files);
     o["spec"] = json::parse(spec::to_json(model->spec)).at("spec");
-    add_pull_of(server, name, o);
+    add_pull_of(server, asked, o);
     co_await respond_json(exchange, 200, o);
     co_return;
   }
-  if (co_await show_pending_model(server, exchange, name)) co_return;
+  if (co_await show_pending_model(server, exchange, asked)) co_return;
   co_await respond_no_such_model(exchange);
 }
 
 net::Task<void> deploy_model(Server& server, Exchange& exchange) {
   Services& services = server.services();
+  const auto settings = rollout_settings(exchange);
+  if (!settings.ok()) {
+    co_await exchange.respond_error(from_error(settings.error()));
+    co_return;
+  }
   const Tenant* const own = server.tenants().find(exchange.tenant());
   const SourceRule sources = source_rule(exchange.caller(), own);
   // Off the loop: reading a hostile megabyte of YAML takes a second, looking into a model file waits for a disk.
@@ -209,11 +230,17 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
     co_return;
   }
   if (spec.source.remote() && spec.source.path.empty()) {
+    if (settings->percent < 100) {
+      const ApiError refused = invalid_request("?percent= is for files that are here; deploy it, and once they were pulled give it a share with `thaw rollout`",
+                                               {}, "not_pulled");
+      co_await exchange.respond_error(refused);
+      co_return;
+    }
     co_await deploy_after_pull(server, exchange, std::move(spec));
     co_return;
   }
   const std::int64_t now_ms = net::unix_ms();
-  const auto* before = services.controller.find(spec.name);
+  const auto* before = services.controller.find(services.rollouts.serving(spec.name));
   const std::int64_t created_ms = before != nullptr ? before->created_unix_ms : now_ms;
   const bool memory_estimated = !spec.resources.device_memory_bytes.has_value();
   if (memory_estimated) spec.resources.device_memory_bytes = facts.estimated_device_bytes;
@@ -224,27 +251,30 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
     co_await exchange.respond_error(error);
     co_return;
   }
+  const base::ModelName name = spec.name;
+  const bool created = before == nullptr;
+  json::object answer{{"name", base::public_model(name)},
+                      {"tenant", base::tenant_part(name)},
+                      {"created", created},
+                      {"facts", describe(facts)},
+                      {"spec", json::parse(spec::to_json(spec)).at("spec")}};
+  const std::string source = spec::to_string(spec.source);
+  auto plan = services.rollouts.plan({std::move(spec), facts.weights_bytes, 0, created_ms, now_ms, memory_estimated, nullptr}, facts.files, *settings);
   // Durable before it counts; the worker has one thread, so that two deploys of one name are stored in the order they take effect.
   const auto usage_ref = co_await services.store_worker.run([&]() -> base::Result<std::uint32_t> {
-    THAW_RETURN_IF_ERROR(services.store.put_model({spec.name, spec::to_json(spec), created_ms, now_ms, memory_estimated}));
-    return services.store.model_ref(spec.name);
+    THAW_RETURN_IF_ERROR(services.store.change_rollout(plan.change));
+    return services.store.model_ref(name);
   });
   if (!usage_ref.ok()) {
     co_await exchange.respond_error(from_error(usage_ref.error().within("cannot store the model")));
     co_return;
   }
-  const bool created = services.controller.find(spec.name) == nullptr;
-  json::object answer{{"name", base::public_name(spec.name)},
-                      {"tenant", base::tenant_part(spec.name)},
-                      {"created", created},
-                      {"facts", describe(facts)},
-                      {"spec", json::parse(spec::to_json(spec)).at("spec")}};
-  spdlog::info("{}: {} ({})", spec.name.str(), created ? "deployed" : "deployed again", spec::to_string(spec.source));
-  controller::ModelEntry entry{std::move(spec), facts.weights_bytes, *usage_ref, created_ms, now_ms, memory_estimated, nullptr};
-  const base::ModelName name = entry.spec.name;
+  plan.entry.usage_ref = *usage_ref;
+  spdlog::info("{}: {} ({}), revision {}{}", name.str(), created ? "deployed" : "deployed again", source, plan.number, plan.unchanged ? ", as it was" : "");
+  answer["succession"] = to_string(plan.succession);
   services.pulls.forget(name);
-  services.controller.deploy(std::move(entry));
-  services.model_files.deployed(name, facts.files);
+  services.rollouts.carry_out(std::move(plan));
+  add_rollout_of(server, name, answer);
   co_await respond_json(exchange, created ? 201 : 200, answer);
 }
 
@@ -252,34 +282,36 @@ net::Task<void> remove_model(Server& server, Exchange& exchange) {
   Services& services = server.services();
   const base::ModelName name = exchange.model();
   const bool pending = services.pulls.forget(name);  // first: what it is about to store must not come after
-  const auto deleted = co_await services.store_worker.run([&] { return services.store.delete_model(name); });
+  const auto deleted = co_await services.store_worker.run([&] { return services.store.delete_rollout(name); });
   if (!deleted.ok()) {
     co_await exchange.respond_error(from_error(deleted.error().within("cannot remove the model")));
     co_return;
   }
-  const bool known = services.controller.remove(name);
-  services.model_files.removed(name);
+  const bool known = services.rollouts.remove(name);
   if (!known && !*deleted && !pending) {
     co_await respond_no_such_model(exchange);
     co_return;
   }
   spdlog::info("{}: removed", name.str());
-  const json::object answer{{"name", base::public_name(name)}, {"deleted", true}};
+  const json::object answer{{"name", base::public_model(name)}, {"deleted", true}};
   co_await respond_json(exchange, 200, answer);
 }
 
 net::Task<void> stop_model(Server& server, Exchange& exchange) {
   controller::Controller& controller = server.services().controller;
   const base::ModelName name = exchange.model();
-  if (controller.find(name) == nullptr) {
+  if (controller.find(server.services().rollouts.serving(name)) == nullptr) {
     co_await respond_no_such_model(exchange);
     co_return;
   }
   std::uint32_t stopping = 0;
+  std::vector<base::ModelName> revisions;
+  for (const auto& [runs_as, entry] : controller.models())
+    if (base::model_of(runs_as) == name) revisions.push_back(runs_as);
   for (const control::InstanceView& view : controller.scheduler().instances())
-    if (view.model == name && view.state != control::InstanceState::stopping) ++stopping;
-  controller.stop(name, exchange.query("kill") == "1");
-  const json::object answer{{"name", base::public_name(name)}, {"stopping", stopping}};
+    if (base::model_of(view.model) == name && view.state != control::InstanceState::stopping) ++stopping;
+  for (const base::ModelName& runs_as : revisions) controller.stop(runs_as, exchange.query("kill") == "1");
+  const json::object answer{{"name", base::public_model(name)}, {"stopping", stopping}};
   co_await respond_json(exchange, 200, answer);
 }
 

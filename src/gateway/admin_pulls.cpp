@@ -194,7 +194,7 @@ void add_pending_models(Server& server, const Exchange& exchange, json::array& m
     add_pull_of(server, base::qualified(tenant, name), object);
   }
   for (const auto& [name, model] : server.services().pulls.pending())
-    if (exchange.sees(name) && server.services().controller.find(name) == nullptr) models.push_back(describe(server, model));
+    if (exchange.sees(name) && server.services().controller.find(server.services().rollouts.serving(name)) == nullptr) models.push_back(describe(server, model));
 }
 
 void add_pull_of(Server& server, const base::ModelName& name, json::object& model) {
@@ -214,7 +214,7 @@ net::Task<void> deploy_after_pull(Server& server, Exchange& exchange, spec::Mode
   Services& services = server.services();
   const base::ModelName name = spec.name;
   const std::int64_t now_ms = net::unix_ms();
-  const auto* before = services.controller.find(name);
+  const auto* before = services.controller.find(services.rollouts.serving(name));
   const std::int64_t created_ms = before != nullptr ? before->created_unix_ms : now_ms;
   const bool memory_estimated = !spec.resources.device_memory_bytes.has_value();
   const auto stored = co_await services.store_worker.run([&] {

@@ -8,6 +8,7 @@
 #include <boost/json/value.hpp>
 
 #include "gateway/admin.h"
+#include "base/revision.h"
 #include "gateway/server.h"
 #include "spec/tenant_spec.h"
 
@@ -20,8 +21,9 @@ constexpr std::size_t kMaxTenants = 10'000;
 
 std::size_t models_of(Server& server, const base::TenantName& tenant) {
   const auto& models = server.services().controller.models();
-  return static_cast<std::size_t>(std::count_if(
-      models.begin(), models.end(), [&](const auto& one) { return base::tenant_part(one.first) == tenant.str(); }));
+  return static_cast<std::size_t>(std::count_if(models.begin(), models.end(), [&](const auto& one) {
+    return base::tenant_part(one.first) == tenant.str() && one.first == server.services().rollouts.serving(base::model_of(one.first));
+  }));
 }
 
 template <typename Number>

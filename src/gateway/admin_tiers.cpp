@@ -5,6 +5,7 @@
 #include <boost/json/value.hpp>
 
 #include "gateway/admin.h"
+#include "base/revision.h"
 #include "gateway/server.h"
 
 namespace thaw::gateway::admin {
@@ -22,7 +23,7 @@ net::Task<void> refuse_model(Exchange& exchange, const base::Error& error) {
 
 json::object describe(const control::ImageView& view) {
   return {{"id", view.info.image.str()},
-          {"model", base::public_name(view.info.model)},
+          {"model", base::public_model(view.info.model)},
           {"tenant", base::tenant_part(view.info.model)},
           {"node", view.node.str()},
           {"driver", to_string(view.info.driver)},
@@ -36,7 +37,7 @@ json::object describe(const control::ImageView& view) {
 }  // namespace
 
 net::Task<void> freeze_model(Server& server, Exchange& exchange) {
-  const auto frozen = server.services().controller.freeze(exchange.model());
+  const auto frozen = server.services().controller.freeze(server.services().rollouts.serving(exchange.model()));
   if (!frozen.ok()) {
     co_await refuse_model(exchange, frozen.error());
     co_return;
@@ -46,7 +47,7 @@ net::Task<void> freeze_model(Server& server, Exchange& exchange) {
 }
 
 net::Task<void> wake_model(Server& server, Exchange& exchange) {
-  const auto woken = server.services().controller.wake(exchange.model());
+  const auto woken = server.services().controller.wake(server.services().rollouts.serving(exchange.model()));
   if (!woken.ok()) {
     co_await refuse_model(exchange, woken.error());
     co_return;
@@ -56,7 +57,7 @@ net::Task<void> wake_model(Server& server, Exchange& exchange) {
 }
 
 net::Task<void> snapshot_model(Server& server, Exchange& exchange) {
-  const auto begun = server.services().controller.snapshot(exchange.model());
+  const auto begun = server.services().controller.snapshot(server.services().rollouts.serving(exchange.model()));
   if (!begun.ok()) {
     co_await refuse_model(exchange, begun.error());
     co_return;

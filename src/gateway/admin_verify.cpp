@@ -2,6 +2,7 @@
 #include <boost/json/value.hpp>
 
 #include "gateway/admin.h"
+#include "base/revision.h"
 #include "gateway/server.h"
 
 namespace thaw::gateway::admin {
@@ -41,7 +42,7 @@ std::string line_of(const controller::Verification& verification, const std::str
 
 /// A line a file as each is through, since big models take minutes.
 net::Task<void> verify_model(Server& server, Exchange& exchange) {
-  const base::ModelName name = exchange.model();
+  const base::ModelName name = server.services().rollouts.serving(exchange.model());
   if (server.services().controller.find(name) == nullptr) {
     co_await respond_no_such_model(exchange);
     co_return;
@@ -66,7 +67,7 @@ net::Task<void> verify_model(Server& server, Exchange& exchange) {
     if (now.done || exchange.gone() || server.draining()) break;
     co_await net::SleepUntil(server.loop(), server.loop().now() + kLookInterval);
   }
-  co_await exchange.send_chunk(line_of(**verification, base::public_name(name)));
+  co_await exchange.send_chunk(line_of(**verification, base::public_model(name)));
   co_await exchange.end_stream();
 }
 

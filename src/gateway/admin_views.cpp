@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/revision.h"
 #include "base/version.h"
 #include "gateway/admin.h"
 #include "gateway/admin_pulls.h"
@@ -23,7 +24,7 @@ double exact_ms(base::Duration duration) { return base::to_ms(duration); }
 
 json::object describe(const control::InstanceView& view, base::TimePoint now) {
   json::object o{{"id", view.instance.value()},
-                 {"model", base::public_name(view.model)},
+                 {"model", base::public_model(view.model)},
                  {"tenant", base::tenant_part(view.model)},
                  {"node", view.node.str()},
                  {"device", view.device.str()},
@@ -111,7 +112,7 @@ net::Task<void> status(Server& server, Exchange& exchange) {
                                                         {"sandbox", to_string(config.node.sandbox)},
                                                         {"dev", config.dev},
                                                         {"draining", server.draining()},
-                                                        {"models", server.services().controller.models().size()},
+                                                        {"models", server.services().rollouts.models()},
                                                         {"connections", server.connections()}});
   co_await exchange.respond(200, "application/json", body);
 }
@@ -145,7 +146,7 @@ net::Task<void> metrics(Server& server, Exchange& exchange) {
   levels.affinity_spilled = static_cast<double>(routing.affinity_spilled);
   levels.ejections = static_cast<double>(routing.ejections);
   levels.retries_denied = static_cast<double>(routing.retries_denied);
-  levels.deployed_models = static_cast<double>(server.services().controller.models().size());
+  levels.deployed_models = static_cast<double>(server.services().rollouts.models());
   levels.changed_models = static_cast<double>(server.services().model_files.models_with_changed_files());
   levels.connections = static_cast<double>(server.connections());
   levels.buffered_bytes = static_cast<double>(server.buffered_bytes());
@@ -177,7 +178,7 @@ net::Task<void> engine_metrics(Server& server, Exchange& exchange) {
   const std::string body = co_await services.engines_worker.run([&node, &ready, &models] {
     observe::EngineMetrics all;
     for (const node::Agent::EngineMetrics& one : node.engine_metrics(ready, kEnginesAtMost))
-      all.add(one.text, models.at(one.instance).str(), one.instance.value());
+      all.add(one.text, base::model_of(models.at(one.instance)).str(), one.instance.value());
     return all.text();
   });
   co_await exchange.respond(200, "text/plain; version=0.0.4; charset=utf-8", body);
@@ -199,6 +200,7 @@ net::Task<void> list_instances(Server& server, Exchange& exchange) {
   json::array instances;
   for (std::size_t i = 0; i < views.size(); ++i) {
     json::object o = describe(views[i], server.loop().now());
+    o["revision"] = services.rollouts.number_of(views[i].model);
     if (usages[i].ok()) {
       o["memory_bytes"] = usages[i]->memory_bytes;
       o["held_bytes"] = usages[i]->held_bytes;
@@ -237,8 +239,9 @@ net::Task<void> show_request(Server& server, Exchange& exchange) {
   for (const auto& phase : record->timeline()) phases.push_back(describe(phase));
   const json::value failure = record->failure.empty() ? json::value(nullptr) : json::value(record->failure);
   const std::string body = json::serialize(json::object{{"id", std::string(exchange.parameter())},
-                                                        {"model", base::public_name(record->model)},
+                                                        {"model", base::public_model(record->model)},
                                                         {"tenant", record->tenant.str()},
+                                                        {"revision", record->revision},
                                                         {"status", record->status},
                                                         {"done", record->done},
                                                         {"cold", record->cold},

@@ -37,7 +37,8 @@ inline constexpr std::array kAnswerShapes{
                 "image_bytes?:int in_flight?:int queued?:int min_replicas:int max_replicas:int device:string devices?:int priority?:string "
                 "device_memory_bytes:int weights_bytes?:int files_changed?:int source:string aliases?:[string] engine:string cold_starts?:int "
                 "evictions?:int start_failures?:int last_failure:string start_cost_ms?:number tiers?:Tiers created_unix_ms:int updated_unix_ms:int "
-                "resident_bytes?:int|null pinned?:bool eviction_failure?:string pull?:Pull files?:[ModelFile] spec?:object"},
+                "resident_bytes?:int|null pinned?:bool eviction_failure?:string pull?:Pull files?:[ModelFile] spec?:object "
+                "revision?:int rollout?:Rollout|null"},
     AnswerShape{"Tiers",
                 "freezes:int wakes:int restores:int freeze_failures:int wake_failures:int restore_failures:int snapshot_failures:int "
                 "last_snapshot_failure:string rests:string costs:Costs"},
@@ -45,7 +46,14 @@ inline constexpr std::array kAnswerShapes{
     AnswerShape{"Cost", "mean_ms:number deviation_ms:number samples:int"},
     AnswerShape{"ModelFile", "path:string gone:bool deployed:FileStamp changed:FileStamp|null"},
     AnswerShape{"FileStamp", "bytes:int modified_unix_ms:int sha256:string|null verified_unix_ms:int|null changed_unix_ms?:int"},
-    AnswerShape{"Deployed", "name:string tenant:string created:bool spec:object facts?:Facts state?:string pull?:Pull"},
+    AnswerShape{"Deployed", "name:string tenant:string created:bool spec:object facts?:Facts state?:string pull?:Pull succession?:string "
+                "revision?:int rollout?:Rollout|null"},
+    AnswerShape{"Rollout", "stage:string candidate:int|null percent:int draining:int last_failure:string"},
+    AnswerShape{"RolledOut", "name:string tenant:string revision:int succession?:string rollout:Rollout|null"},
+    AnswerShape{"Revisions", "name:string tenant:string revision:int rollout:Rollout|null revisions:[Revision]"},
+    AnswerShape{"Revision",
+                "number:int state:string percent:int failure:string|null created_unix_ms:int served_unix_ms:int|null spec:object"},
+    AnswerShape{"Reloaded", "applied:[string] needs_restart:[string]"},
     AnswerShape{"Facts", "format:string weights_bytes:int kv_bytes_per_token:int trained_context_tokens:int estimated_device_bytes:int"},
     AnswerShape{"Removed", "name:string deleted:bool"},
     AnswerShape{"Stopping", "name:string stopping:int"},
@@ -78,7 +86,7 @@ inline constexpr std::array kAnswerShapes{
         "Instance",
         "id:int model:string tenant:string node:string device:string devices:[string] state:string device_bytes:int host_bytes:int way:string "
         "image:string|null memory_bytes:int held_bytes:int weights_resident_bytes:int|null in_flight:int served:int age_ms:int "
-        "idle_ms:int|null pid:int|null reason:string"},
+        "idle_ms:int|null pid:int|null reason:string revision:int"},
     AnswerShape{"Device", "node:string id:string kind:string name:string total_bytes:int budget_bytes:int reserved_bytes:int duty:string"},
     AnswerShape{
         "Node",
@@ -87,7 +95,7 @@ inline constexpr std::array kAnswerShapes{
     AnswerShape{"HostCache", "cached_bytes:int budget_bytes:int evictions:int evicted_bytes:int failed_evictions:int"},
     // --- requests and usage
     AnswerShape{"Request",
-                "id:string model:string tenant:string status:int done:bool cold:bool way:string|null why:string attempts:int queued_ms:number "
+                "id:string model:string tenant:string revision:int status:int done:bool cold:bool way:string|null why:string attempts:int queued_ms:number "
                 "ttft_ms:number total_ms:number prompt_tokens:int completion_tokens:int failure:string|null phases:[Phase]"},
     AnswerShape{"Phase", "name:string start_ms:number duration_ms:number read_bytes?:int resident_bytes?:int"},
     AnswerShape{"Usage", "by:string currency:string|null groups:[UsageGroup] rows_lost:int incomplete:string|null"},

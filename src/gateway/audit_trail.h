@@ -24,6 +24,8 @@ class AuditTrail {
   /// `reads`: also what was read by the admin API. `dev`: nobody is asked for a key.
   AuditTrail(net::Loop& loop, audit::AuditLog& log, bool reads, bool dev);
 
+  void set_reads(bool reads) { reads_ = reads; }
+
   /// Before the handler of a route with an action runs. The error is the answer: an act that cannot be recorded is not
   /// carried out.
   net::Task<std::optional<ApiError>> begin(Exchange& exchange);

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "base/revision.h"
 #include "gateway/priority.h"
 #include "gateway/server.h"
 
@@ -132,7 +133,7 @@ base::Result<DeployPlace> DeployPlace::take(Server& server, const base::ModelNam
   if (tenant == nullptr) return Error{ErrorKind::not_found, "the tenant was removed meanwhile"};
   std::set<base::ModelName> others(tenant->deploying.begin(), tenant->deploying.end());
   for (const auto& [name, entry] : server.services().controller.models())
-    if (base::tenant_part(name) == tenant->spec.name.str()) others.insert(name);
+    if (base::tenant_part(name) == tenant->spec.name.str()) others.insert(base::model_of(name));
   for (const auto& [name, pending] : server.services().pulls.pending())
     if (base::tenant_part(name) == tenant->spec.name.str()) others.insert(name);
   others.erase(model);

@@ -7,6 +7,7 @@
 #include <charconv>
 #include <ctime>
 
+#include "base/revision.h"
 #include "gateway/connection.h"
 #include "gateway/cors.h"
 #include "gateway/patience.h"
@@ -60,14 +61,15 @@ Exchange::~Exchange() {
 
 base::ModelName Exchange::model_named(std::string_view name) const {
   static const base::ModelName nobodys(std::string(1, base::kTenantMark));
+  static constexpr char kMarks[] = {base::kTenantMark, base::kRevisionMark, '\0'};
   const bool own = tenant() == caller_->tenant;
-  if (name.size() > base::kMaxModelName || name.find(base::kTenantMark) != std::string_view::npos || (own && !caller_->may_use(name))) return nobodys;
+  if (name.size() > base::kMaxModelName || name.find_first_of(kMarks) != std::string_view::npos || (own && !caller_->may_use(name))) return nobodys;
   return base::qualified(tenant().str(), name);
 }
 
 bool Exchange::sees(const base::ModelName& model) const {
   if (of_all_tenants()) return true;
-  return base::tenant_part(model) == tenant().str() && (caller_->models.empty() || caller_->may_use(base::public_part(model)));
+  return base::tenant_part(model) == tenant().str() && (caller_->models.empty() || caller_->may_use(base::public_model(model)));
 }
 
 const std::string& Exchange::peer() const { return connection_.peer(); }

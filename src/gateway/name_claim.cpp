@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/revision.h"
 #include "base/tenancy.h"
 #include "gateway/server.h"
 
@@ -13,7 +14,7 @@ namespace {
 
 std::vector<std::string> names_of(const spec::ModelSpec& spec) {
   std::vector<std::string> names = spec.aliases;
-  names.push_back(base::public_name(spec.name));
+  names.push_back(base::public_model(spec.name));
   return names;
 }
 
@@ -34,7 +35,7 @@ base::Result<NameClaim> NameClaim::take(Server& server, const spec::ModelSpec& s
   };
   for (const auto& [name, model] : server.services().controller.models()) {
     if (base::tenant_part(name) != owner.str()) continue;
-    for (const std::string& other : names_of(model->spec)) check(other, name);
+    for (const std::string& other : names_of(model->spec)) check(other, base::model_of(name));
   }
   for (const auto& [name, pending] : server.services().pulls.pending()) {
     if (base::tenant_part(name) != owner.str()) continue;

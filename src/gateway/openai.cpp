@@ -4,6 +4,7 @@
 #include <boost/json/value.hpp>
 #include <chrono>
 
+#include "base/revision.h"
 #include "base/tenancy.h"
 #include "gateway/admin_pulls.h"
 #include "gateway/body_patch.h"
@@ -76,6 +77,7 @@ void account(Server& server, Exchange& exchange, const controller::ModelEntry& m
   RequestRecord& record = server.requests().record(exchange.id());
   record.model = model.spec.name;
   record.tenant = exchange.caller().tenant;
+  record.revision = server.services().rollouts.number_of(model.spec.name);
   record.key = exchange.caller().key;
   record.status = outcome.status;
   record.done = true;
@@ -107,14 +109,14 @@ base::Result<BodyFacts> facts_of(std::string_view body, BodyForm form, std::stri
 /// The model that the client means by a name of its own or an alias; a name that nobody has, if it may not ask it.
 base::ModelName meant(const controller::Controller& controller, const Exchange& exchange, const std::string& said) {
   const auto model = said.find(base::kTenantMark) == std::string::npos ? controller.share(base::qualified(exchange.tenant().str(), said).str()) : nullptr;
-  return exchange.model_named(model ? std::string_view(base::public_part(model->spec.name)) : std::string_view(said));
+  return exchange.model_named(model ? base::public_model(model->spec.name) : said);
 }
 
 /// What of the body is not as the engine is to read it.
 std::vector<BodySetting> settings(const controller::ModelEntry& model, const BodyFacts& facts, BodyForm form) {
   std::vector<BodySetting> all;
   if (form == BodyForm::form) return all;
-  const std::string_view name = base::public_part(model.spec.name);
+  const std::string name = base::public_model(model.spec.name);
   if (facts.model != name) all.push_back({"model", "\"" + std::string(name) + "\"", true});
   if (form != BodyForm::generation) return all;
   for (const auto& [key, json] : model.spec.parameters.defaults) all.push_back({key, json, false});
@@ -126,9 +128,9 @@ std::vector<BodySetting> settings(const controller::ModelEntry& model, const Bod
 boost::json::object describe(const controller::ModelEntry& model, std::string_view alias = {}) {
   const std::string_view tenant = base::tenant_part(model.spec.name);
   const std::string_view owner = tenant == base::kDefaultTenant ? "thaw" : tenant;
-  const std::string_view name = base::public_part(model.spec.name);
+  const std::string name = base::public_model(model.spec.name);
   boost::json::object o{
-      {"id", alias.empty() ? name : alias}, {"object", "model"}, {"created", model.created_unix_ms / 1000}, {"owned_by", owner}};
+      {"id", alias.empty() ? std::string_view(name) : alias}, {"object", "model"}, {"created", model.created_unix_ms / 1000}, {"owned_by", owner}};
   if (!alias.empty() && alias != name) o["root"] = name;
   return o;
 }
@@ -157,10 +159,14 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
   }
   controller::Controller& controller = server.services().controller;
   base::ModelName name = exchange.model_named(facts->model);
-  std::shared_ptr<controller::ModelEntry> model = controller.share(name.str());
-  if (!model || model->spec.name != name) {  // an alias, or none that the caller may ask
+  // Of two revisions that share the requests, what begins alike goes to the same one.
+  const auto session = exchange.head().find("x-session-id");
+  const std::uint64_t kin = session ? affinity_of(*session) : facts->affinity != 0 ? facts->affinity : exchange.id().value();
+  controller::Rollouts& rollouts = server.services().rollouts;
+  std::shared_ptr<controller::ModelEntry> model = rollouts.share(name, kin);
+  if (!model || base::model_of(model->spec.name) != name) {  // an alias, or none that the caller may ask
     name = meant(controller, exchange, facts->model);
-    model = controller.share(name.str());
+    model = rollouts.share(name, kin);
   }
   if (!model) {
     // Not in the argument: GCC 12 destroys the temporaries of a conditional in an awaited call twice.
@@ -187,7 +193,7 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
                                    .arrived_unix_ms = net::unix_ms(),
                                    .key = exchange.caller().key,
                                    .tenant = exchange.caller().tenant.str(),
-                                   .model = model->spec.name.str()});
+                                   .model = name.str()});
   Relay relay(exchange, controller, model, *facts, *priority, server.config().gateway.stream_hold, meter);
   co_await relay.run();
   account(server, exchange, *model, relay.outcome(), meter);
@@ -196,7 +202,7 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
 net::Task<void> list_models(Server& server, Exchange& exchange) {
   boost::json::array data;
   for (const auto& [name, model] : server.services().controller.models())
-    if (base::tenant_part(name) == exchange.tenant().str() && exchange.sees(name)) {
+    if (name == server.services().rollouts.serving(base::model_of(name)) && base::tenant_part(name) == exchange.tenant().str() && exchange.sees(name)) {
       data.push_back(describe(*model));
       for (const std::string& alias : model->spec.aliases) data.push_back(describe(*model, alias));
     }
@@ -207,7 +213,7 @@ net::Task<void> list_models(Server& server, Exchange& exchange) {
 net::Task<void> show_model(Server& server, Exchange& exchange) {
   const std::string name(exchange.parameter());
   const controller::Controller& controller = server.services().controller;
-  const auto model = controller.share(meant(controller, exchange, name).str());
+  const auto model = server.services().rollouts.share(meant(controller, exchange, name), 0);
   if (!model) {
     co_await exchange.respond_error(model_not_found(name));
     co_return;

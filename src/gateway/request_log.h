@@ -17,6 +17,7 @@ struct RequestRecord {
   base::RequestId id;
   base::ModelName model;
   base::TenantName tenant;
+  std::uint32_t revision = 0;  ///< of the model, that served it or was to
   base::KeyId key;
   int status = 0;
   bool done = false;

@@ -75,13 +75,6 @@ base::Status Server::listen() {
   return {};
 }
 
-void Server::reload_tls() {
-  if (tls_)
-    tls_->reload();
-  else
-    spdlog::info("there is nothing to read again: no TLS is configured");
-}
-
 void Server::accept(int fd, std::string peer, Speech speech) {
   if (draining_ || connections_.size() >= config_.gateway.max_connections) {
     static const std::string kBody =

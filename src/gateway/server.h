@@ -9,6 +9,7 @@
 #include "controller/controller.h"
 #include "controller/model_files.h"
 #include "controller/pulls.h"
+#include "controller/rollouts.h"
 #include "gateway/audit_trail.h"
 #include "gateway/auth.h"
 #include "gateway/connection.h"
@@ -21,6 +22,7 @@
 #include "net/worker.h"
 #include "node/agent.h"
 #include "observe/metrics.h"
+#include "spec/config_change.h"
 #include "spec/server_config.h"
 #include "store/sqlite/usage_database.h"
 #include "store/store.h"
@@ -49,6 +51,7 @@ struct Services {
   node::Agent& node;
   controller::ModelFiles& model_files;
   controller::Pulls& pulls;
+  controller::Rollouts& rollouts;
 };
 
 /// The front door: accepts connections, finds out who asks and for what, and has the route's handler answer. Loop thread only.
@@ -66,8 +69,18 @@ class Server {
 
   /// 0: there is no TLS.
   [[nodiscard]] std::uint16_t tls_port() const { return tls_listener_ ? tls_listener_->port() : std::uint16_t{0}; }
-  /// SIGHUP.
-  void reload_tls();
+  /// How the configuration is read again, by any thread, and what else than the gateway follows it (`running`: as it is then).
+  struct Reload {
+    std::function<base::Result<spec::ServerConfig>()> read;
+    std::function<base::Status(const spec::ServerConfig& read)> check;     ///< before anything is changed; any thread
+    std::function<void(const spec::ServerConfig& running)> follow;
+  };
+  void set_reload(Reload reload) { reload_ = std::move(reload); }
+  /// SIGHUP, POST /admin/v1/reload: what can change in a running server is changed, or nothing at all when what was read cannot be used. TLS files are
+  /// read again in any case.
+  net::Task<base::Result<spec::ConfigChange>> reload();
+  /// The same for a signal: into the log and the audit log.
+  net::Task<void> reload_by_signal();
 
   /// SIGTERM: what waits and what arrives is refused, running requests may end within gateway.drainTimeout and are cut then. `drained` is
   /// called once, when no connection is left.
@@ -110,6 +123,7 @@ class Server {
   std::optional<ApiError> admit_route(Exchange& exchange);
   void check_drained();
   void write_key_uses();
+  void audit_reload(audit::Event event, std::string detail);
 
   Services services_;
   spec::ServerConfig config_;
@@ -124,6 +138,7 @@ class Server {
   std::unordered_map<Connection*, std::unique_ptr<Connection>> connections_;
   std::uint64_t buffered_bytes_ = 0;
   bool draining_ = false;
+  Reload reload_;
   std::function<void()> drained_;
   net::Timer drain_timer_;
   net::Timer uses_timer_;

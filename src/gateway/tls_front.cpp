@@ -59,6 +59,11 @@ const net::TlsContext& TlsFront::context(base::TimePoint now) {
   return *context_;
 }
 
+void TlsFront::use(net::TlsFiles files) {
+  files_ = std::move(files);
+  reload();
+}
+
 void TlsFront::reload() {
   version_ = look(files_);  // before they are read: what changes meanwhile is read again
   auto loaded = net::TlsContext::load(files_);

@@ -19,6 +19,8 @@ class TlsFront {
   [[nodiscard]] const net::TlsContext& context(base::TimePoint now);
   /// SIGHUP: reads them whether they seem changed or not.
   void reload();
+  /// From now on these files, which were found to be good (net::TlsContext::load).
+  void use(net::TlsFiles files);
 
  private:
   /// What tells one version of the files from another, links (as Kubernetes renews secrets) followed.

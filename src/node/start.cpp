@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include "base/revision.h"
 #include "base/units.h"
 #include "node/caches/compile_caches.h"
 #include "node/device/grants.h"
@@ -100,7 +101,7 @@ bool compiles(const spec::ModelSpec& model) {
 std::shared_ptr<CompileCaches::Lease> lease_cache(const wire::StartInstance& command, const SandboxMaker& maker, CompileCaches* caches) {
   const spec::ModelSpec& model = command.model;
   if (caches == nullptr || !compiles(model) || maker.cache_view("/").empty()) return nullptr;
-  auto leased = caches->lease({command.tenant, model.name, model.engine, model.resources.device});
+  auto leased = caches->lease({command.tenant, base::model_of(model.name), model.engine, model.resources.device});
   if (leased.ok()) return std::move(leased).value();
   spdlog::warn("{} starts without its compile cache: {}", model.name.str(), leased.error().message);
   return nullptr;

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include "base/revision.h"
 #include "base/units.h"
 #include "node/cpu/cores.h"
 #include "node/device/devices.h"
@@ -72,7 +73,7 @@ class Supervisor::Owner : public StartOwner {
 
   base::Result<Sandbox*> take_over(std::unique_ptr<Sandbox> sandbox) override {
     Sandbox* const raw = sandbox.get();
-    const auto log = supervisor_.logs_.open(instance_->command.model.name);
+    const auto log = supervisor_.logs_.open(base::model_of(instance_->command.model.name));
     {
       const std::lock_guard lock(supervisor_.mutex_);
       instance_->sandbox = std::move(sandbox);

@@ -13,6 +13,7 @@
 #include <sstream>
 #include <unordered_map>
 
+#include "base/revision.h"
 #include "observe/model_probe.h"
 #include "wire/messages.h"
 
@@ -27,6 +28,13 @@ using prometheus::Family;
 using prometheus::Gauge;
 using prometheus::Histogram;
 
+/// The model as its users call it, and whose engines of it they are: those of its first revision have no label for that.
+prometheus::Labels of_model(const std::string& runs_as, prometheus::Labels more = {}) {
+  more["model"] = base::model_of(base::ModelName(runs_as)).str();
+  if (const std::uint32_t revision = base::revision_part(runs_as); revision > 1) more["revision"] = std::to_string(revision);
+  return more;
+}
+
 Histogram::BucketBoundaries latency_buckets() {
   return {kLatencyBuckets_s.begin(), kLatencyBuckets_s.end()};
 }
@@ -35,20 +43,20 @@ using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
 
-ClientMetric labelled(std::vector<ClientMetric::Label> labels) {
+ClientMetric labelled(const prometheus::Labels& labels) {
   ClientMetric metric;
-  metric.label = std::move(labels);
+  for (const auto& [name, value] : labels) metric.label.push_back({name, value});
   return metric;
 }
 
-void add_counter(MetricFamily& family, std::vector<ClientMetric::Label> labels, const Tally& tally) {
-  ClientMetric metric = labelled(std::move(labels));
+void add_counter(MetricFamily& family, const prometheus::Labels& labels, const Tally& tally) {
+  ClientMetric metric = labelled(labels);
   metric.counter.value = static_cast<double>(tally.value());
   family.metric.push_back(std::move(metric));
 }
 
-void add_histogram(MetricFamily& family, std::vector<ClientMetric::Label> labels, const LatencyTally& tally) {
-  ClientMetric metric = labelled(std::move(labels));
+void add_histogram(MetricFamily& family, const prometheus::Labels& labels, const LatencyTally& tally) {
+  ClientMetric metric = labelled(labels);
   std::uint64_t cumulative = 0;
   for (std::size_t i = 0; i <= kLatencyBuckets_s.size(); ++i) {
     cumulative += tally.count(i);
@@ -78,16 +86,16 @@ std::vector<MetricFamily> request_families(const std::unordered_map<std::string,
   for (const auto& [name, probe] : probes) {
     if (!probe->used()) continue;
     for (std::size_t i = 0; i < kStatusClasses.size(); ++i)
-      add_counter(requests, {{"class", kStatusClasses[i]}, {"model", name}}, probe->by_class[i]);
-    add_counter(prompt, {{"model", name}}, probe->prompt_tokens);
-    add_counter(completion, {{"model", name}}, probe->completion_tokens);
-    add_histogram(queue, {{"model", name}}, probe->queue);
+      add_counter(requests, of_model(name, {{"class", kStatusClasses[i]}}), probe->by_class[i]);
+    add_counter(prompt, of_model(name), probe->prompt_tokens);
+    add_counter(completion, of_model(name), probe->completion_tokens);
+    add_histogram(queue, of_model(name), probe->queue);
     for (const Found found : {Found::warm, Found::cold, Found::restored, Found::woken}) {
       const LatencyTally& tally = probe->first_byte[static_cast<std::size_t>(found)];
       const bool always = found == Found::warm || found == Found::cold;
-      if (always || tally.sum_s() > 0) add_histogram(ttft, {{"model", name}, {"start", to_string(found)}}, tally);
+      if (always || tally.sum_s() > 0) add_histogram(ttft, of_model(name, {{"start", to_string(found)}}), tally);
     }
-    add_histogram(duration, {{"model", name}}, probe->duration);
+    add_histogram(duration, of_model(name), probe->duration);
   }
   std::vector<MetricFamily> families;
   for (MetricFamily* family : {&requests, &prompt, &completion, &queue, &ttft, &duration}) {
@@ -303,7 +311,7 @@ void Metrics::request_finished(ModelProbe& probe, const RequestNumbers& numbers)
 }
 
 void Metrics::cold_start(const std::string& model, base::Duration took, const std::vector<wire::Phase>& phases) {
-  impl_->cold.Add({{"model", model}}, latency_buckets()).Observe(base::to_s(took));
+  impl_->cold.Add(of_model(model), latency_buckets()).Observe(base::to_s(took));
   for (const auto& phase : phases) cold_start_phase(phase);
 }
 
@@ -320,22 +328,22 @@ void Metrics::transition(Transition transition, const std::string& result, base:
 void Metrics::image_gone() { impl_->images_gone.Increment(); }
 
 void Metrics::instance_down(const std::string& model, const std::string& reason) {
-  impl_->down.Add({{"model", model}, {"reason", reason}}).Increment();
+  impl_->down.Add(of_model(model, {{"reason", reason}})).Increment();
 }
 void Metrics::instance_stopped(const std::string& model) {
-  impl_->stopped.Add({{"model", model}}).Increment();
+  impl_->stopped.Add(of_model(model)).Increment();
 }
 void Metrics::refused(const std::string& cause) {
   impl_->refusals.Add({{"cause", cause}}).Increment();
 }
 void Metrics::request_retried(const std::string& model) {
-  impl_->retries.Add({{"model", model}}).Increment();
+  impl_->retries.Add(of_model(model)).Increment();
 }
 void Metrics::file_changed(const std::string& model) {
-  impl_->file_changes.Add({{"model", model}}).Increment();
+  impl_->file_changes.Add(of_model(model)).Increment();
 }
 void Metrics::file_not_verified(const std::string& model) {
-  impl_->not_verified.Add({{"model", model}}).Increment();
+  impl_->not_verified.Add(of_model(model)).Increment();
 }
 void Metrics::pull_ended(const std::string& result) {
   impl_->pulls_ended.Add({{"result", result}}).Increment();
@@ -359,13 +367,13 @@ std::string Metrics::scrape(const Levels& levels) {
     impl_->transient.emplace_back(&family, &gauge);
   };
   for (const auto& m : levels.models) {
-    level(impl_->in_flight, {{"model", m.model}}, m.in_flight);
-    level(impl_->queued, {{"model", m.model}}, m.queued);
-    level(impl_->instances, {{"model", m.model}, {"state", "ready"}}, m.ready);
-    level(impl_->instances, {{"model", m.model}, {"state", "starting"}}, m.starting);
+    level(impl_->in_flight, of_model(m.model), m.in_flight);
+    level(impl_->queued, of_model(m.model), m.queued);
+    level(impl_->instances, of_model(m.model, {{"state", "ready"}}), m.ready);
+    level(impl_->instances, of_model(m.model, {{"state", "starting"}}), m.starting);
     const std::pair<const char*, double> others[] = {{"freezing", m.freezing}, {"standby", m.standby}, {"waking", m.waking}};
     for (const auto& [state, count] : others)
-      if (count > 0) level(impl_->instances, {{"model", m.model}, {"state", state}}, count);
+      if (count > 0) level(impl_->instances, of_model(m.model, {{"state", state}}), count);
   }
   for (const auto& d : levels.devices) {
     level(impl_->reserved, {{"node", d.node}, {"device", d.device}}, d.reserved_bytes);

@@ -4,6 +4,7 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 
+#include "base/revision.h"
 #include "base/tenancy.h"
 #include "spec/json_number.h"
 #include "spec/parse.h"
@@ -102,7 +103,7 @@ std::string to_json(const ModelSpec& spec) {
   body["startDeadline"] = exact(spec.start_deadline);
   body["requestTimeout"] = exact(spec.request_timeout);
   body["stallTimeout"] = exact(spec.stall_timeout);
-  json::object metadata{{"name", base::public_name(spec.name)}};
+  json::object metadata{{"name", base::public_model(spec.name)}};
   if (const auto tenant = base::tenant_part(spec.name); tenant != base::kDefaultTenant) metadata["tenant"] = tenant;
   return json::serialize(json::object{{"apiVersion", "thaw/v1"},
                                       {"kind", "Model"},

@@ -22,6 +22,37 @@ struct StoredModel {
   bool memory_estimated = false;       ///< spec's deviceMemory was estimated from the files, not given
 };
 
+/// One deploy of a changed spec. Kept after another one has taken its place, so that it can be gone back to.
+struct StoredRevision {
+  base::ModelName model;               ///< without the revision
+  std::uint32_t number = 0;            ///< from 1
+  std::string spec_json;               ///< spec::to_json
+  base::ModelName runs_as;             ///< what its engines are called in the books (base/revision.h)
+  bool memory_estimated = false;
+  std::int64_t created_unix_ms = 0;
+  std::int64_t served_unix_ms = 0;     ///< when it last became the one that serves; 0: never
+  std::string failure;                 ///< why it did not; empty: it did, or nobody knows yet
+  bool operator==(const StoredRevision&) const = default;
+};
+
+/// Which revisions of a model serve.
+struct StoredRollout {
+  base::ModelName model;
+  std::uint32_t active = 0;            ///< number of the one that serves
+  std::uint32_t candidate = 0;         ///< of the one that is to follow; 0: none
+  std::uint32_t percent = 0;           ///< of requests that the candidate gets, or is to get once it is ready
+  bool operator==(const StoredRollout&) const = default;
+};
+
+/// What changes together: all of it or nothing.
+struct RolloutChange {
+  StoredRollout rollout;
+  std::vector<StoredModel> models;             ///< that are put, by the names they run under
+  std::vector<base::ModelName> ended;          ///< ... and removed, with their files
+  std::vector<StoredRevision> revisions;       ///< that are put
+  std::vector<std::uint32_t> forgotten;        ///< ... and removed
+};
+
 /// One file of a model, as far as it tells from others. `changed_unix_ms` 0: as it was when the model was deployed. Else: what has been found
 /// in its place since then.
 struct StoredFile {
@@ -71,6 +102,13 @@ class Store {
   /// A model that waits for its files (controller/pulls.h). put_model of the same name, not older, ends the waiting; so does delete_model.
   virtual base::Status put_pending_model(const StoredModel& model) = 0;
   virtual base::Result<std::vector<StoredModel>> pending_models() = 0;        ///< by name
+
+  /// A put model of the same name as a pending one, not older, ends that one's waiting: here by the rollout's model.
+  virtual base::Status change_rollout(const RolloutChange& change) = 0;
+  virtual base::Result<std::vector<StoredRevision>> revisions() = 0;          ///< by model and number
+  virtual base::Result<std::vector<StoredRollout>> rollouts() = 0;            ///< by model
+  /// With all its revisions, the models that they run as, and what waits for files. False: there was nothing.
+  virtual base::Result<bool> delete_rollout(const base::ModelName& model) = 0;
 
   /// Replaces what is known of a model's files; of no effect when there is no such model.
   virtual base::Status put_model_files(const base::ModelName& name, const std::vector<StoredFile>& files) = 0;

@@ -1,10 +1,12 @@
 #include <algorithm>
+#include <limits>
 #include <set>
 
 #include <fmt/format.h>
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
 
+#include "base/revision.h"
 #include "base/tenancy.h"
 #include "spec/parse.h"
 #include "spec/problems.h"
@@ -43,7 +45,7 @@ void read(ObjectReader& from, DriverInfo& driver) {
 /// It becomes a directory's name on the node.
 bool is_image_id(const std::string& id) {
   const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-' || c == base::kTenantMark;
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-' || c == base::kTenantMark || c == base::kRevisionMark;
   };
   return !id.empty() && id.size() <= kMaxImageId && id[0] != '.' && std::all_of(id.begin(), id.end(), allowed);
 }
@@ -55,7 +57,7 @@ void read_image_id(ObjectReader& from, const char* key, base::ImageId& into, Ima
   std::string id;
   from.text(key, id);
   if (from.ok() && !is_image_id(id) && !(id.empty() && field == ImageField::may_be_none))
-    from.fail(key, fmt::format("must be 1 to {} of [a-z0-9._~-] and not begin with a dot", kMaxImageId));
+    from.fail(key, fmt::format("must be 1 to {} of [a-z0-9._~@-] and not begin with a dot", kMaxImageId));
   into = base::ImageId(std::move(id));
 }
 
@@ -100,6 +102,12 @@ void read_model(ObjectReader& from, spec::ModelSpec& into) {
   auto parsed = spec::parse_model(json::serialize(*model), "", "");
   if (!parsed) return from.fail("model", parsed.error().message);
   into = *std::move(parsed);
+  if (from.has("revision")) {
+    std::uint64_t revision = 0;
+    from.natural("revision", revision);
+    if (revision < 2 || revision > std::numeric_limits<std::uint32_t>::max()) return from.fail("revision", "must be 2 to 2^32 - 1");
+    into.name = base::at_revision(into.name, static_cast<std::uint32_t>(revision));
+  }
   if (!into.resources.device_memory_bytes)
     from.fail("model", "spec.resources.deviceMemory: missing; a controller always sets it");
 }

@@ -3,6 +3,7 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 
+#include "base/revision.h"
 #include "spec/parse.h"
 #include "spec/utf8.h"
 #include "wire/message_form.h"
@@ -85,6 +86,13 @@ json::value write_model(const spec::ModelSpec& model) {
   return json::parse(spec::to_json(model), error);
 }
 
+/// The spec's text has the model's name as users know it; of which revision its engines are, stands beside it.
+json::object with_model(json::object message, const spec::ModelSpec& model) {
+  message["model"] = write_model(model);
+  if (const std::uint32_t revision = base::revision_part(model.name.str()); revision > 1) message["revision"] = revision;
+  return message;
+}
+
 /// Only of a replica that takes several.
 json::object with_devices(json::object message, const std::vector<base::DeviceId>& devices) {
   if (devices.empty()) return message;
@@ -94,13 +102,13 @@ json::object with_devices(json::object message, const std::vector<base::DeviceId
 }
 
 json::object write(const StartInstance& start) {
-  return with_devices({{"type", kStart},
-                       {"instance", start.instance.value()},
-                       {"tenant", start.tenant.str()},
-                       {"device", start.device.str()},
-                       {"deadline_ns", count_ns(start.deadline)},
-                       {"image", start.image.str()},
-                       {"model", write_model(start.model)}},
+  return with_devices(with_model({{"type", kStart},
+                                  {"instance", start.instance.value()},
+                                  {"tenant", start.tenant.str()},
+                                  {"device", start.device.str()},
+                                  {"deadline_ns", count_ns(start.deadline)},
+                                  {"image", start.image.str()}},
+                                 start.model),
                       start.devices);
 }
 
@@ -117,13 +125,13 @@ json::object write(const WakeInstance& wake) {
 }
 
 json::object write(const TakeSnapshot& take) {
-  return with_devices({{"type", kSnapshot},
-                       {"image", take.image.str()},
-                       {"instance", take.instance.value()},
-                       {"device", take.device.str()},
-                       {"deadline_ns", count_ns(take.deadline)},
-                       {"max_bytes", take.max_bytes},
-                       {"model", write_model(take.model)}},
+  return with_devices(with_model({{"type", kSnapshot},
+                                  {"image", take.image.str()},
+                                  {"instance", take.instance.value()},
+                                  {"device", take.device.str()},
+                                  {"deadline_ns", count_ns(take.deadline)},
+                                  {"max_bytes", take.max_bytes}},
+                                 take.model),
                       take.devices);
 }
 

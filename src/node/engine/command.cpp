@@ -1,4 +1,4 @@
-#include "base/tenancy.h"
+#include "base/revision.h"
 #include "spec/command_template.h"
 
 #include "node/engine/adapters.h"
@@ -24,7 +24,7 @@ base::Result<EngineLaunch> plan_command(const wire::StartInstance& start, const 
   THAW_ASSIGN_OR_RETURN(const std::string model, show_model(launch, spec, paths));
   std::vector<std::string> words =
       spec::fill_command(spec.command, {{"model", model},
-                                        {"name", base::public_name(spec.name)},
+                                        {"name", base::public_model(spec.name)},
                                         {"host", paths.address},
                                         {"port", std::to_string(paths.port)},
                                         {"socket", paths.socket},

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "base/tenancy.h"
+#include "base/revision.h"
 #include "node/cpu/cores.h"
 #include "node/engine/adapters.h"
 #include "node/engine/launch_parts.h"
@@ -106,7 +106,7 @@ base::Result<EngineLaunch> plan_llama_cpp(const wire::StartInstance& start, cons
   launch.argv = {seen_in(paths.engine_dir, binary),
                  "-m", seen_in(paths.model_dir, model.head().path),
                  "--host", paths.socket.empty() ? paths.address : paths.socket,
-                 "--alias", base::public_name(start.model.name),
+                 "--alias", base::public_model(start.model.name),
                  "-np", std::to_string(settings.slots),
                  "-c", std::to_string(settings.context_tokens * settings.slots),
                  "--cache-ram", std::to_string(settings.prompt_cache_bytes >> 20)};

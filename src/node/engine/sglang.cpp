@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "base/tenancy.h"
+#include "base/revision.h"
 #include "node/engine/adapters.h"
 #include "node/engine/launch_parts.h"
 #include "node/engine/program.h"
@@ -85,7 +85,7 @@ base::Result<EngineLaunch> plan_sglang(const wire::StartInstance& start, const s
   launch.tcp = true;
   add_program(launch, program);
   THAW_ASSIGN_OR_RETURN(const std::string model, show_model(launch, spec, paths));
-  launch.argv.insert(launch.argv.end(), {"--model-path", model, "--served-model-name", base::public_name(spec.name), "--host",
+  launch.argv.insert(launch.argv.end(), {"--model-path", model, "--served-model-name", base::public_model(spec.name), "--host",
                                          paths.address, "--port", std::to_string(paths.port), "--max-running-requests",
                                          std::to_string(spec.scaling.target_concurrency)});
   if (spec.resources.device == spec::DeviceKind::cuda) {

@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 
-#include "base/tenancy.h"
+#include "base/revision.h"
 #include "node/engine/adapters.h"
 #include "node/engine/launch_parts.h"
 #include "node/engine/program.h"
@@ -71,7 +71,7 @@ base::Result<EngineLaunch> plan_vllm(const wire::StartInstance& start, const std
   launch.engine_dir = program.mount_dir;
   launch.argv = program.argv;
   THAW_ASSIGN_OR_RETURN(const std::string model, show_model(launch, spec, paths));
-  launch.argv.insert(launch.argv.end(), {"serve", model, "--served-model-name", base::public_name(spec.name)});
+  launch.argv.insert(launch.argv.end(), {"serve", model, "--served-model-name", base::public_model(spec.name)});
   launch.tcp = paths.socket.empty();
   if (launch.tcp)
     launch.argv.insert(launch.argv.end(), {"--host", paths.address, "--port", std::to_string(paths.port)});

@@ -188,9 +188,20 @@ void Puller::work() {
   }
 }
 
+PullerOptions Puller::options() const {
+  const std::lock_guard lock(state_->mutex);
+  return options_;
+}
+
+void Puller::set_options(PullerOptions options) {
+  const std::lock_guard lock(state_->mutex);
+  options_ = std::move(options);
+}
+
 void Puller::run(Job& job) {
   const base::TimePoint begun = now();
-  Fetcher fetcher(options_.fetch);
+  const PullerOptions options = this->options();  // that it keeps to its end
+  Fetcher fetcher(options.fetch);
   {
     const std::lock_guard lock(state_->mutex);
     job.fetcher = &fetcher;
@@ -202,7 +213,7 @@ void Puller::run(Job& job) {
     (void)job.look();
   };
   const auto set = job.cancelled ? base::Result<PulledSet>(Error{ErrorKind::unavailable, "stopped"})
-                                 : pull_source({job.order, options_, store_, fetcher, job.progress, job.cancelled, tell});
+                                 : pull_source({job.order, options, store_, fetcher, job.progress, job.cancelled, tell});
   PullView view;
   bool closing = false;
   {

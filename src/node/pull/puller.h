@@ -85,7 +85,9 @@ class Puller {
     double bytes_per_s = 0;
   };
   [[nodiscard]] Totals totals() const;
-  [[nodiscard]] const PullerOptions& options() const { return options_; }
+  [[nodiscard]] PullerOptions options() const;
+  /// For pulls that begin from now on. How many are fetched at once stays as it was.
+  void set_options(PullerOptions options);
 
  private:
   struct Job;
@@ -95,7 +97,7 @@ class Puller {
   void run(Job& job);
 
   BlobStore& store_;
-  const PullerOptions options_;
+  PullerOptions options_;  ///< under the mutex of state_
   const Ended ended_;
   std::unique_ptr<State> state_;
 };

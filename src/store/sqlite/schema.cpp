@@ -44,13 +44,20 @@ constexpr std::array kSteps{
        ALTER TABLE keys ADD COLUMN last_used_unix_ms INTEGER NOT NULL DEFAULT 0;
        CREATE TABLE tenants(name TEXT PRIMARY KEY, spec_json TEXT NOT NULL, created_unix_ms INTEGER NOT NULL,
                             updated_unix_ms INTEGER NOT NULL) WITHOUT ROWID;)",
+    // What was deployed before there were revisions is the first one.
+    R"(CREATE TABLE revisions(model TEXT NOT NULL, number INTEGER NOT NULL, spec_json TEXT NOT NULL, runs_as TEXT NOT NULL,
+                              memory_estimated INTEGER NOT NULL, created_unix_ms INTEGER NOT NULL, served_unix_ms INTEGER NOT NULL,
+                              failure TEXT NOT NULL, PRIMARY KEY(model, number)) WITHOUT ROWID;
+       CREATE TABLE rollouts(model TEXT PRIMARY KEY, active INTEGER NOT NULL, candidate INTEGER NOT NULL, percent INTEGER NOT NULL) WITHOUT ROWID;
+       INSERT INTO revisions SELECT name, 1, spec_json, name, memory_estimated, updated_unix_ms, updated_unix_ms, '' FROM models;
+       INSERT INTO rollouts SELECT name, 1, 0, 0 FROM models;)",
 };
 constexpr auto kNewest = static_cast<std::int64_t>(kSteps.size());
 
 // A check reads all it checks. Above this size only the tables that serving depends on are read, so that years of usage
 // do not delay a start; damage in the usage table then shows when it is read.
 constexpr std::int64_t kMaxWholeCheck_bytes = 64LL << 20;
-constexpr std::array kVitalTables{"models", "keys", "model_refs", "counters", "model_files", "pending_models", "tenants"};
+constexpr std::array kVitalTables{"models", "keys", "model_refs", "counters", "model_files", "pending_models", "tenants", "revisions", "rollouts"};
 
 base::Status quick_check(Database& database, const std::string& argument) {
   THAW_ASSIGN_OR_RETURN(Statement statement, database.prepare("PRAGMA quick_check(" + argument + ")"));

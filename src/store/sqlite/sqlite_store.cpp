@@ -76,6 +76,18 @@ class SqliteStore : public Store {
          "spec_json = ?2, created_unix_ms = ?3, updated_unix_ms = ?4"},
         {&delete_tenant_, "DELETE FROM tenants WHERE name = ?1 RETURNING 1"},
         {&tenants_, "SELECT name, spec_json, created_unix_ms, updated_unix_ms FROM tenants ORDER BY name"},
+        {&put_revision_,
+         "INSERT INTO revisions VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT(model, number) DO UPDATE SET "
+         "spec_json = ?3, runs_as = ?4, memory_estimated = ?5, created_unix_ms = ?6, served_unix_ms = ?7, failure = ?8"},
+        {&delete_revision_, "DELETE FROM revisions WHERE model = ?1 AND number = ?2"},
+        {&delete_revisions_, "DELETE FROM revisions WHERE model = ?1"},
+        {&runs_as_, "SELECT name FROM models WHERE name = ?1 OR substr(name, 1, length(?1) + 1) = ?1 || '@'"},
+        {&revisions_,
+         "SELECT model, number, spec_json, runs_as, memory_estimated, created_unix_ms, served_unix_ms, failure FROM revisions ORDER BY model, number"},
+        {&put_rollout_,
+         "INSERT INTO rollouts VALUES(?1, ?2, ?3, ?4) ON CONFLICT(model) DO UPDATE SET active = ?2, candidate = ?3, percent = ?4"},
+        {&delete_rollout_, "DELETE FROM rollouts WHERE model = ?1"},
+        {&rollouts_, "SELECT model, active, candidate, percent FROM rollouts ORDER BY model"},
         {&find_ref_, "SELECT ref FROM model_refs WHERE name = ?1"},
         {&add_ref_, "INSERT INTO model_refs(name) VALUES(?1)"},
         {&reserve_ids_,
@@ -135,6 +147,62 @@ class SqliteStore : public Store {
     });
     THAW_RETURN_IF_ERROR(explain(status, "cannot read the models"));
     return all;
+  }
+
+  base::Status change_rollout(const RolloutChange& change) override {
+    const std::lock_guard lock(mutex_);
+    const StoredRollout& rollout = change.rollout;
+    const auto status = transaction([&]() -> base::Status {
+      for (const StoredModel& model : change.models) {
+        THAW_RETURN_IF_ERROR(delete_pending_.run(rollout.model.str(), model.updated_unix_ms));
+        THAW_RETURN_IF_ERROR(
+            put_model_.run(model.name.str(), model.spec_json, model.created_unix_ms, model.updated_unix_ms, model.memory_estimated));
+      }
+      for (const base::ModelName& ended : change.ended) THAW_RETURN_IF_ERROR(delete_served(ended.str()));
+      for (const StoredRevision& r : change.revisions)
+        THAW_RETURN_IF_ERROR(put_revision_.run(r.model.str(), r.number, r.spec_json, r.runs_as.str(), r.memory_estimated, r.created_unix_ms,
+                                               r.served_unix_ms, r.failure));
+      for (const std::uint32_t number : change.forgotten) THAW_RETURN_IF_ERROR(delete_revision_.run(rollout.model.str(), number));
+      return put_rollout_.run(rollout.model.str(), rollout.active, rollout.candidate, rollout.percent);
+    });
+    return explain(status, "cannot store the revisions of model " + rollout.model.str());
+  }
+
+  base::Result<std::vector<StoredRevision>> revisions() override {
+    const std::lock_guard lock(mutex_);
+    std::vector<StoredRevision> all;
+    const auto status = revisions_.each([&](const Row& row) {
+      all.push_back({base::ModelName(row.bytes(0)), static_cast<std::uint32_t>(row.natural(1)), row.bytes(2), base::ModelName(row.bytes(3)),
+                     row.integer(4) != 0, row.integer(5), row.integer(6), row.bytes(7)});
+    });
+    THAW_RETURN_IF_ERROR(explain(status, "cannot read the models' revisions"));
+    return all;
+  }
+
+  base::Result<std::vector<StoredRollout>> rollouts() override {
+    const std::lock_guard lock(mutex_);
+    std::vector<StoredRollout> all;
+    const auto status = rollouts_.each([&](const Row& row) {
+      all.push_back({base::ModelName(row.bytes(0)), static_cast<std::uint32_t>(row.natural(1)), static_cast<std::uint32_t>(row.natural(2)),
+                     static_cast<std::uint32_t>(row.natural(3))});
+    });
+    THAW_RETURN_IF_ERROR(explain(status, "cannot read which revisions serve"));
+    return all;
+  }
+
+  base::Result<bool> delete_rollout(const base::ModelName& model) override {
+    const std::lock_guard lock(mutex_);
+    bool deleted = false;
+    const auto status = transaction([&]() -> base::Status {
+      std::vector<std::string> names;
+      THAW_RETURN_IF_ERROR(runs_as_.each([&](const Row& row) { names.push_back(row.bytes(0)); }, model.str()));
+      THAW_RETURN_IF_ERROR(delete_revisions_.run(model.str()));
+      for (const std::string& name : names) THAW_RETURN_IF_ERROR(delete_served(name, &deleted));
+      THAW_RETURN_IF_ERROR(delete_pending_.run(model.str(), std::numeric_limits<std::int64_t>::max()));
+      return delete_rollout_.run(model.str());
+    });
+    THAW_RETURN_IF_ERROR(explain(status, "cannot delete model " + model.str()));
+    return deleted;
   }
 
   base::Status put_model_files(const base::ModelName& name, const std::vector<StoredFile>& files) override {
@@ -275,6 +343,16 @@ class SqliteStore : public Store {
                         key.platform, join_words(key.models), key.expires_unix_ms);
   }
 
+  /// A row of models, with its files. Under the lock, in a transaction.
+  base::Status delete_served(const std::string& name, bool* deleted = nullptr) {
+    THAW_RETURN_IF_ERROR(delete_files_.run(name));
+    return delete_model_.each(
+        [&](const Row&) {
+          if (deleted != nullptr) *deleted = true;
+        },
+        name);
+  }
+
   /// Does all of `work` or nothing. Under the lock.
   template <typename Work>
   base::Status transaction(const Work& work) {
@@ -294,6 +372,7 @@ class SqliteStore : public Store {
   Database database_;
   Statement put_model_, delete_model_, models_, add_key_, keys_, find_ref_, add_ref_, reserve_ids_;
   Statement put_pending_, delete_pending_, pending_;
+  Statement put_revision_, delete_revision_, delete_revisions_, revisions_, put_rollout_, delete_rollout_, rollouts_, runs_as_;
   Statement delete_files_, add_file_, files_, begin_, commit_, rollback_;
   Statement revoke_key_, expire_key_, touch_key_, revoke_keys_of_, put_tenant_, delete_tenant_, tenants_;
 };

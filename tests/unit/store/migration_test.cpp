@@ -13,7 +13,7 @@
 namespace thaw::store {
 namespace {
 
-constexpr const char* kNewestTable = "tenants";  // that the last step makes
+constexpr const char* kNewestTable = "rollouts";  // that the last step makes
 
 std::string fixture(std::int64_t version) {
   const std::string path = std::string(THAW_SOURCE_DIR) + "/tests/fixtures/store/v" + std::to_string(version) + ".sql";
@@ -107,6 +107,22 @@ TEST_P(Migration, LosesNoModel) {
     EXPECT_EQ(of_chat[1].changed_unix_ms, 1'700'000'000'600);
   }
   EXPECT_TRUE(store->put_model_files(base::ModelName("it's"), {{"/b", 1, 2, 3, "", 0, 0}}).ok());
+}
+
+TEST_P(Migration, MakesWhatWasDeployedTheFirstRevision) {
+  const auto store = *open_sqlite(path_);
+  const auto models = store->models();
+  const auto revisions = store->revisions();
+  const auto rollouts = store->rollouts();
+  ASSERT_TRUE(revisions.ok()) << revisions.error().message;
+  ASSERT_EQ(revisions->size(), models->size());
+  ASSERT_EQ(rollouts->size(), models->size());
+  for (std::size_t i = 0; i < models->size(); ++i) {
+    const StoredModel& model = models->at(i);
+    EXPECT_EQ(revisions->at(i), (StoredRevision{model.name, 1, model.spec_json, model.name, model.memory_estimated, model.updated_unix_ms,
+                                                model.updated_unix_ms, ""}));
+    EXPECT_EQ(rollouts->at(i), (StoredRollout{model.name, 1, 0, 0}));
+  }
 }
 
 TEST_P(Migration, LosesNoKeyAndNoRight) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/revision.h"
 #include "spec/parse.h"
 
 namespace thaw::wire {
@@ -115,6 +116,17 @@ TEST(Messages, AFailureDomainComesBackAndNeedNotBeThere) {
   EXPECT_TRUE(back->drivers[0].gangs);
   EXPECT_FALSE(back->drivers[1].gangs);
   EXPECT_EQ(parse_hello(to_json(hello()))->domain, "");
+}
+
+TEST(Messages, SayOfWhichRevisionAModelsEnginesAre) {
+  StartInstance second = start();
+  second.model.name = base::at_revision(second.model.name, 2);
+  const auto back = parse_command(to_json(NodeCommand(second)));
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(std::get<StartInstance>(*back).model.name, second.model.name);
+  std::string wrong = to_json(NodeCommand(second));
+  wrong.replace(wrong.find("\"revision\":2"), 12, "\"revision\":1");
+  EXPECT_FALSE(parse_command(wrong).ok());
 }
 
 TEST(Messages, CommandsForStandbyAndImagesComeBack) {
