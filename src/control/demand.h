@@ -67,6 +67,7 @@ class RunningMean {
     first_ = false;
   }
   [[nodiscard]] base::Duration value() const { return mean_; }
+  [[nodiscard]] bool known() const { return !first_; }  ///< a mean of nothing is zero, and so may one of something be
 
  private:
   base::Duration mean_{};

@@ -116,7 +116,7 @@ std::string measured(const CostEstimate& cost, wire::Way way) {
 
 void add_first_answer(Explanation& e, const Model& m) {
   const base::Duration takes = m.first_answer.value();
-  const bool known = takes > base::Duration::zero();
+  const bool known = m.first_answer.known();
   e.parts.push_back({"first answer", takes, known,
                      known ? "running mean of this model's answers, from dispatch to the first byte" : "never measured: it has not answered yet"});
 }
