@@ -18,7 +18,8 @@ StoredRevision revision(std::uint32_t number, const char* runs_as = "m") {
 
 std::vector<std::string> names(Store& store) {
   std::vector<std::string> all;
-  for (const StoredModel& model : *store.models()) all.push_back(model.name.str());
+  const auto models = store.models();
+  for (const StoredModel& model : *models) all.push_back(model.name.str());
   return all;
 }
 

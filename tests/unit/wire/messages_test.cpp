@@ -400,9 +400,9 @@ TEST(MessageErrors, NameTheFieldAndTheProblem) {
 TEST(MessageErrors, AnImageIdIsAPlainFileName) {
   for (const char* id : {"", ".", "..", ".a", "a/b", "../a", "A", "a b", "a\\u0000"})
     EXPECT_EQ(command_error(R"({"type":"drop_image","image":")" + std::string(id) + "\"}"),
-              "drop_image.image: must be 1 to 128 of [a-z0-9._~-] and not begin with a dot");
+              "drop_image.image: must be 1 to 128 of [a-z0-9._~@-] and not begin with a dot");
   EXPECT_EQ(command_error(R"({"type":"drop_image","image":")" + std::string(129, 'a') + "\"}"),
-            "drop_image.image: must be 1 to 128 of [a-z0-9._~-] and not begin with a dot");
+            "drop_image.image: must be 1 to 128 of [a-z0-9._~@-] and not begin with a dot");
   EXPECT_EQ(command_error(R"({"type":"drop_image","image":")" + std::string(128, 'a') + "\"}"), "(no error)");
   EXPECT_EQ(event_error(R"({"type":"freeze_failed","instance":1,"reason":"","still_ready":1})"),
             "freeze_failed.still_ready: must be true or false");
