@@ -31,16 +31,18 @@ std::string told(const spec::ConfigChange& change) {
 }  // namespace
 
 net::Task<base::Result<spec::ConfigChange>> Server::reload() {
+  // By reference into this frame: GCC 12 destroys twice what a lambda in an awaited call has captured by value.
+  const spec::ServerConfig before = config_;
+  const Reload how = reload_;
   // Off the loop: it waits for disks.
-  auto read =
-      co_await services_.files_worker.run([before = config_, how = reload_]() -> base::Result<spec::ServerConfig> {
-        if (!how.read) return before;
-        THAW_ASSIGN_OR_RETURN(spec::ServerConfig config, how.read());
-        THAW_RETURN_IF_ERROR(how.check(config));
-        if (config.tls.on && before.tls.on)
-          if (auto loaded = net::TlsContext::load(files_of(config.tls)); !loaded.ok()) return loaded.error();
-        return config;
-      });
+  auto read = co_await services_.files_worker.run([&before, &how]() -> base::Result<spec::ServerConfig> {
+    if (!how.read) return before;
+    THAW_ASSIGN_OR_RETURN(spec::ServerConfig config, how.read());
+    THAW_RETURN_IF_ERROR(how.check(config));
+    if (config.tls.on && before.tls.on)
+      if (auto loaded = net::TlsContext::load(files_of(config.tls)); !loaded.ok()) return loaded.error();
+    return config;
+  });
   if (!read.ok()) {
     if (tls_) tls_->reload();
     co_return read.error().within("nothing was changed");
