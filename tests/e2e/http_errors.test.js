@@ -76,7 +76,7 @@ describe('wrong requests', { timeout: 180_000 }, () => {
     const unknown = await server.call('GET', '/v1/nothing');
     assert.equal(unknown.status, 404);
     assert.equal(unknown.json.error.code, 'unknown_url');
-    assert.equal((await server.call('POST', '/v1/responses', {})).status, 404);
+    assert.equal((await server.call('POST', '/v1/threads', {})).status, 404);
   });
 
   for (const [name, text, wanted] of [

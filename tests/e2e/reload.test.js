@@ -46,8 +46,8 @@ describe('reload', { timeout: 120_000 }, () => {
     server.child.kill('SIGHUP');
     await until('it says so', () => /configuration read again: changed: .*log\.level/.test(server.log));
     await until('the log is JSON from then on', () => server.log.trimEnd().split('\n').at(-1).startsWith('{') || server.call('GET', '/admin/v1/status').then(() => false));
-    const audit = fs.readdirSync(`${server.dataDir}/audit`).map((file) => fs.readFileSync(`${server.dataDir}/audit/${file}`, 'latin1')).join('\n');
-    await until('it is on record', () => /server\.reload/.test(audit));
+    const recorded = async () => (await server.cli(['audit', 'tail', '--json', '--data-dir', server.dataDir])).stdout.includes('server.reload');
+    await until('it is on record', recorded);
     assert.equal((await server.call('POST', '/v1/chat/completions', chat('m', 'x'.repeat(4096)))).status, 200, 'the limit is the default again');
   });
 
