@@ -207,12 +207,13 @@ describe('rollout over a restart', { timeout: 120_000 }, () => {
       assert.equal((await server.modelInfo('m')).rollout.percent, 50);
       await server.call('POST', '/admin/v1/models/m/rollout?percent=100');
       await serves(server, 'm', 2);
+      await until('it has taken over', async () => (await server.modelInfo('m')).revision === 2);
       await server.end('SIGKILL');
       await server.start();
       assert.equal((await server.modelInfo('m')).revision, 2);
       assert.equal(await ask(server, 'm'), 2);
-      const audit = await server.cli(['audit', 'ls', '--json']);
-      if (audit.code === 0) assert.match(audit.stdout, /model\.rollout/);
+      const audit = await server.cli(['audit', 'tail', '--json', '--lines', '100', '--data-dir', server.dataDir]);
+      assert.match(audit.stdout, /model\.rollout/);
     } finally {
       await server.destroy();
     }
