@@ -73,6 +73,7 @@ TEST(Routes, RolesKeepToTheirMeaning) {
   for (const Route& route : route_table()) {
     const std::string name = std::string(route.method) + " " + std::string(route.pattern);
     const Rule& rule = route.rule;
+    EXPECT_NE(route.handler, nullptr) << name;
     if (rule.scope == Scope::open) continue;
     EXPECT_TRUE(rule.allows(spec::Role::admin, true)) << name << ": who runs the platform may do everything";
     if (route.is_act()) {
