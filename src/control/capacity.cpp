@@ -137,7 +137,7 @@ Room widest_rooms(std::vector<Room> rooms, std::uint32_t devices) {
 
 base::Status Scheduler::State::can_ever_run(const spec::ModelSpec& spec) const {
   const char* const kind = spec::to_string(spec.resources.device);
-  const std::string subject = "model " + base::public_name(spec.name) + " cannot run: ";
+  const std::string subject = "model " + base::public_model(spec.name) + " cannot run: ";
   if (!spec.resources.device_memory_bytes) {
     return base::Error{base::ErrorKind::invalid, subject + "its device memory is not known; set resources.deviceMemory"};
   }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "base/revision.h"
 #include "base/tenancy.h"
 #include "base/time.h"
 #include "control/demand.h"
@@ -137,8 +138,8 @@ struct Model {
   [[nodiscard]] std::uint32_t replicas() const { return ready() + coming(); }
   [[nodiscard]] spec::Priority priority() const { return queue.highest(spec.priority); }  ///< of what it wants a replica for
   [[nodiscard]] std::uint32_t waiting_requests() const { return static_cast<std::uint32_t>(queue.size()); }
-  /// As its own users call it: for messages to them.
-  [[nodiscard]] std::string name() const { return base::public_name(spec.name); }
+  /// As its own users call it, for messages to them: without the tenant, and without the revision, which no request names.
+  [[nodiscard]] std::string name() const { return base::public_model(spec.name); }
   /// The same for messages that another model's users may read: no tenant learns of another's models.
   [[nodiscard]] std::string name_for(const Model& reader) const {
     return base::tenant_part(spec.name) == base::tenant_part(reader.spec.name) ? name() : "another tenant's model";

@@ -10,7 +10,7 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
   const auto found = models.find(a.model);
   if (draining || found == models.end()) {
     Refuse refusal{a.request, Refuse::Why::draining, "the server is shutting down; retry in a moment", base::Seconds(5)};
-    if (!draining) refusal = {a.request, Refuse::Why::model_removed, "model " + base::public_name(a.model) + " does not exist", {}};
+    if (!draining) refusal = {a.request, Refuse::Why::model_removed, "model " + base::public_model(a.model) + " does not exist", {}};
     out.emplace_back(std::move(refusal));
     return;
   }

@@ -175,7 +175,7 @@ void Scheduler::State::not_taken(const wire::SnapshotFailed& e, base::TimePoint 
 
 base::Result<base::ImageId> Scheduler::State::snapshot_model(const base::ModelName& name, base::TimePoint now, Actions& out) {
   const auto found = models.find(name);
-  if (found == models.end()) return base::Error{base::ErrorKind::not_found, "there is no model \"" + base::public_name(name) + "\""};
+  if (found == models.end()) return base::Error{base::ErrorKind::not_found, "there is no model \"" + base::public_model(name) + "\""};
   auto begun = try_snapshot(*found->second, true, now, out);
   work(now, out);
   return begun;

@@ -215,7 +215,7 @@ std::uint32_t Scheduler::State::thawing(const Model& m, base::TimePoint now) con
 base::Result<std::uint32_t> Scheduler::State::freeze_model(const base::ModelName& name, base::TimePoint now, Actions& out) {
   using base::ErrorKind;
   const auto found = models.find(name);
-  if (found == models.end()) return base::Error{ErrorKind::not_found, "there is no model \"" + base::public_name(name) + "\""};
+  if (found == models.end()) return base::Error{ErrorKind::not_found, "there is no model \"" + base::public_model(name) + "\""};
   Model& m = *found->second;
   const std::string subject = "cannot freeze " + m.name() + ": ";
   if (m.ready() == 0) return base::Error{ErrorKind::conflict, subject + "it has no replica that is ready"};
@@ -244,7 +244,7 @@ base::Result<std::uint32_t> Scheduler::State::freeze_model(const base::ModelName
 base::Result<bool> Scheduler::State::wake_model(const base::ModelName& name, base::TimePoint now, Actions& out) {
   using base::ErrorKind;
   const auto found = models.find(name);
-  if (found == models.end()) return base::Error{ErrorKind::not_found, "there is no model \"" + base::public_name(name) + "\""};
+  if (found == models.end()) return base::Error{ErrorKind::not_found, "there is no model \"" + base::public_model(name) + "\""};
   Model& m = *found->second;
   if (draining) return base::Error{ErrorKind::unavailable, "the server is shutting down"};
   if (m.replicas() > 0) return false;

@@ -8,7 +8,7 @@
 #include <charconv>
 #include <utility>
 
-#include "base/tenancy.h"
+#include "base/revision.h"
 #include "base/units.h"
 #include "gateway/routes.h"
 
@@ -109,7 +109,7 @@ net::Task<void> Relay::hold_tick() {
     exchange_.begin_stream(out, 200, "text/event-stream", "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n");
     co_await exchange_.send(out);
   }
-  co_await exchange_.send_chunk(fmt::format(": waiting for {}\n\n", model_->spec.name.str()));
+  co_await exchange_.send_chunk(fmt::format(": waiting for {}\n\n", base::public_model(model_->spec.name)));
 }
 
 net::Task<void> Relay::answer_refusal(const control::Refuse& refusal) {
@@ -323,7 +323,7 @@ bool Relay::lacks_route(int status) const {
 std::string Relay::error_body(int status, std::string_view body) const {
   const Dialect dialect = exchange_.dialect();
   if (!lacks_route(status)) return to_anthropic(status, body, exchange_.id_text());
-  return engine_without_route(base::public_part(model_->spec.name), spec::to_string(model_->spec.engine), exchange_.route()->pattern)
+  return engine_without_route(base::public_model(model_->spec.name), spec::to_string(model_->spec.engine), exchange_.route()->pattern)
       .json(dialect, exchange_.id_text());
 }
 
