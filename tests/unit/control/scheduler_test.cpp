@@ -129,6 +129,11 @@ TEST_F(SchedulerTest, events_of_the_unknown_change_nothing) {
   EXPECT_EQ(happened(), "refuse 1 model_removed retry 0s model x does not exist\n");
 }
 
+TEST_F(SchedulerTest, who_asks_is_told_of_models_not_of_revisions) {
+  ask(1, "acme~x@2");
+  EXPECT_EQ(happened(), "refuse 1 model_removed retry 0s model x does not exist\n");
+}
+
 TEST_F(SchedulerTest, a_request_that_waits_can_be_neither_failed_nor_answered) {
   join({device("cpu0", 100)});
   deploy(model("a", 10));
