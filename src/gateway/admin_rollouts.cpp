@@ -169,6 +169,14 @@ net::Task<void> change_share(Server& server, Exchange& exchange, const base::Mod
   co_await respond_json(exchange, 200, answer);
 }
 
+/// The revisions of a model that is there; else nullptr, and it was answered that it is not.
+net::Task<const RolloutLine*> line_that_serves(Server& server, Exchange& exchange, const base::ModelName model) {
+  const RolloutLine* const line = server.services().rollouts.find(model);
+  if (line != nullptr && line->active != 0) co_return line;
+  co_await respond_no_such_model(exchange);
+  co_return nullptr;
+}
+
 }  // namespace
 
 void add_rollout_of(Server& server, const base::ModelName& model, json::object& into) {
@@ -187,11 +195,8 @@ void add_rollout_of(Server& server, const base::ModelName& model, json::object& 
 
 net::Task<void> list_revisions(Server& server, Exchange& exchange) {
   const base::ModelName model = exchange.model();
-  const RolloutLine* const line = server.services().rollouts.find(model);
-  if (line == nullptr || line->active == 0) {
-    co_await respond_no_such_model(exchange);
-    co_return;
-  }
+  const RolloutLine* const line = co_await line_that_serves(server, exchange, model);
+  if (line == nullptr) co_return;
   json::array revisions;
   for (const auto& [number, revision] : line->revisions) revisions.push_back(describe(*line, revision));
   json::object answer{
@@ -202,11 +207,8 @@ net::Task<void> list_revisions(Server& server, Exchange& exchange) {
 
 net::Task<void> rollback_model(Server& server, Exchange& exchange) {
   const base::ModelName model = exchange.model();
-  const RolloutLine* const line = server.services().rollouts.find(model);
-  if (line == nullptr || line->active == 0) {
-    co_await respond_no_such_model(exchange);
-    co_return;
-  }
+  const RolloutLine* const line = co_await line_that_serves(server, exchange, model);
+  if (line == nullptr) co_return;
   const auto to = number_in_query(exchange, "to", 1, 1'000'000'000);
   if (!to.ok()) {
     co_await exchange.respond_error(from_error(to.error()));
@@ -239,11 +241,8 @@ net::Task<void> rollback_model(Server& server, Exchange& exchange) {
 
 net::Task<void> roll_out_model(Server& server, Exchange& exchange) {
   const base::ModelName model = exchange.model();
-  const RolloutLine* const line = server.services().rollouts.find(model);
-  if (line == nullptr || line->active == 0) {
-    co_await respond_no_such_model(exchange);
-    co_return;
-  }
+  const RolloutLine* const line = co_await line_that_serves(server, exchange, model);
+  if (line == nullptr) co_return;
   const auto to = number_in_query(exchange, "to", 1, 1'000'000'000);
   const auto percent = number_in_query(exchange, "percent", 0, 100);
   if (!to.ok() || !percent.ok()) {
