@@ -12,9 +12,9 @@
 
 #include <gtest/gtest.h>
 
-#include "node/images/digest.h"
 #include "node/sandbox/clock.h"
 #include "node/sandbox/files.h"
+#include "unit/node/noise.h"
 #include "unit/temp_dir.h"
 
 namespace thaw::node::pull {
@@ -22,21 +22,8 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1ULL << 20;
 
-std::string noise(std::size_t bytes) {
-  std::string text(bytes, '\0');
-  std::uint64_t state = bytes + 1;
-  for (char& c : text) {
-    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-    c = static_cast<char>(state >> 56U);
-  }
-  return text;
-}
-
-std::string digest_of(const std::string& bytes) {
-  Sha256 digest;
-  digest.add(bytes);
-  return digest.finish();
-}
+using test::noise;
+using test::sha256_of;
 
 /// A file system of its own, for a test that needs root.
 class Mounted {
@@ -91,11 +78,11 @@ class SettlerTest : public ::testing::Test {
   void expect_whole() {
     const auto sha256 = settler_->finish(bytes_.size());
     ASSERT_TRUE(sha256.ok()) << sha256.error().message;
-    EXPECT_EQ(*sha256, digest_of(bytes_));
+    EXPECT_EQ(*sha256, sha256_of(bytes_));
     std::string on_disk(bytes_.size() + 1, '\0');
     std::ifstream(store_->part_path("key"), std::ios::binary).read(on_disk.data(), static_cast<std::streamsize>(on_disk.size()));
     on_disk.pop_back();
-    EXPECT_EQ(digest_of(on_disk), digest_of(bytes_));
+    EXPECT_EQ(sha256_of(on_disk), sha256_of(bytes_));
     EXPECT_EQ(std::filesystem::file_size(store_->part_path("key")), bytes_.size());
   }
   std::vector<Range> journal() {

@@ -10,9 +10,9 @@
 
 #include <gtest/gtest.h>
 
-#include "node/images/digest.h"
 #include "node/pull/journal.h"
 #include "unit/node/file_server.h"
+#include "unit/node/noise.h"
 #include "unit/temp_dir.h"
 
 namespace thaw::node::pull {
@@ -21,22 +21,8 @@ namespace {
 using test::FileServer;
 using test::Served;
 using test::ServedRequest;
-
-std::string noise(std::size_t bytes) {
-  std::string text(bytes, '\0');
-  std::uint64_t state = bytes + 1;
-  for (char& c : text) {
-    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-    c = static_cast<char>(state >> 56U);
-  }
-  return text;
-}
-
-std::string digest_of(const std::string& bytes) {
-  Sha256 digest;
-  digest.add(bytes);
-  return digest.finish();
-}
+using test::noise;
+using test::sha256_of;
 
 class Pull : public ::testing::Test {
  protected:
@@ -110,7 +96,7 @@ class Pull : public ::testing::Test {
   }
   void expect_pulled(const PullView& view, const std::string& bytes) {
     ASSERT_EQ(view.state, PullState::done) << view.error.message;
-    EXPECT_EQ(digest_of(read(view.path)), digest_of(bytes));
+    EXPECT_EQ(sha256_of(read(view.path)), sha256_of(bytes));
     EXPECT_EQ(view.done_bytes, bytes.size());
     EXPECT_EQ(view.total_bytes, bytes.size());
     EXPECT_EQ(files_in("tmp"), 0U);
@@ -142,7 +128,7 @@ const std::string kSmall = noise(70'001);
 
 TEST_F(Pull, FetchesByRangesSideBySide) {
   open([](const ServedRequest& request) { return FileServer::serve(request, kFile); });
-  const PullView view = pull_url("/dir/m%20x.gguf?a=b", digest_of(kFile));
+  const PullView view = pull_url("/dir/m%20x.gguf?a=b", sha256_of(kFile));
   expect_pulled(view, kFile);
   EXPECT_TRUE(view.path.ends_with("/m_x.gguf")) << view.path;
   EXPECT_EQ(view.fetched_bytes, kFile.size());
@@ -152,7 +138,7 @@ TEST_F(Pull, FetchesByRangesSideBySide) {
   EXPECT_EQ(status.st_mode & 0777, 0644U) << "engines are other users";
   // What is there is not fetched again, whatever it is called.
   const std::uint64_t sent = server_->sent_bytes();
-  const PullView again = pull_url("/other.gguf", digest_of(kFile));
+  const PullView again = pull_url("/other.gguf", sha256_of(kFile));
   EXPECT_EQ(again.state, PullState::done);
   EXPECT_EQ(again.fetched_bytes, 0U);
   EXPECT_EQ(server_->sent_bytes(), sent);
@@ -178,7 +164,7 @@ TEST_F(Pull, GoesOnWhereConnectionsAreCut) {
     if (++count % 3 == 0) served.cut_after = served.body.size() / 2;
     return served;
   });
-  const PullView view = pull_url("/m.gguf", digest_of(kFile));
+  const PullView view = pull_url("/m.gguf", sha256_of(kFile));
   expect_pulled(view, kFile);
   EXPECT_EQ(view.fetched_bytes, kFile.size()) << "nothing came twice";
 }
@@ -215,7 +201,7 @@ TEST_F(Pull, NoticesARangeThatWasNotAskedFor) {
 
 TEST_F(Pull, KeepsNothingOfTheWrongBytes) {
   open([](const ServedRequest& request) { return FileServer::serve(request, kFile); });
-  expect_failed(pull_url("/m.gguf", std::string(64, '0')), base::ErrorKind::conflict, digest_of(kFile));
+  expect_failed(pull_url("/m.gguf", std::string(64, '0')), base::ErrorKind::conflict, sha256_of(kFile));
   EXPECT_EQ(files_in("tmp"), 0U);
 }
 
@@ -227,7 +213,7 @@ TEST_F(Pull, BeginsAgainWhenTheFileChangesMeanwhile) {
   });
   const PullView view = pull_url();
   ASSERT_EQ(view.state, PullState::done) << view.error.message;
-  EXPECT_EQ(digest_of(read(view.path)), digest_of(newer)) << "of one version all of it";
+  EXPECT_EQ(sha256_of(read(view.path)), sha256_of(newer)) << "of one version all of it";
 }
 
 TEST_F(Pull, GivesUpOnAFileThatChangesAllTheTime) {
@@ -318,7 +304,7 @@ std::string listing(const std::string& files) {
   return R"({"sha":"c0ffee","siblings":[)" + files + "]}";
 }
 std::string lfs(const std::string& name, const std::string& bytes) {
-  return R"({"rfilename":")" + name + R"(","size":)" + std::to_string(bytes.size()) + R"(,"lfs":{"sha256":")" + digest_of(bytes) + R"(","size":)" +
+  return R"({"rfilename":")" + name + R"(","size":)" + std::to_string(bytes.size()) + R"(,"lfs":{"sha256":")" + sha256_of(bytes) + R"(","size":)" +
          std::to_string(bytes.size()) + "}}";
 }
 
