@@ -12,6 +12,7 @@
 
 #include "base/units.h"
 #include "base/version.h"
+#include "net/curl_handles.h"
 
 namespace thaw::cli {
 namespace {
@@ -23,24 +24,9 @@ constexpr int kTick_ms = 100;
 constexpr long kKeepaliveIdle_s = 30;
 constexpr std::size_t kMaxErrorBytes = 1 << 20;
 
-/// libcurl wants to be set up once in a process before anything else.
-void initialise_curl() {
-  static const CURLcode result = curl_global_init(CURL_GLOBAL_DEFAULT);
-  (void)result;
-}
-
-struct EasyDeleter {
-  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
-};
-struct MultiDeleter {
-  void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
-};
-struct ListDeleter {
-  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
-};
-using Easy = std::unique_ptr<CURL, EasyDeleter>;
-using Multi = std::unique_ptr<CURLM, MultiDeleter>;
-using List = std::unique_ptr<curl_slist, ListDeleter>;
+using Easy = net::CurlEasy;
+using Multi = net::CurlMulti;
+using List = net::CurlList;
 
 /// A proxy from the environment can never reach this machine's own loopback.
 bool is_loopback(const std::string& url) {
@@ -80,7 +66,7 @@ class Transfer {
 
 Transfer::Transfer(const Credentials& credentials, const HttpRequest& request, const StreamHandler* handler)
     : credentials_(credentials), request_(request), handler_(handler), url_(credentials.url + request.path) {
-  initialise_curl();
+  net::initialise_curl();
   easy_.reset(curl_easy_init());
   multi_.reset(curl_multi_init());
 }

@@ -4,11 +4,11 @@
 #include <array>
 #include <cerrno>
 #include <memory>
-#include <mutex>
 
 #include <curl/curl.h>
 
 #include "gateway/oidc/door.h"
+#include "net/curl_handles.h"
 
 namespace thaw::gateway::oidc {
 namespace {
@@ -39,9 +39,8 @@ std::size_t keep(char* data, std::size_t size, std::size_t count, void* into) {
 }
 
 base::Result<std::string> fetch(const std::string& url) {
-  static std::once_flag once;
-  std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
-  const std::unique_ptr<CURL, void (*)(CURL*)> easy(curl_easy_init(), &curl_easy_cleanup);
+  net::initialise_curl();
+  const net::CurlEasy easy(curl_easy_init());
   if (!easy) return base::Error{base::ErrorKind::internal, "libcurl does not start"};
   std::string text;
   curl_easy_setopt(easy.get(), CURLOPT_URL, url.c_str());

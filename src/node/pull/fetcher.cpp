@@ -12,6 +12,7 @@
 
 #include "base/units.h"
 #include "base/version.h"
+#include "net/curl_handles.h"
 #include "node/pull/address_rule.h"
 
 namespace thaw::node::pull {
@@ -22,16 +23,6 @@ using base::ErrorKind;
 
 constexpr std::size_t kMaxSaid = 300;
 constexpr long kReceiveBytes = 512L << 10;  // the largest that libcurl takes
-
-struct EasyDeleter {
-  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
-};
-struct MultiDeleter {
-  void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
-};
-struct ListDeleter {
-  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
-};
 
 std::string_view trimmed(std::string_view text) {
   const auto first = text.find_first_not_of(" \t\r\n");
@@ -65,8 +56,8 @@ bool passes(CURLcode code) {
 }  // namespace
 
 struct Transfer::State {
-  std::unique_ptr<CURL, EasyDeleter> easy;
-  std::unique_ptr<curl_slist, ListDeleter> headers;
+  net::CurlEasy easy;
+  net::CurlList headers;
   CURLM* multi = nullptr;  ///< that it is in
   const FetchSettings* settings = nullptr;
   Order order;
@@ -254,7 +245,7 @@ Trouble Transfer::State::describe(CURLcode code) const {
 
 struct Fetcher::Impl {
   FetchSettings settings;
-  std::unique_ptr<CURLM, MultiDeleter> multi;
+  net::CurlMulti multi;
 
   /// Goes on to where it was sent, or says why not.
   std::optional<Trouble> follow(Transfer::State& state);
@@ -262,8 +253,7 @@ struct Fetcher::Impl {
 };
 
 Fetcher::Fetcher(FetchSettings settings) : impl_(std::make_unique<Impl>()) {
-  static const CURLcode initialised = curl_global_init(CURL_GLOBAL_DEFAULT);
-  (void)initialised;
+  net::initialise_curl();
   impl_->settings = std::move(settings);
   impl_->multi.reset(curl_multi_init());
 }
