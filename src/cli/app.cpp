@@ -70,6 +70,7 @@ int parse_and_run(std::vector<std::string> arguments, Context& context) {
   add_lifecycle_commands(commands);
   add_rollout_commands(commands);
   add_tier_commands(commands);
+  add_container_image_commands(commands);
   add_node_commands(commands);
   add_tenant_command(commands);
   add_key_command(commands);

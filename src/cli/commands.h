@@ -62,6 +62,7 @@ void add_node_commands(Commands& commands);       // cordon, drain, uncordon
 void add_tier_commands(Commands& commands);       // freeze, wake, snapshot, images
 void add_tenant_command(Commands& commands);      // tenant
 void add_key_command(Commands& commands);         // key
+void add_container_image_commands(Commands& commands);  // container-images
 void add_audit_command(Commands& commands);       // audit
 void add_usage_command(Commands& commands);       // usage
 void add_sim_command(Commands& commands);         // sim

@@ -99,6 +99,7 @@ int deploy(Context& context, const DeployFlags& flags, bool detach, const TakeOv
   context.out << fmt::format("{} {}{}\n", flag_of(*answer, "created") ? "deployed" : "updated",
                              styled(name, Style::bold, context.terminal.colours), facts.empty() ? "" : ": " + facts);
   if (object_of(*answer, "rollout") != nullptr) context.out << rollout_line(*answer) << '\n';
+  if (!spec->image.empty()) context.out << fmt::format("its container image is fetched if it is not there: thaw ls {}\n", name);
   if (context.terminal.out_is_terminal) context.out << fmt::format("ask it: thaw run {} \"Once upon a time\"\n", name);
   return kExitOk;
 }
@@ -121,6 +122,7 @@ void add_deploy_command(Commands& commands) {
   command->add_option("--engine", flags->engine, "What runs it (default: llama.cpp)")
       ->type_name("llama.cpp|vllm|sglang")
       ->check(CLI::IsMember({"llama.cpp", "vllm", "sglang"}).description(""));
+  command->add_option("--image", flags->image, "Container image whose files are the engine's root")->type_name("docker://…|oci:DIR");
   command->add_flag("--detach", *detach, "Do not wait until its files were pulled");
   command->add_option("--percent", take_over->percent, "Of the requests that a changed spec gets once it is ready, until `thaw rollout` gives it more (default: 100)")
       ->type_name("1..100")

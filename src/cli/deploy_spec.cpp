@@ -10,6 +10,7 @@
 
 #include "base/units.h"
 #include "cli/files.h"
+#include "spec/image_ref.h"
 #include "spec/parse.h"
 #include "spec/source_ref.h"
 
@@ -111,6 +112,13 @@ base::Status apply_flags(const DeployFlags& flags, spec::ModelSpec& spec) {
   if (flags.engine) {
     for (const spec::EngineKind kind : {spec::EngineKind::llama_cpp, spec::EngineKind::vllm, spec::EngineKind::sglang, spec::EngineKind::command})
       if (*flags.engine == to_string(kind)) spec.engine = kind;
+  }
+  if (flags.image) {
+    std::error_code error;
+    auto ref = spec::parse_image_ref(*flags.image, std::filesystem::current_path(error).string());
+    if (!ref.ok()) return ref.error().within("--image");
+    spec.image = spec::to_string(*ref);
+    spec.image_digest = ref->digest;
   }
   if (flags.name) spec.name = base::ModelName(*flags.name);
   if (flags.device) spec.resources.device = *flags.device == "cuda" ? spec::DeviceKind::cuda : spec::DeviceKind::cpu;

@@ -220,6 +220,13 @@ void print_model(const json::object& model, Context& context) {
   line("pull", pull_text(model));
   line("aliases", words_of(model, "aliases"));
   line("source", text_of(model, "source"));
+  if (const auto* image = object_of(model, "image")) {
+    line("image", text_of(*image, "image"));
+    line("image digest", text_of(*image, "digest"));
+    const std::string here = text_of(*image, "state");
+    const std::string progress = text_of(*image, "progress");
+    if (here != "ready") line("image state", progress.empty() ? here : here + ", " + progress);
+  }
   line("engine", text_of(model, "engine"));
   line("device",
        fmt::format("{}, {} a replica", device_of(model), bytes_or_dash(model, "device_memory_bytes")));

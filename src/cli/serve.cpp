@@ -26,8 +26,10 @@
 #include "controller/pulls.h"
 #include "controller/rollouts.h"
 #include "gateway/oidc/door.h"
+#include "gateway/admin_container_images.h"
 #include "gateway/server.h"
 #include "net/worker.h"
+#include "node/egress/egress.h"
 #include "node/agent.h"
 #include "node/pull/settings.h"
 #include "node/weights/source_files.h"
@@ -127,6 +129,33 @@ Result<std::unique_ptr<store::UsageJournal>> open_usage_journal(const spec::Serv
     spdlog::warn("{} requests were open when the server died; their usage is recorded as interrupted", journal->interrupted());
   return journal;
 }
+
+/// What engines were refused is on record like what clients were.
+void record_egress(audit::AuditLog& log, const node::Egress::Refused& refused) {
+  audit::Record record;
+  record.event = audit::Event::refused;
+  record.action = "egress";
+  record.who = "model:" + refused.model.str();
+  record.subject = refused.refusal.target;
+  record.detail = refused.refusal.why;
+  log.append(std::move(record), [](const Status& written) {
+    if (!written.ok()) spdlog::error("{}", written.error().message);
+  });
+}
+
+/// For as long as there is a log: engines may outlive it by a moment.
+class EgressOnRecord {
+ public:
+  EgressOnRecord(node::Egress& egress, audit::AuditLog& log) : egress_(egress) {
+    egress_.on_refused([&log](const node::Egress::Refused& refused) { record_egress(log, refused); });
+  }
+  ~EgressOnRecord() { egress_.on_refused({}); }
+  EgressOnRecord(const EgressOnRecord&) = delete;
+  EgressOnRecord& operator=(const EgressOnRecord&) = delete;
+
+ private:
+  node::Egress& egress_;
+};
 
 /// Making the first key, as an act in the audit log.
 Status record_first_key(audit::AuditLog& log, audit::Event event, const std::string& subject) {
@@ -311,6 +340,7 @@ Result<int> serve(const ServeOptions& options) {
                                                                               {config.usage.retention_days, config.usage.daily_retention_days}));
   THAW_ASSIGN_OR_RETURN(const auto usage_journal, open_usage_journal(config, *usage_database));
   THAW_ASSIGN_OR_RETURN(const auto audit_log, open_audit_log(config));
+  const EgressOnRecord egress_on_record(agent.egress(), *audit_log);
   THAW_ASSIGN_OR_RETURN(const std::string new_key, config.dev ? Result<std::string>(std::string()) : first_key(*store, *audit_log));
   THAW_ASSIGN_OR_RETURN(auto keys, store->keys());
   THAW_ASSIGN_OR_RETURN(const auto stored_tenants, store->tenants());
@@ -326,6 +356,7 @@ Result<int> serve(const ServeOptions& options) {
       [&agent](const base::NodeName& /*node*/, wire::NodeCommand command) { agent.submit(std::move(command)); });
   controller->node_joined(hello);
   THAW_RETURN_IF_ERROR(wake_models(*store, *controller));
+  for (const auto& [name, model] : controller->models()) gateway::admin::want_container_image(agent, model->spec);
 
   net::Worker store_worker(*loop, 1);
   net::Worker files_worker(*loop, 2);

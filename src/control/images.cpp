@@ -22,9 +22,10 @@ spec::SandboxKind sandbox_of(wire::DriverKind driver) {
 
 }  // namespace
 
-/// Never by a change of sandbox: the same engine may answer far more slowly in another one. Nor with secrets, which would lie in the image.
+/// Never by a change of sandbox: the same engine may answer far more slowly in another one. Nor with secrets, which would lie in the image. Nor of engines
+/// from container images, whose root is a mount of its own, or with a way to the network, which an image does not hold.
 bool Node::can_snapshot(const spec::ModelSpec& model) const {
-  if (!model.secrets.empty()) return false;
+  if (!model.secrets.empty() || !model.image.empty() || !model.network.egress.empty()) return false;
   return std::any_of(drivers.begin(), drivers.end(), [&](const wire::DriverInfo& d) {
     return d.device == model.resources.device && d.snapshot && (d.gangs || model.resources.devices == 1) &&
            (model.sandbox ? *model.sandbox == sandbox_of(d.driver) : !d.opt_in);

@@ -65,7 +65,8 @@ const char* to_string(RolloutStage stage) {
 
 bool engine_differs(const spec::ModelSpec& a, const spec::ModelSpec& b) {
   return a.source.path != b.source.path || a.engine != b.engine || a.engine_path != b.engine_path || a.args != b.args ||
-         a.command != b.command || a.ready_path != b.ready_path || a.env != b.env ||
+         a.command != b.command || a.ready_path != b.ready_path || a.env != b.env || a.image != b.image ||
+         a.image_digest != b.image_digest || a.network.egress != b.network.egress ||
          a.resources.device != b.resources.device || a.resources.devices != b.resources.devices ||
          a.resources.device_memory_bytes != b.resources.device_memory_bytes || a.resources.cpus != b.resources.cpus ||
          a.resources.host_memory_bytes != b.resources.host_memory_bytes ||

@@ -8,6 +8,7 @@
 #include "base/revision.h"
 #include "gateway/admin_pulls.h"
 #include "gateway/deploy_rules.h"
+#include "gateway/admin_container_images.h"
 #include "gateway/name_claim.h"
 #include "gateway/server.h"
 #include "spec/parse.h"
@@ -99,6 +100,7 @@ json::object describe(const controller::ModelEntry& model, const control::ModelV
   add_rollout_of(server, view.model, o);
   o["pinned"] = model.spec.cache.pin;
   o["eviction_failure"] = entry ? entry->why_left : "";
+  add_container_image(server, model.spec, o);
   return o;
 }
 
@@ -193,7 +195,7 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
     co_return;
   }
   const Tenant* const own = server.tenants().find(exchange.tenant());
-  const SourceRule sources = source_rule(exchange.caller(), own);
+  const SourceRule sources = source_rule(exchange.caller(), own, server.config().node.container_images.tenant_registries);
   // Off the loop: reading a hostile megabyte of YAML takes a second, looking into a model file waits for a disk.
   const std::string_view text = exchange.body();
   auto checked = co_await services.files_worker.run([text, &sources, &pulls = services.pulls]() -> base::Result<Checked> {
@@ -229,6 +231,12 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
     co_await exchange.respond_error(error);
     co_return;
   }
+  const std::optional<ApiError> unpinned = co_await pin_container_image(server, spec);
+  if (unpinned) {
+    co_await exchange.respond_error(*unpinned);
+    co_return;
+  }
+  want_container_image(services.node, spec);
   if (spec.source.remote() && spec.source.path.empty()) {
     if (settings->percent < 100) {
       const ApiError refused = invalid_request("?percent= is for files that are here; deploy it, and once they were pulled give it a share with `thaw rollout`",

@@ -8,6 +8,7 @@
 #include "base/revision.h"
 #include "base/version.h"
 #include "gateway/admin.h"
+#include "gateway/admin_container_images.h"
 #include "gateway/admin_pulls.h"
 #include "gateway/server.h"
 #include "observe/engine_metrics.h"
@@ -141,6 +142,7 @@ net::Task<void> metrics(Server& server, Exchange& exchange) {
     levels.host_cache_budget_bytes = static_cast<double>(view.budget_bytes);
   }
   add_pull_levels(server, levels);
+  add_egress_levels(server, levels);
   const control::RoutingTotals& routing = scheduler.routing();
   levels.affinity_followed = static_cast<double>(routing.affinity_followed);
   levels.affinity_spilled = static_cast<double>(routing.affinity_spilled);

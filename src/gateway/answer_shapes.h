@@ -38,7 +38,7 @@ inline constexpr std::array kAnswerShapes{
                 "device_memory_bytes:int weights_bytes?:int files_changed?:int source:string aliases?:[string] engine:string cold_starts?:int "
                 "evictions?:int start_failures?:int last_failure:string start_cost_ms?:number tiers?:Tiers created_unix_ms:int updated_unix_ms:int "
                 "resident_bytes?:int|null pinned?:bool eviction_failure?:string pull?:Pull files?:[ModelFile] spec?:object "
-                "revision?:int rollout?:Rollout|null"},
+                "revision?:int rollout?:Rollout|null image?:ContainerImage"},
     AnswerShape{"Tiers",
                 "freezes:int wakes:int restores:int freeze_failures:int wake_failures:int restore_failures:int snapshot_failures:int "
                 "last_snapshot_failure:string rests:string costs:Costs"},
@@ -74,6 +74,12 @@ inline constexpr std::array kAnswerShapes{
     AnswerShape{"Freezing", "name:string freezing:int"},
     AnswerShape{"Waking", "name:string waking:bool"},
     AnswerShape{"Snapshotting", "name:string image:string"},
+    AnswerShape{"ContainerImage",
+                "image:string digest:string state:string progress:string|null error:ContainerImageError|null retry_in_s:number|null models?:[string]"},
+    AnswerShape{"ContainerImageError", "kind:string message:string"},
+    AnswerShape{"ContainerImages", "images:[ContainerImage] layers:int layer_bytes:int unfinished_bytes:int budget_bytes:int"},
+    AnswerShape{"ContainerImagesCollected", "dry_run:bool removed:[ContainerGarbage] freed_bytes:int"},
+    AnswerShape{"ContainerGarbage", "what:string bytes:int"},
     AnswerShape{"Images", "images:[Image]"},
     AnswerShape{
         "Image",

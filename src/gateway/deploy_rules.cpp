@@ -11,6 +11,7 @@
 #include "base/revision.h"
 #include "gateway/priority.h"
 #include "gateway/server.h"
+#include "spec/image_ref.h"
 
 namespace thaw::gateway {
 namespace {
@@ -56,6 +57,21 @@ base::Status confine(const char* what, std::string& path, const SourceRule& rule
                                               rule.tenant, fmt::join(rule.directories, ", "))};
 }
 
+/// Images in a tenant's own directories, and of registries that the operator named for tenants: the disk and the credentials are the operator's.
+base::Status confine_image(spec::ModelSpec& spec, const SourceRule& rule) {
+  THAW_ASSIGN_OR_RETURN(spec::ImageRef ref, spec::parse_image_ref(spec.image, ""));
+  if (ref.transport != spec::ImageTransport::docker) {
+    THAW_RETURN_IF_ERROR(confine("spec.image", ref.path, rule, false));
+    spec.image = to_string(ref);
+    return {};
+  }
+  if (std::find(rule.registries.begin(), rule.registries.end(), ref.host) != rule.registries.end()) return {};
+  return Error{ErrorKind::denied,
+               fmt::format("spec.image: tenant {} may not fetch from {}; who runs the platform allows it (node.containerImages.tenantRegistries), or "
+                           "deploys for it (`thaw deploy --tenant {} …`)",
+                           rule.tenant, ref.host, rule.tenant)};
+}
+
 ApiError no_such_tenant(std::string_view name) {
   return {404,
           "invalid_request_error",
@@ -67,9 +83,9 @@ ApiError no_such_tenant(std::string_view name) {
 
 }  // namespace
 
-SourceRule source_rule(const Caller& caller, const Tenant* tenant) {
+SourceRule source_rule(const Caller& caller, const Tenant* tenant, const std::vector<std::string>& registries) {
   if (caller.platform || tenant == nullptr || tenant->spec.name.str() == base::kDefaultTenant) return {};
-  return {true, tenant->spec.name.str(), tenant->spec.sources};
+  return {true, tenant->spec.name.str(), tenant->spec.sources, registries};
 }
 
 base::Status keep_to_sources(spec::ModelSpec& spec, const SourceRule& rule) {
@@ -82,7 +98,14 @@ base::Status keep_to_sources(spec::ModelSpec& spec, const SourceRule& rule) {
   if (std::any_of(spec.secrets.begin(), spec.secrets.end(), [](const spec::Secret& secret) { return !secret.from_env.empty(); }))
     return Error{ErrorKind::denied, fmt::format("spec.secrets: the server's own environment is not for tenant {}; use files", rule.tenant)};
   THAW_RETURN_IF_ERROR(confine("spec.source.path", spec.source.path, rule, false));
-  if (!spec.engine_path.empty()) THAW_RETURN_IF_ERROR(confine("spec.enginePath", spec.engine_path, rule, true));
+  if (!spec.network.egress.empty())
+    return Error{ErrorKind::denied, fmt::format("spec.network.egress: who runs the platform opens the network to models of tenant {} "
+                                                "(`thaw deploy --tenant {} …`)",
+                                                rule.tenant, rule.tenant)};
+  const bool in_image = !spec.image.empty();  // then these are paths in there
+  if (in_image) THAW_RETURN_IF_ERROR(confine_image(spec, rule));
+  if (in_image && spec.engine == spec::EngineKind::command) return {};
+  if (!in_image && !spec.engine_path.empty()) THAW_RETURN_IF_ERROR(confine("spec.enginePath", spec.engine_path, rule, true));
   if (!spec.command.empty() && spec.command.front().starts_with("/"))
     THAW_RETURN_IF_ERROR(confine("spec.command[0]", spec.command.front(), rule, true));
   // Some are files that the engine is shown. Which ones, adapters know; no other absolute path is of use in a sandbox.

@@ -18,11 +18,12 @@ struct SourceRule {
   bool confined = false;  ///< false: from everywhere
   std::string tenant;
   std::vector<std::string> directories;
+  std::vector<std::string> registries = {};  ///< of container images
 };
 
 /// Tenants are confined to the directories that their operator gave them; the default tenant, and who runs the
 /// platform, are not.
-SourceRule source_rule(const Caller& caller, const Tenant* tenant);
+SourceRule source_rule(const Caller& caller, const Tenant* tenant, const std::vector<std::string>& registries = {});
 
 /// Whether everything that the spec would have the node open lies where it may: weights, engine, and arguments that are
 /// paths. Symbolic links are followed, and the spec keeps where they led. ErrorKind::denied for what lies elsewhere,

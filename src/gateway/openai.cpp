@@ -1,4 +1,5 @@
 #include "gateway/openai.h"
+#include "gateway/admin_container_images.h"
 
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
@@ -173,6 +174,10 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
     ApiError error = model_not_found(facts->model);
     if (auto pulling = still_pulling(server, name)) error = *std::move(pulling);
     co_await exchange.respond_error(error);
+    co_return;
+  }
+  if (const auto missing = image_not_here(server, model->spec)) {
+    co_await exchange.respond_error(*missing);
     co_return;
   }
   if (const auto changes = settings(*model, *facts, form); !changes.empty()) {

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "gateway/admin.h"
+#include "gateway/admin_container_images.h"
 #include "gateway/openai.h"
 #include "gateway/route_docs.h"
 
@@ -65,6 +66,8 @@ constexpr std::array kTable{
     Route{"POST", "/admin/v1/models/*/rollout", own(roles::kDeploy), admin::roll_out_model, "model.rollout"},
     Route{"GET", "/admin/v1/images", own(roles::kLook), admin::list_images, "image.list"},
     Route{"DELETE", "/admin/v1/images/*", own(roles::kDeploy), admin::remove_image, "image.remove"},
+    Route{"GET", "/admin/v1/container-images", of_platform(roles::kWatch), admin::list_container_images, "container-image.list"},
+    Route{"POST", "/admin/v1/container-images/gc", of_platform(roles::kAdmin), admin::collect_container_images, "container-image.gc"},
     Route{"POST", "/admin/v1/nodes/*/cordon", of_platform(roles::kAdmin), admin::cordon_node, "node.cordon"},
     Route{"POST", "/admin/v1/nodes/*/uncordon", of_platform(roles::kAdmin), admin::uncordon_node, "node.uncordon"},
     Route{"POST", "/admin/v1/nodes/*/drain", of_platform(roles::kAdmin), admin::drain_node, "node.drain"},

@@ -95,6 +95,8 @@ class Server {
   net::Loop& loop() { return services_.loop; }
   Services& services() { return services_; }
   RequestLog& requests() { return requests_; }
+  /// Asks registries, which may hang.
+  net::Worker& images_worker() { return images_worker_; }
   AuditTrail& audit_trail() { return audit_trail_; }
   [[nodiscard]] const Cors& cors() const { return cors_; }
   Tenants& tenants() { return tenants_; }
@@ -126,6 +128,7 @@ class Server {
   void audit_reload(audit::Event event, std::string detail);
 
   Services services_;
+  net::Worker images_worker_{services_.loop, 1};
   spec::ServerConfig config_;
   Tenants tenants_;
   KeyRing keys_;

@@ -10,14 +10,17 @@
 
 #include "node/caches/compile_caches.h"
 #include "node/device/devices.h"
+#include "node/egress/egress.h"
 #include "node/engine/http_client.h"
 #include "node/file_hasher.h"
 #include "node/host_access.h"
 #include "node/images/image_service.h"
+#include "node/oci/container_images.h"
 #include "node/sandbox/clock.h"
 #include "node/sandbox/files.h"
 #include "node/sandbox/leftovers.h"
 #include "node/sandbox/sandboxes.h"
+#include "node/shown_paths.h"
 #include "node/supervisor.h"
 #include "node/tiers/drivers.h"
 #include "node/weights/host_cache.h"
@@ -77,10 +80,13 @@ struct Agent::Impl {
   // In the order of their lives: each uses those above it.
   Fd lock;
   SandboxHome home;
+  Egress egress;
   std::unique_ptr<Sandboxes> sandboxes;
   std::unique_ptr<HostCache> cache;
   std::unique_ptr<ImageService> images;  ///< null: this node makes none
   std::unique_ptr<CompileCaches> compile_caches;  ///< null: none are kept
+  std::unique_ptr<ContainerImages> container_images;  ///< null: why_no_container_images
+  base::Error why_no_container_images{base::ErrorKind::unavailable, "this node has no container images"};
   std::unique_ptr<TierDrivers> drivers;
   std::unique_ptr<Supervisor> supervisor;
   std::unique_ptr<FileHasher> hasher;
@@ -90,6 +96,7 @@ struct Agent::Impl {
   base::Status prepare_cgroups();
   std::vector<wire::DriverInfo> open_images(const EventSink& node_sink);
   void open_compile_caches();
+  void open_container_images();
   void remove_home();
 };
 
@@ -146,6 +153,28 @@ void Agent::Impl::open_compile_caches() {
     spdlog::warn("no compile caches are kept: {}", opened.error().message);
 }
 
+/// Models without spec.image need none.
+void Agent::Impl::open_container_images() {
+  const auto none = [this](base::Error why) { why_no_container_images = std::move(why); };
+  const auto unavailable = [](const char* why) { return base::Error{base::ErrorKind::unavailable, why}; };
+  const auto& settings = config.settings.container_images;
+  if (config.settings.sandbox == spec::SandboxKind::none)
+    return none(unavailable("container images need sandboxes, and this node has none (--sandbox=none)"));
+  if (settings.budget_bytes == 0) return none(unavailable("container images are turned off (node.containerImages.budget is 0)"));
+  auto opened = ContainerImages::open({.directory = config.data_dir + "/oci",
+                                       .settings = settings,
+                                       .home = home,
+                                       .network = [this](const spec::ImageRef& ref) {
+                                         return egress.registry_network(ref, config.settings.container_images);
+                                       }});
+  if (!opened.ok()) {
+    spdlog::warn("no container images: {}", opened.error().message);
+    return none(opened.error());
+  }
+  container_images = std::move(opened).value();
+  sandboxes->set_container_images(container_images.get());
+}
+
 void Agent::Impl::hash(const wire::HashFile& command) {
   hasher->hash(command.path, command.urgent, [this, id = command.id, path = command.path](base::Result<HashedFile> hashed) {
     wire::FileHashed answer{id, {path, 0, 0, 0}, "", ""};
@@ -174,6 +203,7 @@ Agent::~Agent() {
   impl_->images.reset();  // tells the cache of its replicas' ends
   impl_->cache.reset();
   impl_->sandboxes.reset();
+  impl_->container_images.reset();  // sandboxes had their layers
   impl_->compile_caches.reset();
   if (impl_->lock && !impl_->home.directory.empty()) impl_->remove_home();
 }
@@ -186,6 +216,8 @@ base::Result<wire::NodeHello> Agent::open() {
   if (removed > 0) spdlog::warn("removed {} sandboxes that an earlier run left behind", removed);
   THAW_RETURN_IF_ERROR(adopt_orphans());
   THAW_ASSIGN_OR_RETURN(impl_->sandboxes, Sandboxes::open(impl_->home, impl_->config.settings));
+  impl_->sandboxes->set_egress(&impl_->egress);
+  impl_->open_container_images();
   wire::NodeHello hello;
   hello.node = impl_->config.node;
   hello.domain = impl_->config.settings.domain;
@@ -244,6 +276,21 @@ std::vector<std::optional<wire::WeightsState>> Agent::look_at_weights(const std:
 }
 
 base::Result<wire::WeightsEvicted> Agent::evict_weights(const std::string& source) { return impl_->cache->evict(source); }
+
+base::Result<ContainerImages*> Agent::container_images() const {
+  if (impl_->container_images) return impl_->container_images.get();
+  return impl_->why_no_container_images;
+}
+
+Egress& Agent::egress() const { return impl_->egress; }
+
+base::Result<std::string> Agent::resolve_image(const std::string& image) const {
+  THAW_ASSIGN_OR_RETURN(ContainerImages * images, container_images());
+  THAW_ASSIGN_OR_RETURN(const spec::ImageRef ref, spec::parse_image_ref(image, ""));
+  if (ref.transport != spec::ImageTransport::docker)
+    THAW_RETURN_IF_ERROR(check_shown_paths({ref.path}, impl_->config.data_dir, impl_->config.settings.secrets_dir));
+  return images->resolve(image);
+}
 
 base::Result<Agent::Usage> Agent::usage(base::InstanceId instance) const { return impl_->supervisor->usage(instance); }
 

@@ -15,6 +15,9 @@
 
 namespace thaw::node {
 
+class ContainerImages;
+class Egress;
+
 struct AgentConfig {
   base::NodeName node;
   std::string data_dir;                        ///< logs in <data_dir>/logs; sandboxes are in /run/thaw/<label of data_dir> (agent.cpp says why)
@@ -69,6 +72,12 @@ class Agent {
   };
   [[nodiscard]] std::vector<EngineMetrics> engine_metrics(const std::vector<base::InstanceId>& instances,
                                                           base::Duration at_most) const;
+  /// The node's container images, or why it has none. Call after open(); any thread.
+  [[nodiscard]] base::Result<ContainerImages*> container_images() const;
+  /// The digest that an image has now. Fails with denied for one in files that are not for engines. Blocking, up to a minute.
+  [[nodiscard]] base::Result<std::string> resolve_image(const std::string& image) const;
+  /// The proxies of models with spec.network.egress.
+  [[nodiscard]] Egress& egress() const;
   /// For `thaw evict`: takes them out of memory, blocking. conflict while an instance uses them.
   [[nodiscard]] base::Result<wire::WeightsEvicted> evict_weights(const std::string& source);
 

@@ -13,6 +13,7 @@ std::vector<Finding> examine_host(const AgentConfig& config, const std::vector<s
   for (Finding& finding : examine_cuda(config, cuda)) findings.push_back(std::move(finding));
   for (Finding& finding : examine_standby(config, cuda)) findings.push_back(std::move(finding));
   findings.push_back(examine_criu(config));
+  findings.push_back(examine_container_images(config));
   findings.push_back(examine_disk(config));
   findings.push_back(examine_direct_io(config));
   findings.push_back(examine_io_uring());

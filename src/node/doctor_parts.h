@@ -37,6 +37,9 @@ Finding examine_engine(const AgentConfig& config, const CudaSurvey& cuda);
 std::vector<Finding> examine_standby(const AgentConfig& config, const CudaSurvey& cuda);
 Finding examine_criu(const AgentConfig& config);                         ///< runs its own check
 
+/// Whether models can have container images (docs/images.md).
+Finding examine_container_images(const AgentConfig& config);
+
 Finding examine_memory(const AgentConfig& config);
 std::vector<Finding> examine_cuda(const AgentConfig& config, const CudaSurvey& cuda);
 

@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 
 constexpr std::array kSystem{"/etc", "/proc", "/sys", "/dev", "/run/thaw"};
 // What lies in a data directory beside weights that may be served from there.
-constexpr std::array kOwn{"thaw.db", "thaw.db-wal", "thaw.db-shm", "client.json", "logs", "audit", "images", "compile-caches", "instances"};
+constexpr std::array kOwn{"thaw.db", "thaw.db-wal", "thaw.db-shm", "client.json", "logs", "audit", "images", "compile-caches", "instances", "oci"};
 
 std::string resolved(const std::string& path) {
   std::error_code error;

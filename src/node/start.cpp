@@ -9,9 +9,11 @@
 #include "base/units.h"
 #include "node/caches/compile_caches.h"
 #include "node/device/grants.h"
+#include "node/egress/egress.h"
 #include "node/engine/engine.h"
 #include "node/images/image_service.h"
 #include "node/limits.h"
+#include "node/oci/container_images.h"
 #include "node/sandbox/clock.h"
 #include "node/sandbox/io_limit.h"
 #include "node/shown_paths.h"
@@ -59,7 +61,8 @@ base::Status limit_disk(const Sandbox& sandbox, const SandboxContents& contents)
 base::Result<std::unique_ptr<Sandbox>> furnished_sandbox(const wire::StartInstance& command, const SandboxContents& contents,
                                                          Sandboxes& sandboxes, SandboxMaker& maker, PhaseClock& clock) {
   // Device files cannot be added later, so such a sandbox is made for its instance.
-  std::unique_ptr<Sandbox> sandbox = contents.devices.empty() ? sandboxes.take(command.model) : nullptr;
+  // Nor can a root.
+  std::unique_ptr<Sandbox> sandbox = contents.devices.empty() && contents.root_layers.empty() ? sandboxes.take(command.model) : nullptr;
   if (sandbox) {
     clock.finish("sandbox");
     auto exposed = sandbox->expose(contents);
@@ -113,6 +116,37 @@ base::Result<Restored> restore(const wire::StartInstance& command, base::TimePoi
   return images->restore(command, {now() + left / 2, owner.stop_token()});
 }
 
+/// The root of a model with spec.image, as soon as it is here; null for others.
+base::Result<std::shared_ptr<const ImageRoot>> image_root(const wire::StartInstance& command, base::TimePoint deadline, Sandboxes& sandboxes,
+                                                          StartOwner& owner) {
+  const spec::ModelSpec& model = command.model;
+  if (model.image.empty()) return std::shared_ptr<const ImageRoot>();
+  if (sandboxes.container_images() == nullptr || sandboxes.kind_for(model) == spec::SandboxKind::none)
+    return base::Error{base::ErrorKind::unavailable, "cannot start from a container image: this node has none (thaw doctor says why)"};
+  if (model.resources.device != spec::DeviceKind::cpu)
+    return base::Error{base::ErrorKind::unavailable,
+                       "cannot start from a container image on a GPU: the driver's libraries are shown to engines of this machine only; leave spec.image "
+                       "out and install the engine here"};
+  const base::Duration left = std::max<base::Duration>(deadline - now(), base::Duration::zero());
+  return sandboxes.container_images()->take(model.image, model.image_digest, left, owner.stop_token());
+}
+
+/// The proxy by which the model reaches what it lists, and the variables by which its engine knows. Python's libraries then ask the Internet again.
+base::Status open_egress(const wire::StartInstance& command, Sandboxes& sandboxes, Sandbox& sandbox, std::map<std::string, std::string>& env) {
+  const spec::ModelSpec& model = command.model;
+  if (model.network.egress.empty() || sandboxes.egress() == nullptr) return {};
+  if (sandboxes.kind_for(model) == spec::SandboxKind::none) {
+    spdlog::warn("{}: without a sandbox its engine has the host's network, and spec.network.egress holds nothing back", model.name.str());
+    return {};
+  }
+  THAW_ASSIGN_OR_RETURN(const Egress::Way way, sandboxes.egress()->open(command, sandbox));
+  sandbox.keep(way.lease);
+  for (const char* name : {"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"}) env.emplace(name, way.url);
+  for (const char* name : {"NO_PROXY", "no_proxy"}) env.emplace(name, "localhost,127.0.0.1,::1,169.254.77.2");
+  if (!model.env.contains("HF_HUB_OFFLINE")) env.erase("HF_HUB_OFFLINE");
+  return {};
+}
+
 }  // namespace
 
 base::Result<StartOutcome> carry_out_start(const wire::StartInstance& command, base::TimePoint received, const AgentConfig& config,
@@ -137,8 +171,14 @@ base::Result<StartOutcome> carry_out_start(const wire::StartInstance& command, b
   const auto allowed = spec::sandbox_kind_for(spec::trust_of(command.tenant), command.model, {config.settings.sandbox, config.settings.tenant_sandbox});
   if (!allowed.ok()) return allowed.error();
   THAW_ASSIGN_OR_RETURN(SandboxMaker * maker, sandboxes.maker_for(command.model));
-  THAW_ASSIGN_OR_RETURN(const std::string engine, find_engine(command.model.engine, command.model, config.engine_paths));
+  THAW_ASSIGN_OR_RETURN(const std::shared_ptr<const ImageRoot> root, image_root(command, deadline, sandboxes, owner));
+  if (root) clock.finish("image");
+  std::string engine;
+  if (!root) {
+    THAW_ASSIGN_OR_RETURN(engine, find_engine(command.model.engine, command.model, config.engine_paths));
+  }
   LaunchPaths paths = maker->view(command.instance);
+  if (root) paths.image = &root->config;
   std::shared_ptr<CompileCaches::Lease> cache = lease_cache(command, *maker, caches);
   if (cache) paths.cache_dir = maker->cache_view(cache->directory());
   THAW_ASSIGN_OR_RETURN(EngineLaunch launch, plan_launch(command, engine, paths));
@@ -149,15 +189,21 @@ base::Result<StartOutcome> carry_out_start(const wire::StartInstance& command, b
   THAW_ASSIGN_OR_RETURN(DeviceGrant devices, grant_devices(command.all_devices(), {.cdi_required = config.settings.cdi_required}));
   for (const auto& [name, value] : devices.env) launch.env[name] = value;
   THAW_ASSIGN_OR_RETURN(std::vector<SecretValue> secrets, read_secrets(command.model, command.tenant, config.settings.secrets_dir));
-  const SandboxContents contents{launch.model_files, launch.engine_dir, std::move(devices), cache ? cache->directory() : std::string(), std::move(secrets)};
+  SandboxContents contents{launch.model_files, launch.engine_dir, std::move(devices), cache ? cache->directory() : std::string(), std::move(secrets)};
+  if (root) {
+    contents.root_layers = root->layers;
+    contents.working_dir = root->config.working_dir;
+  }
   THAW_ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> made, furnished_sandbox(command, contents, sandboxes, *maker, clock));
   if (cache) {
     if (const std::uint32_t uid = made->engine_uid(); uid != 0) THAW_RETURN_IF_ERROR(cache->give_to(uid));
     made->keep(std::move(cache));
   }
+  if (root) made->keep(root);
   if (config.settings.seccomp_report) spdlog::info("instance {} of {} is in sandbox {}", command.instance.value(), command.model.name.str(), made->name());
   if (launch.tcp) THAW_RETURN_IF_ERROR(made->listen_on_tcp(paths.address, paths.port));
 
+  THAW_RETURN_IF_ERROR(open_egress(command, sandboxes, *made, launch.env));
   THAW_ASSIGN_OR_RETURN(Sandbox * sandbox, owner.take_over(std::move(made)));
   if (owner.over()) return ended_error();
   THAW_RETURN_IF_ERROR(sandbox->run(launch.argv, launch.env));

@@ -274,6 +274,10 @@ struct Metrics::Impl {
   Gauge& pulls_running = BuildGauge().Name("thaw_pulls_running").Help("Pulls under way.").Register(registry).Add({});
   Gauge& pulls_waiting = BuildGauge().Name("thaw_pulls_waiting").Help("Pulls that wait for others.").Register(registry).Add({});
   Gauge& pull_rate = BuildGauge().Name("thaw_pull_bytes_per_second").Help("Rate of all pulls together, of late.").Register(registry).Add({});
+  Counter& egress_connections =
+      BuildCounter().Name("thaw_egress_connections_total").Help("Connections of engines through their egress proxy.").Register(registry).Add({});
+  Counter& egress_refused =
+      BuildCounter().Name("thaw_egress_refused_total").Help("Connections of engines that were refused.").Register(registry).Add({});
   Gauge& store_bytes = BuildGauge().Name("thaw_pull_store_bytes").Help("Disk taken by what was pulled, unfinished pulls included.").Register(registry).Add({});
   Gauge& fills = BuildGauge().Name("thaw_weights_fills").Help("Models whose weights are being read into memory now.").Register(registry).Add({});
   Family<Counter>& weights = BuildCounter()
@@ -400,6 +404,8 @@ std::string Metrics::scrape(const Levels& levels) {
   impl_->fills.Set(levels.weight_fills);
   const auto count = [](Counter& counter, double total) { counter.Increment(std::max(0.0, total - counter.Value())); };
   count(impl_->pulled, levels.pulled_bytes);
+  count(impl_->egress_connections, levels.egress_connections);
+  count(impl_->egress_refused, levels.egress_refused);
   count(impl_->audit_records, levels.audit_records);
   count(impl_->audit_failures, levels.audit_failures);
   count(impl_->audit_export_failures, levels.audit_export_failures);

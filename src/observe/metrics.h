@@ -53,6 +53,7 @@ struct Levels {
   double audit_records = 0, audit_failures = 0, audit_export_failures = 0;  ///< since the start
   double pulled_bytes = 0, pulls_running = 0, pulls_waiting = 0, pull_bytes_per_second = 0;  ///< bytes since the start
   double store_bytes = 0;                                                                     ///< disk of what was pulled
+  double egress_connections = 0, egress_refused = 0;  ///< of engines, since the start
   double weight_fills = 0;  ///< under way
   /// Routing, since the start: requests that went where their affinity says, or elsewhere; replicas left out for a while; retries that were refused.
   double affinity_followed = 0, affinity_spilled = 0, ejections = 0, retries_denied = 0;

@@ -34,14 +34,7 @@ std::string replace_words(std::string_view text, Replacement replacement) {
   return out;
 }
 
-}  // namespace
-
-base::Result<CommandListens> check_command(const std::vector<std::string>& command) {
-  const std::string& program = command.front();
-  if (program.empty() || (program.find('/') != std::string::npos && !program.starts_with("/")))
-    return Error{
-        ErrorKind::invalid,
-        fmt::format("\"{}\" is no program; give an absolute path, or the name of one in /usr/bin", printable(program))};
+base::Result<CommandListens> check_words(const std::vector<std::string>& command) {
   bool port = false;
   bool socket = false;
   std::string unknown;
@@ -63,6 +56,23 @@ base::Result<CommandListens> check_command(const std::vector<std::string>& comma
     return Error{ErrorKind::invalid, port ? "names both {port} and {socket}; a server listens in one way"
                                           : "does not say where to listen; pass {port} (and {host}), or {socket}"};
   return port ? CommandListens::tcp : CommandListens::unix_socket;
+}
+
+}  // namespace
+
+base::Result<CommandListens> check_command(const std::vector<std::string>& command) {
+  const std::string& program = command.front();
+  if (program.empty() || (program.find('/') != std::string::npos && !program.starts_with("/")))
+    return Error{
+        ErrorKind::invalid,
+        fmt::format("\"{}\" is no program; give an absolute path, or the name of one in /usr/bin", printable(program))};
+  return check_words(command);
+}
+
+base::Result<CommandListens> check_arguments_of_entrypoint(const std::vector<std::string>& arguments) {
+  auto listens = check_words(arguments);
+  if (listens.ok()) return listens;
+  return Error{ErrorKind::invalid, "of the image's entrypoint: " + listens.error().message};
 }
 
 std::vector<std::string> fill_command(const std::vector<std::string>& command,

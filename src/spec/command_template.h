@@ -27,6 +27,9 @@ enum class CommandListens { tcp, unix_socket };
 /// command names neither {port} nor {socket}, or both. `command` is not empty.
 base::Result<CommandListens> check_command(const std::vector<std::string>& command);
 
+/// The same for the arguments of a program that the spec does not name: a container image's entrypoint.
+base::Result<CommandListens> check_arguments_of_entrypoint(const std::vector<std::string>& arguments);
+
 /// The command with `values` in the place of their names. Words in braces without a value stay as they are.
 std::vector<std::string> fill_command(const std::vector<std::string>& command,
                                       const std::map<std::string, std::string, std::less<>>& values);

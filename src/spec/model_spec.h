@@ -103,6 +103,11 @@ struct Secret {
   std::string from_env;  ///< the variable THAW_SECRET_<this> of the server
 };
 
+/// What of a network an engine has: none, but what is listed.
+struct Network {
+  std::vector<std::string> egress;  ///< where it may connect to through the node's proxy, as spec/egress_rule.h writes it; 64 at most
+};
+
 /// What a user declares about one model: the whole of it, so that it can be stored and sent as it is.
 struct ModelSpec {
   base::ModelName name;  ///< metadata.name (1 to 63 of [a-z0-9._-], a letter or digit at both ends) with metadata.tenant in it: base/tenancy.h
@@ -111,12 +116,18 @@ struct ModelSpec {
   Source source;
   EngineKind engine = EngineKind::llama_cpp;
   std::string engine_path;                     ///< absolute path of the user's own engine binary; empty: the node's. Not with EngineKind::command
+  /// Container image whose files are the engine's root, as spec/image_ref.h writes it; empty: the host's own /usr. Then engine_path and
+  /// the program of `command` are paths inside, and without them the image's own entrypoint is taken.
+  std::string image;
+  /// Of its manifest, "sha256:…": what its tag meant when the model was deployed. The stored spec always has it.
+  std::string image_digest;
   /// EngineKind::command, and only it: the program and its arguments, with placeholders (spec/command_template.h).
   std::vector<std::string> command;
   std::string ready_path = "/health";          ///< EngineKind::command: answers 200 to a GET once the engine is ready
   std::vector<std::string> args;               ///< passed to the engine as they are, after thaw's own; 256 and 128 KiB at most
   std::map<std::string, std::string> env;      ///< added to the engine's (otherwise scrubbed) environment; the same bounds
   std::vector<Secret> secrets;                 ///< 32 at most
+  Network network;
   std::optional<SandboxKind> sandbox;          ///< runc or runsc; absent: the node's own kind (node.sandbox)
   Parameters parameters;                       ///< of requests that have text generated
   Resources resources;

@@ -4,7 +4,9 @@
 
 #include "base/tenancy.h"
 #include "spec/command_template.h"
+#include "spec/egress_rule.h"
 #include "spec/fields.h"
+#include "spec/image_ref.h"
 #include "spec/parse.h"
 #include "spec/parse_parameters.h"
 #include "spec/parse_secrets.h"
@@ -125,6 +127,55 @@ bool has_key(const Cursor& at, std::string_view key) {
   return std::any_of(at.value.keys.begin(), at.value.keys.end(), [&](const YamlValue::Key& found) { return found.text == key; });
 }
 
+std::function<void(const Cursor&, ModelSpec&)> read_image(const std::string& base_directory) {
+  return [base_directory](const Cursor& at, ModelSpec& into) {
+    std::string text;
+    if (!read_text(at, text)) return;
+    const auto ref = parse_image_ref(text, base_directory);
+    if (!ref.ok()) return at.refuse(ref.error().message);
+    into.image = to_string(*ref);
+    if (into.image_digest.empty()) into.image_digest = ref->digest;
+  };
+}
+
+void read_image_digest(const Cursor& at, ModelSpec& into) {
+  std::string digest;
+  if (!read_text(at, digest)) return;
+  if (!is_digest(digest)) return at.refuse(fmt::format("\"{}\" is no digest; write sha256: and 64 hex digits, or leave it out", printable(digest)));
+  into.image_digest = digest;
+}
+
+void read_egress(const Cursor& at, Network& into) {
+  if (at.value.kind != YamlValue::Kind::sequence) return at.refuse("must be a list, such as [huggingface.co:443]");
+  if (at.value.items.size() > kMaxEgressRules) return at.refuse(fmt::format("is too long; at most {} entries are possible", kMaxEgressRules));
+  for (std::size_t i = 0; i < at.value.items.size(); ++i) {
+    const Cursor item{at.value.items[i], fmt::format("{}[{}]", at.path, i), at.problems};
+    std::string text;
+    if (!read_text(item, text)) continue;
+    if (const auto rule = parse_egress_rule(text); !rule.ok())
+      item.refuse(rule.error().message);
+    else
+      into.egress.push_back(text);
+  }
+}
+
+Table<Network> network_table() {
+  return {{"egress", read_egress, false, shapes::list(shapes::text(), kMaxEgressRules)}};
+}
+
+/// What an image does not go with, and what goes only with one.
+void check_image(const Cursor& at, const ModelSpec& spec) {
+  if (spec.image.empty()) {
+    if (has_key(at, "imageDigest") && !has_key(at, "image")) at.at("imageDigest").refuse("is for models with spec.image");
+    return;
+  }
+  const auto ref = parse_image_ref(spec.image, "/");
+  if (ref.ok() && !ref->digest.empty() && ref->digest != spec.image_digest)
+    at.at("imageDigest").refuse("is another digest than spec.image names; leave one of them out");
+  if (spec.snapshot.mode == Mode::always)
+    at.at("snapshot").refuse("mode always is not for models with spec.image: images of running engines are made of the host's own files only; leave it out");
+}
+
 /// What only one of the engines has.
 void check_engine(const Cursor& at, const ModelSpec& spec) {
   if (spec.engine != EngineKind::command) {
@@ -133,7 +184,11 @@ void check_engine(const Cursor& at, const ModelSpec& spec) {
         at.at(key).refuse(fmt::format("is for engine: command; engine {} has its own (arguments go into args)", to_string(spec.engine)));
     return;
   }
-  if (!has_key(at, "command")) at.refuse("engine: command needs the key command, the program and its arguments as a list");
+  if (spec.command.empty() && !spec.image.empty()) {
+    if (const auto right = check_arguments_of_entrypoint(spec.args); !right.ok()) at.at("args").refuse(right.error().message);
+  } else if (!has_key(at, "command")) {
+    at.refuse("engine: command needs the key command, the program and its arguments as a list");
+  }
   if (!spec.engine_path.empty()) at.at("enginePath").refuse("is not for engine: command, whose program is the first word of command");
 }
 
@@ -280,11 +335,14 @@ Table<ModelSpec> model_table(const std::string& base_directory) {
                                      {to_string(EngineKind::sglang), EngineKind::sglang},
                                      {to_string(EngineKind::command), EngineKind::command}}),
       path("enginePath", &ModelSpec::engine_path, base_directory),
+      {"image", read_image(base_directory), false, shapes::text()},
+      {"imageDigest", read_image_digest, false, shapes::text()},
       {"command", read_command, false, words_shape()},
       {"readyPath", read_ready_path, false, shapes::text()},
       {"args", read_args, false, words_shape()},
       {"env", read_env, false, shapes::map(kScalar)},
       {"secrets", read_secrets, false, secrets_shape()},
+      nested("network", &ModelSpec::network, network_table()),
       choice<ModelSpec, std::optional<SandboxKind>>("sandbox", &ModelSpec::sandbox,
                                                     {{to_string(SandboxKind::runc), SandboxKind::runc},
                                                      {to_string(SandboxKind::runsc), SandboxKind::runsc}}),
@@ -323,6 +381,7 @@ ModelSpec read_model(std::string_view text, const std::string& base_directory, P
       check_engine(at.at("spec"), spec);
       check_secrets(at.at("spec"), spec);
       check_aliases(at.at("spec"), spec);
+      check_image(at.at("spec"), spec);
     }
   }
   return spec;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "spec/fields.h"
+#include "spec/image_ref.h"
 #include "spec/model_spec.h"
 #include "spec/schema.h"
 #include "spec/server_config.h"
@@ -24,6 +25,7 @@ constexpr std::uint64_t kMiB = 1ULL << 20;
 constexpr std::uint64_t kGiB = 1ULL << 30;
 constexpr std::uint64_t kMaxMemory = 1ULL << 50;
 
+constexpr std::size_t kMaxRegistries = 64;
 constexpr std::uint32_t kMinUid = 65'536;  // below are the host's own users
 constexpr std::uint32_t kMaxUid = 4'000'000'000;
 
@@ -127,6 +129,36 @@ void read_domain(const Cursor& at, ServerConfig::Node& into) {
                           kMaxDomain));
 }
 
+/// "host" or "host:port".
+template <std::vector<std::string> ServerConfig::Node::ContainerImages::*Member>
+void read_registries(const Cursor& at, ServerConfig::Node::ContainerImages& into) {
+  if (at.value.kind != YamlValue::Kind::sequence) return at.refuse("must be a list, such as [registry.lan:5000]");
+  if (at.value.items.size() > kMaxRegistries) return at.refuse(fmt::format("is too long; at most {} registries are possible", kMaxRegistries));
+  (into.*Member).clear();
+  for (std::size_t i = 0; i < at.value.items.size(); ++i) {
+    const Cursor item{at.value.items[i], fmt::format("{}[{}]", at.path, i), at.problems};
+    std::string host;
+    if (!read_text(item, host)) continue;
+    if (const auto ref = parse_image_ref("docker://" + host + "/x", ""); !ref.ok() || host.find('/') != std::string::npos)
+      item.refuse(fmt::format("\"{}\" is no registry; write its host, or host:port, such as registry.lan:5000", printable(host)));
+    else
+      (into.*Member).push_back(host);
+  }
+}
+
+Table<ServerConfig::Node::ContainerImages> container_images_table() {
+  using Images = ServerConfig::Node::ContainerImages;
+  const std::string registries = shapes::list(shapes::text(), kMaxRegistries);
+  return {bytes("budget", &Images::budget_bytes, 0, kMaxMemory),
+          bytes("maxImage", &Images::max_image_bytes, kMiB, kMaxMemory),
+          duration("timeout", &Images::timeout, Seconds(1), hours(24)),
+          path("policy", &Images::policy_path, ""),
+          path("authFile", &Images::auth_file, ""),
+          {"privateRegistries", read_registries<&Images::private_registries>, false, registries},
+          {"tenantRegistries", read_registries<&Images::tenant_registries>, false, registries},
+          {"insecureRegistries", read_registries<&Images::insecure_registries>, false, registries}};
+}
+
 Table<ServerConfig::Node> node_table() {
   using Node = ServerConfig::Node;
   return {choice<Node, SandboxKind>(
@@ -149,7 +181,8 @@ Table<ServerConfig::Node> node_table() {
           {"hostMemory", read_size_or_auto<&Node::host_memory_bytes>, false, size_or_auto_shape()},
           {"domain", read_domain, false, shapes::text()},
           group<Node>("images", {bytes("budget", &Node::image_budget_bytes, 0, kMaxMemory), path("criu", &Node::criu_path, "")}),
-          group<Node>("compileCaches", {bytes("budget", &Node::compile_cache_budget_bytes, 0, kMaxMemory)})};
+          group<Node>("compileCaches", {bytes("budget", &Node::compile_cache_budget_bytes, 0, kMaxMemory)}),
+          nested("containerImages", &Node::container_images, container_images_table())};
 }
 
 Table<ServerConfig::Audit> audit_table() {

@@ -24,7 +24,9 @@ namespace thaw::spec {
 ///               drainTimeout: 30s, streamHold: 3s, minRate: 1KiB}
 ///     node: {sandbox: runc, tenantSandbox: runsc, seccomp: enforce, cdi: auto, secretsDir: /etc/thaw/secrets, pool: 1,
 ///            maxConcurrentStarts: 16, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto, hostMemory: auto, domain: rack1,
-///            images: {budget: 16GiB}, compileCaches: {budget: 8GiB}}
+///            images: {budget: 16GiB}, compileCaches: {budget: 8GiB},
+///            containerImages: {budget: 64GiB, maxImage: 32GiB, timeout: 30m, policy: /etc/containers/policy.json,
+///                              authFile: /etc/thaw/registries.json, privateRegistries: [registry.lan:5000], insecureRegistries: [localhost:5000]}}
 ///     tls: {listen: 0.0.0.0:7443, cert: /etc/thaw/tls.crt, key: /etc/thaw/tls.key, clientCa: /etc/thaw/clients.crt}
 ///     cors: {origins: [https://chat.example.com]}
 ///     audit: {reads: false, segmentBytes: 8MiB, retentionDays: 400, export: /mnt/worm/heads.jsonl, exportInterval: 1m}
@@ -85,6 +87,17 @@ struct ServerConfig {
     std::uint64_t compile_cache_budget_bytes = 8ULL << 30;  ///< disk that engines' compile caches may take together; 0: none are kept
     std::string domain;  ///< what fails together with this machine ("rack1"); replicas are spread over domains. Empty: the machine is its own
     std::uint64_t image_budget_bytes = 16ULL << 30;  ///< disk that images of initialised engines may take together
+    /// Container images as roots of engines (spec.image): docs/images.md.
+    struct ContainerImages {
+      std::uint64_t budget_bytes = 64ULL << 30;     ///< disk that unpacked layers and images under way may take together; 0: no images
+      std::uint64_t max_image_bytes = 32ULL << 30;  ///< of one image, fetched and unpacked
+      base::Duration timeout = base::Seconds(1800);  ///< to fetch and unpack one
+      std::string policy_path;                       ///< containers-policy.json(5): whose signatures are asked for; empty: nobody's
+      std::string auth_file;                         ///< containers-auth.json(5): credentials of registries; empty: none
+      std::vector<std::string> private_registries;   ///< "host" or "host:port", which may have private or link-local addresses
+      std::vector<std::string> tenant_registries;    ///< the same: from which tenants may fetch; for who runs the platform there is no such list
+      std::vector<std::string> insecure_registries;  ///< "host" or "host:port", asked without TLS or without checking its certificate; private too
+    } container_images;
     std::string criu_path;  ///< criu, for images of models under runc; empty: looked for as other programs are
   } node;
 

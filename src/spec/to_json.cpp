@@ -72,8 +72,10 @@ std::string to_json(const ModelSpec& spec) {
   json::object body{{"source", source_json(spec.source)}, {"engine", to_string(spec.engine)}};
   if (!spec.aliases.empty()) body["aliases"] = json::array(spec.aliases.begin(), spec.aliases.end());
   if (!spec.engine_path.empty()) body["enginePath"] = spec.engine_path;
+  if (!spec.image.empty()) body["image"] = spec.image;
+  if (!spec.image_digest.empty()) body["imageDigest"] = spec.image_digest;
   if (spec.engine == EngineKind::command) {
-    body["command"] = json::array(spec.command.begin(), spec.command.end());
+    if (!spec.command.empty()) body["command"] = json::array(spec.command.begin(), spec.command.end());
     body["readyPath"] = spec.ready_path;
   }
   if (!spec.args.empty()) body["args"] = json::array(spec.args.begin(), spec.args.end());
@@ -90,6 +92,7 @@ std::string to_json(const ModelSpec& spec) {
       secrets.push_back(std::move(entry));
     }
   }
+  if (!spec.network.egress.empty()) body["network"] = {{"egress", json::array(spec.network.egress.begin(), spec.network.egress.end())}};
   if (spec.sandbox) body["sandbox"] = to_string(*spec.sandbox);
   if (!spec.parameters.empty()) body["parameters"] = parameters_json(spec.parameters);
   body["resources"] = resources_json(spec.resources);

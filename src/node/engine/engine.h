@@ -15,6 +15,8 @@
 /// All functions are stateless and may be called from any thread.
 namespace thaw::node {
 
+struct OciConfig;
+
 /// How one engine process is started, as the engine itself sees the world.
 struct EngineLaunch {
   std::vector<std::string> argv;            ///< argv[0] is the engine as seen inside the sandbox
@@ -35,12 +37,13 @@ struct LaunchPaths {
   std::string address{};   ///< for engines that listen on TCP: the IPv4 address
   std::uint16_t port = 0;  ///< the same
   std::string cache_dir{};  ///< for what it compiles, writable, kept between starts; empty: there is none
+  const OciConfig* image = nullptr;  ///< of the container image that is its root; null: the host's own files are
 };
 
 /// The command line for one instance. Looks at the model (its header, or what its directory holds), at where the engine lies, and for vLLM and SGLang
 /// on a GPU at how much memory that has; touches nothing else.
 /// Fails when the model cannot be read, or its arguments contradict thaw's own.
-/// `engine_binary`: host path, from find_engine. `libraries`: NVIDIA's.
+/// `engine_binary`: host path, from find_engine; not looked at with LaunchPaths::image. `libraries`: NVIDIA's.
 base::Result<EngineLaunch> plan_launch(const wire::StartInstance& start, const std::string& engine_binary, const LaunchPaths& paths,
                                        const CudaLibraries& libraries = {});
 

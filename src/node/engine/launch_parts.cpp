@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "node/device/devices.h"
+#include "node/engine/image_program.h"
 #include "node/weights/source_files.h"
 
 namespace thaw::node {
@@ -119,6 +120,7 @@ void set_environment(EngineLaunch& launch, const spec::ModelSpec& model, const L
   set_cache_environment(launch, paths.cache_dir);
   launch.env["PATH"] = (program_dir.empty() ? "" : program_dir + ":") + "/usr/bin:/bin";
   launch.env["LANG"] = "C.UTF-8";
+  if (paths.image != nullptr) set_image_environment(launch, *paths.image);
   launch.env["HOME"] = "/tmp";
   for (const auto& [name, value] : model.env) launch.env[name] = value;
 }

@@ -4,6 +4,7 @@
 #include "base/revision.h"
 #include "node/cpu/cores.h"
 #include "node/engine/adapters.h"
+#include "node/engine/image_program.h"
 #include "node/engine/launch_parts.h"
 #include "node/engine/llama_args.h"
 
@@ -96,20 +97,25 @@ base::Result<EngineLaunch> plan_llama_cpp(const wire::StartInstance& start, cons
   THAW_ASSIGN_OR_RETURN(const auto settings, read_llama_args(start.model, model.head()));
 
   EngineLaunch launch;
-  // A link in a PATH directory leads to where the libraries lie.
-  std::error_code error;
-  const auto real = std::filesystem::canonical(engine_binary, error);
-  const std::string binary = error ? engine_binary : real.string();
-  launch.engine_dir = std::filesystem::path(binary).parent_path().string();
+  if (paths.image != nullptr) {
+    THAW_ASSIGN_OR_RETURN(const Program program, place_engine(start.model, engine_binary, paths));
+    launch.argv = program.argv;
+  } else {
+    // A link in a PATH directory leads to where the libraries lie.
+    std::error_code error;
+    const auto real = std::filesystem::canonical(engine_binary, error);
+    const std::string binary = error ? engine_binary : real.string();
+    launch.engine_dir = std::filesystem::path(binary).parent_path().string();
+    launch.argv = {seen_in(paths.engine_dir, binary)};
+  }
   for (const std::string& file : model.files()) THAW_RETURN_IF_ERROR(add_model_file(launch, file));
 
-  launch.argv = {seen_in(paths.engine_dir, binary),
-                 "-m", seen_in(paths.model_dir, model.head().path),
-                 "--host", paths.socket.empty() ? paths.address : paths.socket,
-                 "--alias", base::public_model(start.model.name),
-                 "-np", std::to_string(settings.slots),
-                 "-c", std::to_string(settings.context_tokens * settings.slots),
-                 "--cache-ram", std::to_string(settings.prompt_cache_bytes >> 20)};
+  launch.argv.insert(launch.argv.end(), {"-m", seen_in(paths.model_dir, model.head().path),
+                                         "--host", paths.socket.empty() ? paths.address : paths.socket,
+                                         "--alias", base::public_model(start.model.name),
+                                         "-np", std::to_string(settings.slots),
+                                         "-c", std::to_string(settings.context_tokens * settings.slots),
+                                         "--cache-ram", std::to_string(settings.prompt_cache_bytes >> 20)});
   launch.tcp = paths.socket.empty();
   if (launch.tcp) launch.argv.insert(launch.argv.end(), {"--port", std::to_string(paths.port)});
   if (settings.embeddings) launch.argv.emplace_back("--embeddings");
@@ -122,7 +128,7 @@ base::Result<EngineLaunch> plan_llama_cpp(const wire::StartInstance& start, cons
   THAW_RETURN_IF_ERROR(add_user_args(launch, settings, paths));
 
   set_environment(launch, start.model, paths);
-  if (!paths.lazy_map.empty()) {
+  if (!paths.lazy_map.empty() && paths.image == nullptr) {
     // The user's own are kept.
     std::string& preload = launch.env[kPreload];
     preload = preload.empty() ? paths.lazy_map : paths.lazy_map + ":" + preload;

@@ -4,6 +4,7 @@
 
 #include "base/revision.h"
 #include "node/engine/adapters.h"
+#include "node/engine/image_program.h"
 #include "node/engine/launch_parts.h"
 #include "node/engine/program.h"
 #include "node/engine/sleep_api.h"
@@ -79,7 +80,7 @@ base::Result<EngineLaunch> plan_sglang(const wire::StartInstance& start, const s
                                        const LaunchPaths& paths, const CudaLibraries& libraries) {
   const spec::ModelSpec& spec = start.model;
   THAW_RETURN_IF_ERROR(check_sglang_arguments(spec));
-  THAW_ASSIGN_OR_RETURN(const Program program, place_program(program_path, paths.engine_dir));
+  THAW_ASSIGN_OR_RETURN(const Program program, place_engine(spec, program_path, paths));
   EngineLaunch launch;
   launch.engine_dir = program.mount_dir;
   launch.tcp = true;

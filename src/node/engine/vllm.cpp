@@ -2,6 +2,7 @@
 
 #include "base/revision.h"
 #include "node/engine/adapters.h"
+#include "node/engine/image_program.h"
 #include "node/engine/launch_parts.h"
 #include "node/engine/program.h"
 #include "node/engine/sleep_api.h"
@@ -66,7 +67,7 @@ base::Result<EngineLaunch> plan_vllm(const wire::StartInstance& start, const std
                                      const LaunchPaths& paths, const CudaLibraries& libraries) {
   const spec::ModelSpec& spec = start.model;
   THAW_RETURN_IF_ERROR(check_vllm_arguments(spec));
-  THAW_ASSIGN_OR_RETURN(const Program program, place_program(program_path, paths.engine_dir));
+  THAW_ASSIGN_OR_RETURN(const Program program, place_engine(spec, program_path, paths));
   EngineLaunch launch;
   launch.engine_dir = program.mount_dir;
   launch.argv = program.argv;

@@ -49,10 +49,11 @@ json::array mounts(const Bundle& bundle) {
   out.push_back(mount_entry("/dev/shm", "tmpfs", "shm", std::move(shared)));
   out.push_back(mount_entry("/tmp", "tmpfs", "tmpfs", std::move(temporary)));
   for (const HostPath& shown : host_view())
-    if (shown.kind != HostPath::Kind::link)
+    if (shown.kind != HostPath::Kind::link && (!bundle.own_files || is_of_kernel(shown)))
       out.push_back(bind_mount(shown.path, shown.path, false, shown.path.find("/etc") != 0));
   if (!bundle.init_path.empty()) out.push_back(bind_mount(bundle.init_path, kInsideInit, false, true));
-  if (!bundle.lazy_map_path.empty()) out.push_back(bind_mount(bundle.lazy_map_path, kInsideLazyMap, false, true));
+  // It is for the host's own C library.
+  if (!bundle.lazy_map_path.empty() && !bundle.own_files) out.push_back(bind_mount(bundle.lazy_map_path, kInsideLazyMap, false, true));
   if (!bundle.run_dir.empty()) out.push_back(bind_mount(bundle.run_dir, kInsideRun, true, false));
   if (!bundle.model_dir.empty()) out.push_back(bind_mount(bundle.model_dir, kInsideModel, false, false));
   if (!bundle.open_dir.empty())

@@ -30,7 +30,7 @@ inline constexpr std::uint32_t kUidRange = 65'536;
 
 struct Bundle {
   std::string directory;         ///< config.json goes here
-  std::string rootfs;            ///< from make_rootfs; shared by all sandboxes, read-only
+  std::string rootfs;            ///< from make_rootfs, shared by all sandboxes, read-only; or from mount_image_root
   std::string run_dir;           ///< host directory shown at kInsideRun; empty: none
   std::string
       model_dir;  ///< host directory shown at kInsideModel: the model's files, or placeholders for them; empty: none
@@ -48,6 +48,7 @@ struct Bundle {
   std::string report_socket = {};  ///< SeccompOptions::report_socket
   std::vector<Exposure> exposures;         ///< mounted from the start; a sandbox made ahead has none
   DeviceGrant devices = {};                ///< its files, mounts (host paths as runc or runsc sees them) and hooks; its env is the engine's
+  bool own_files = false;        ///< rootfs is a container image's: nothing of the host's programs and libraries is shown
   std::string criu_config = {};  ///< file of options for criu, of an annotation that runc knows; empty: none
 };
 

@@ -11,6 +11,7 @@ namespace thaw::node {
 
 /// Host directories inside a sandbox's own: shown to the engine at kInsideRun and kInsideModel.
 inline std::string run_dir_of(const std::string& sandbox_dir) { return sandbox_dir + "/run"; }
+inline std::string image_root_of(const std::string& sandbox_dir) { return sandbox_dir + "/root"; }
 inline std::string model_dir_of(const std::string& sandbox_dir) { return sandbox_dir + "/model"; }
 
 /// Writes the secrets into the sandbox's directory, for `engine_uid` to read. Returns where each of the contents is shown.

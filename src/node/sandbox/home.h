@@ -22,6 +22,7 @@ struct SandboxHome {
   std::shared_ptr<UidSlots> uid_slots = std::make_shared<UidSlots>();
 
   [[nodiscard]] std::string rootfs() const { return directory + "/rootfs"; }
+  [[nodiscard]] std::string image_skeleton() const { return directory + "/image-skeleton"; }
   [[nodiscard]] std::string boxes() const { return directory + "/boxes"; }
   [[nodiscard]] std::string runtime_root() const { return directory + "/runc"; }
 };

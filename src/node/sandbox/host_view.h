@@ -14,6 +14,8 @@ struct HostPath {
 
 /// Those of them that this host has. Links are copied, the rest is mounted.
 std::vector<HostPath> host_view();
+/// Not programs or libraries, but what the kernel says of the machine: also for engines with files of their own.
+inline bool is_of_kernel(const HostPath& shown) { return shown.path.starts_with("/sys/"); }
 /// Their paths alone.
 std::vector<std::string> host_view_paths();
 

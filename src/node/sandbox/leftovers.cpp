@@ -41,7 +41,7 @@ base::Result<int> remove_leftovers(const SandboxHome& home) {
   for (const std::string& point : mounts_below(home.directory))
     if (::umount2(point.c_str(), MNT_DETACH) != 0 && errno != EINVAL)
       return base::errno_error("cannot clean up after an earlier run: cannot unmount " + point, errno);
-  for (const std::string& directory : {home.boxes(), home.runtime_root(), home.rootfs()})
+  for (const std::string& directory : {home.boxes(), home.runtime_root(), home.rootfs(), home.image_skeleton()})
     if (auto removed = remove_tree(directory); !removed.ok()) return removed.error().within("cannot clean up after an earlier run");
   return static_cast<int>(found.size());
 }

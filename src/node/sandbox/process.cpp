@@ -75,7 +75,7 @@ base::Result<pid_t> spawn(const SpawnOptions& options) {
   SpawnAttributes spawn_options;
   spawn_options.redirect(options.stdin_fd, STDIN_FILENO);
   spawn_options.redirect(options.output_fd, STDOUT_FILENO);
-  spawn_options.redirect(options.output_fd, STDERR_FILENO);
+  spawn_options.redirect(options.error_fd >= 0 ? options.error_fd : options.output_fd, STDERR_FILENO);
   if (options.feed_fd >= 0) spawn_options.redirect(options.feed_fd, kFeed);
   if (!options.directory.empty()) posix_spawn_file_actions_addchdir_np(&spawn_options.actions, options.directory.c_str());
 

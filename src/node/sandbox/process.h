@@ -19,6 +19,7 @@ struct SpawnOptions {
   int stdin_fd = -1;              ///< -1: /dev/null
   int output_fd = -1;             ///< stdout and stderr; -1: /dev/null
   std::string directory = {};     ///< empty: the caller's
+  int error_fd = -1;              ///< stderr; -1: as stdout
   int feed_fd = -1;               ///< descriptor 3; -1: none
 };
 

@@ -1,3 +1,5 @@
+#include <fcntl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -7,8 +9,10 @@
 #include <system_error>
 
 #include "node/sandbox/bundle.h"
+#include "node/sandbox/fd.h"
 #include "node/sandbox/files.h"
 #include "node/sandbox/host_view.h"
+#include "node/sandbox/image_root.h"
 #include "node/secrets.h"
 
 namespace thaw::node {
@@ -66,7 +70,10 @@ std::vector<std::string> host_view_paths() {
   return paths;
 }
 
-base::Status make_rootfs(const std::string& directory) {
+namespace {
+
+/// What every sandbox's root has, whatever else is in it.
+base::Status make_skeleton(const std::string& directory) {
   for (const char* path : {"/etc", "/proc", "/dev", "/tmp", kInsideRun, kInsideModel, kInsideEngine, kInsideCache})
     THAW_RETURN_IF_ERROR(make_mount_point(directory, path, true));
   // runc gives a tmpfs the mode of what it is mounted on, whatever its options say.
@@ -77,8 +84,14 @@ base::Status make_rootfs(const std::string& directory) {
   for (const char* path : {kInsideInit, kInsideLazyMap}) THAW_RETURN_IF_ERROR(make_mount_point(directory, path, false));
   THAW_RETURN_IF_ERROR(write_file(directory + "/etc/passwd", kPasswd, 0644));
   THAW_RETURN_IF_ERROR(write_file(directory + "/etc/group", kGroup, 0644));
+  return write_file(directory + "/etc/hosts", kHosts, 0644);
+}
+
+}  // namespace
+
+base::Status make_rootfs(const std::string& directory) {
+  THAW_RETURN_IF_ERROR(make_skeleton(directory));
   THAW_RETURN_IF_ERROR(write_file(directory + "/etc/nsswitch.conf", kNsswitch, 0644));
-  THAW_RETURN_IF_ERROR(write_file(directory + "/etc/hosts", kHosts, 0644));
   for (const HostPath& shown : host_view()) {
     if (shown.kind == HostPath::Kind::link)
       THAW_RETURN_IF_ERROR(copy_link(directory, shown.path));
@@ -86,6 +99,42 @@ base::Status make_rootfs(const std::string& directory) {
       THAW_RETURN_IF_ERROR(make_mount_point(directory, shown.path, shown.kind == HostPath::Kind::directory));
   }
   return {};
+}
+
+// Of the host are seen only its processors, by which engines size their threads.
+base::Status make_image_skeleton(const std::string& directory) {
+  THAW_RETURN_IF_ERROR(make_skeleton(directory));
+  THAW_RETURN_IF_ERROR(write_file(directory + "/etc/resolv.conf", "", 0644));
+  THAW_RETURN_IF_ERROR(make_mount_point(directory, "/sys", true));
+  for (const HostPath& shown : host_view())
+    if (is_of_kernel(shown)) THAW_RETURN_IF_ERROR(make_mount_point(directory, shown.path, true));
+  return {};
+}
+
+base::Status mount_image_root(const std::vector<std::string>& layers, const std::string& skeleton, const std::string& target, bool closed) {
+  // By descriptors: the names of a hundred layers are longer than what mount(2) takes (a page).
+  std::vector<Fd> lower;
+  std::string options = "lowerdir=";
+  for (std::size_t i = 0; i <= layers.size(); ++i) {
+    const std::string& directory = i == 0 ? skeleton : layers[i - 1];
+    lower.emplace_back(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!lower.back()) return base::errno_error("cannot open a layer of an image, " + directory, errno);
+    options += (i == 0 ? "/proc/self/fd/" : ":/proc/self/fd/") + std::to_string(lower.back().get());
+  }
+  const unsigned long flags = closed ? MS_RDONLY | MS_NOSUID | MS_NODEV : MS_RDONLY;
+  if (::mount("overlay", target.c_str(), "overlay", flags, options.c_str()) == 0) return {};
+  const int error_number = errno;
+  base::Error error = base::errno_error("cannot mount the image's layers", error_number);
+  if (error_number == ENODEV) error = {base::ErrorKind::unavailable, error.message + "; the kernel has no overlayfs (modprobe overlay)"};
+  if (error_number == EINVAL)
+    error = {base::ErrorKind::unavailable, error.message + "; the data directory is on an overlay of its own, or on a file system that cannot be one's "
+                                                           "lower part: put dataDir on ext4, xfs or btrfs"};
+  return error;
+}
+
+base::Status unmount_image_root(const std::string& target) {
+  if (::umount2(target.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0 || errno == EINVAL || errno == ENOENT) return {};
+  return base::errno_error("cannot unmount " + target, errno);
 }
 
 }  // namespace thaw::node

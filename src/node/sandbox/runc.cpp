@@ -17,6 +17,7 @@
 #include "node/sandbox/contents.h"
 #include "node/sandbox/files.h"
 #include "node/sandbox/host_view.h"
+#include "node/sandbox/image_root.h"
 #include "node/sandbox/network.h"
 #include "node/sandbox/pipes.h"
 #include "node/sandbox/search_path.h"
@@ -85,6 +86,7 @@ base::Result<std::unique_ptr<RuncMaker>> RuncMaker::open(SandboxHome home, const
   if (::access(home.init_path.c_str(), X_OK) != 0)
     return base::errno_error("cannot make sandboxes: no thaw-init at " + home.init_path + " (it belongs beside the thaw binary)", errno);
   THAW_RETURN_IF_ERROR(make_rootfs(home.rootfs()));
+  THAW_RETURN_IF_ERROR(make_image_skeleton(home.image_skeleton()));
   THAW_RETURN_IF_ERROR(make_directories(home.boxes(), 0755));
   THAW_RETURN_IF_ERROR(make_directories(home.runtime_root(), 0700));
   THAW_RETURN_IF_ERROR(home.cgroups->prepare_parent(home.label));
@@ -126,6 +128,7 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::given_up(const Place& place, c
   (void)node::run({.argv = command({"delete", "--force", place.name}), .env = environment()}, kRuncTimeout);
   (void)place.cgroup.remove(base::Seconds(1));
   (void)unmount_run_dir(run_dir_of(place.directory));
+  (void)unmount_image_root(image_root_of(place.directory));
   (void)remove_tree(place.directory);
   home_.uid_slots->give_back(place.uid_slot);
   return why.within("cannot make a sandbox");
@@ -145,20 +148,28 @@ std::vector<std::string> RuncMaker::environment() const {
 }
 
 base::Status RuncMaker::prepare(const Place& place, const SandboxContents& contents) const {
+  // The way to an image's root, which the sandbox's own root has to go.
+  if (!contents.root_layers.empty()) THAW_RETURN_IF_ERROR(make_directories(place.directory, 0755));
   THAW_RETURN_IF_ERROR(make_directories(run_dir_of(place.directory), 0700));
   THAW_RETURN_IF_ERROR(make_directories(model_dir_of(place.directory), 0755));
   THAW_RETURN_IF_ERROR(mount_run_dir(run_dir_of(place.directory), place.uid_base + kInsideUid));
+  if (!contents.root_layers.empty()) {
+    THAW_RETURN_IF_ERROR(make_directories(image_root_of(place.directory), 0755));
+    THAW_RETURN_IF_ERROR(mount_image_root(contents.root_layers, home_.image_skeleton(), image_root_of(place.directory), true));
+  }
   return make_placeholders(place.directory, contents);
 }
 
 base::Result<Bundle> RuncMaker::bundle_of(const Place& place, const SandboxContents& contents) const {
   THAW_ASSIGN_OR_RETURN(std::vector<Exposure> exposures, lay_out(place.directory, place.uid_base + kInsideUid, contents));
   THAW_RETURN_IF_ERROR(make_grant_mount_points(home_.rootfs(), contents.devices, host_view_paths()));
+  const bool own_files = !contents.root_layers.empty();
   return Bundle{.directory = place.directory,
-                .rootfs = home_.rootfs(),
+                .rootfs = own_files ? image_root_of(place.directory) : home_.rootfs(),
                 .run_dir = run_dir_of(place.directory),
                 .model_dir = model_dir_of(place.directory),
                 .init_path = home_.init_path,
+                .working_directory = contents.working_dir,
                 .lazy_map_path = home_.lazy_map_path,
                 .cgroup_path = place.cgroup.path(),
                 .uid_base = place.uid_base,
@@ -166,6 +177,7 @@ base::Result<Bundle> RuncMaker::bundle_of(const Place& place, const SandboxConte
                 .report_socket = home_.report_socket,
                 .exposures = std::move(exposures),
                 .devices = contents.devices,
+                .own_files = own_files,
                 .criu_config = criu_.ok() ? home_.directory + kCriuConfig : std::string()};
 }
 
@@ -213,7 +225,10 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::launch(const Place& place, std
                                                   .engine_uid = place.uid_base + kInsideUid,
                                                   .own_network = true,
                                                   .let_go = let_go,
-                                                  .clean_up = [run = run_dir_of(place.directory)] { return unmount_run_dir(run); },
+                                                  .clean_up = [directory = place.directory]() -> base::Status {
+                                                    THAW_RETURN_IF_ERROR(unmount_run_dir(run_dir_of(directory)));
+                                                    return unmount_image_root(image_root_of(directory));
+                                                  },
                                                   .released = [slots = home_.uid_slots, slot = place.uid_slot] { slots->give_back(slot); }});
 }
 

@@ -18,6 +18,7 @@
 #include "node/sandbox/contents.h"
 #include "node/sandbox/files.h"
 #include "node/sandbox/host_view.h"
+#include "node/sandbox/image_root.h"
 #include "node/sandbox/namespace_thread.h"
 #include "node/sandbox/network.h"
 #include "node/sandbox/pipes.h"
@@ -79,6 +80,8 @@ struct RunscMaker::Box {
   std::uint32_t uid_slot = 0;
   Stage stage;
   std::string engine_dir;
+  bool own_files = false;    ///< its root is an image's
+  std::string working_dir;   ///< with it
   DeviceGrant devices;  ///< its mounts as they lie on the stage
   Ahead ahead = Ahead::no;  ///< else its contents come later
   std::string image;        ///< directory to restore from; empty: a start
@@ -106,6 +109,7 @@ base::Result<std::unique_ptr<RunscMaker>> RunscMaker::open(SandboxHome home) {
     return base::errno_error(
         "cannot make sandboxes: no thaw-init at " + home.init_path + " (it belongs beside the thaw binary)", errno);
   THAW_RETURN_IF_ERROR(make_rootfs(home.rootfs()));
+  THAW_RETURN_IF_ERROR(make_image_skeleton(home.image_skeleton()));
   THAW_RETURN_IF_ERROR(make_directories(home.boxes(), 0755));
   THAW_RETURN_IF_ERROR(home.cgroups->prepare_parent(home.label));
   return std::unique_ptr<RunscMaker>(new RunscMaker(std::move(home), std::move(info)));
@@ -170,6 +174,7 @@ base::Status RunscMaker::set_up(Box& box, const SandboxContents& contents, const
     mount.host_path = staged(box.stage, mount.inside_path);
   }
   THAW_ASSIGN_OR_RETURN(const std::string cover, set_stage(box.stage));
+  if (box.own_files) THAW_RETURN_IF_ERROR(mount_image_root(contents.root_layers, home_.image_skeleton(), image_root_of(box.directory), false));
   for (const char* later : {kInsideModel, kInsideEngine})
     THAW_RETURN_IF_ERROR(make_directories(staged(box.stage, later), 0755));
   if (::unshare(CLONE_NEWPID) != 0) return base::errno_error("cannot make a pid namespace", errno);
@@ -187,6 +192,9 @@ base::Status RunscMaker::set_up(Box& box, const SandboxContents& contents, const
 base::Result<std::unique_ptr<Sandbox>> RunscMaker::make_named(const std::shared_ptr<Box>& box,
                                                               const SandboxContents& contents) {
   box->engine_dir = contents.engine_dir;
+  box->own_files = !contents.root_layers.empty();
+  box->working_dir = contents.working_dir;
+  if (box->own_files) THAW_RETURN_IF_ERROR(make_directories(image_root_of(box->directory), 0755));
   THAW_RETURN_IF_ERROR(make_directories(box->directory + "/stage", 0755));
   THAW_RETURN_IF_ERROR(make_directories(box->state(), 0700));
   const Cgroup cgroup(home_.cgroups, home_.cgroups->parent_path(home_.label) + "/" + box->name);
@@ -256,23 +264,25 @@ base::Status RunscMaker::begin(Box& box, Sandbox& sandbox, int output, Fd feed) 
 base::Result<std::vector<std::string>> RunscMaker::launch(Box& box, const std::vector<std::string>& argv,
                                                           const std::map<std::string, std::string>& env) const {
   std::error_code ignored;
+  std::string working_directory = box.own_files ? box.working_dir : "/";
   const bool has_other_cpus = !box.engine_dir.empty() && std::filesystem::is_directory(box.engine_dir + kOtherCpus, ignored);
   THAW_RETURN_IF_ERROR(
       write_bundle({.directory = box.directory,
-                    .rootfs = home_.rootfs(),
+                    .rootfs = box.own_files ? image_root_of(box.directory) : home_.rootfs(),
                     .run_dir = {},
                     .model_dir = {},
                     .open_dir = staged(box.stage, kInsideRoot),
                     .init_path = {},
                     .argv = argv,
                     .env = env,
-                    .working_directory = has_other_cpus ? std::string(kInsideEngine) + kOtherCpus : "/",
+                    .working_directory = has_other_cpus ? std::string(kInsideEngine) + kOtherCpus : std::move(working_directory),
                     .network = kOwnNetwork,
                     .cgroup_path = {},
                     .uid_base = home_.uid_base + box.uid_slot * kUidRange,
                     .pids_max = 0,
                     .exposures = {},
-                    .devices = box.devices}));
+                    .devices = box.devices,
+                    .own_files = box.own_files}));
   std::vector<std::string> command = info_.command(box.state());
   if (!box.devices.empty()) command.emplace_back("--nvproxy=true");
   if (box.image.empty() && box.ahead != Ahead::for_restore) {

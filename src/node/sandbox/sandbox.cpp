@@ -183,7 +183,7 @@ base::Status Sandbox::destroy() {
   THAW_RETURN_IF_ERROR(remove_tree(parts_.directory));
   destroyed_ = true;
   parts_.control.reset();
-  kept_.reset();
+  kept_.clear();
   if (parts_.released) parts_.released();
   return {};
 }

@@ -35,6 +35,8 @@ struct SandboxContents {
   DeviceGrant devices = {};
   std::string cache_dir{};                 ///< host path, writable; empty: none
   std::vector<SecretValue> secrets = {};   ///< shown at kInsideSecrets
+  std::vector<std::string> root_layers = {};  ///< of a container image (image_root.h), to be the root; empty: the host's own files
+  std::string working_dir = "/";              ///< with them: the engine's, inside
 };
 
 /// A process (thaw-init), later its child (the engine), and all that was made for it. Owned by one holder; signal(), kill() and the readers may be called
@@ -88,7 +90,7 @@ class Sandbox {
   /// The user that the engine runs as, on the host; 0 without a sandbox: the node's own.
   [[nodiscard]] std::uint32_t engine_uid() const { return parts_.engine_uid; }
   /// Keeps something alive until nothing of the sandbox is left.
-  void keep(std::shared_ptr<void> something) { kept_ = std::move(something); }
+  void keep(std::shared_ptr<const void> something) { kept_.push_back(std::move(something)); }
   [[nodiscard]] bool contents_fixed() const { return parts_.contents_fixed; }
   [[nodiscard]] bool own_network() const { return parts_.own_network; }
   /// Its first process, thaw-init.
@@ -131,7 +133,7 @@ class Sandbox {
   Fd feed_;
   mutable std::atomic<pid_t> engine_pid_{0};  ///< remembered: the driver may still list it when it has ended
   bool destroyed_ = false;
-  std::shared_ptr<void> kept_;
+  std::vector<std::shared_ptr<const void>> kept_;
 };
 
 /// Makes sandboxes of one kind. Thread-safe.

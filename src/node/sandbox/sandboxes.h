@@ -16,6 +16,9 @@
 
 namespace thaw::node {
 
+class ContainerImages;
+class Egress;
+
 /// The kinds of sandbox that this node makes, and which of them a model gets: its own (spec.sandbox), else the node's
 /// (node.sandbox). Lifecycle: outlives every sandbox that it made. Any thread.
 class Sandboxes {
@@ -45,6 +48,14 @@ class Sandboxes {
   }
   [[nodiscard]] bool starting() const { return starts_ > 0; }
 
+  /// Where roots of models with spec.image come from; null: nowhere. Must outlive all starts.
+  void set_container_images(ContainerImages* images) { container_images_ = images; }
+  [[nodiscard]] ContainerImages* container_images() const { return container_images_; }
+
+  /// The way out for models that have one; null: there is none. Must outlive all sandboxes.
+  void set_egress(Egress* egress) { egress_ = egress; }
+  [[nodiscard]] Egress* egress() const { return egress_; }
+
   /// For checkpoints; fails with why there are no gVisor sandboxes here.
   [[nodiscard]] base::Result<RunscMaker*> runsc() const;
   /// The same of runc.
@@ -68,6 +79,8 @@ class Sandboxes {
   std::unique_ptr<SandboxPool> gvisor_pool_;   ///< null where that is the node's own kind, or there is none
   std::unique_ptr<SandboxPool> restore_pool_;  ///< null without gVisor
   std::atomic<int> starts_{0};
+  ContainerImages* container_images_ = nullptr;
+  Egress* egress_ = nullptr;
 };
 
 }  // namespace thaw::node

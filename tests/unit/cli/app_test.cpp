@@ -35,7 +35,7 @@ const std::string kStreamEnd =
 
 TEST_F(App, HelpOfEveryCommandHasAnExample) {
   for (const char* command : {"serve", "deploy", "ls", "ps", "run", "logs", "verify", "stop", "evict", "rm", "chat", "top", "events", "explain", "completion", "man", "schema", "freeze", "wake", "snapshot",
-                              "images", "cordon", "drain", "uncordon", "audit", "usage", "tenant", "key", "pull", "models", "doctor", "version"}) {
+                              "images", "container-images", "cordon", "drain", "uncordon", "audit", "usage", "tenant", "key", "pull", "models", "doctor", "version"}) {
     const Outcome outcome = run({command, "--help"});
     EXPECT_EQ(outcome.code, kExitOk) << command;
     EXPECT_TRUE(contains(outcome.out, std::string("Example:\n  ")) &&

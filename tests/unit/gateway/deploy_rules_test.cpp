@@ -82,6 +82,25 @@ TEST_F(SourcesTest, EnginesProgramsAndArgumentsAreFilesToo) {
   EXPECT_FALSE(allows(spec));
 }
 
+TEST_F(SourcesTest, ImagesOfOwnDirectoriesAndOfNamedRegistriesAndNoWayOut) {
+  spec::ModelSpec spec;
+  spec.image = "oci:" + dir_.file("own");
+  EXPECT_TRUE(allows(spec));
+  spec.image = "oci:" + dir_.file("other");
+  EXPECT_FALSE(allows(spec));
+  spec.image = "docker://registry.lan:5000/x:1";
+  EXPECT_FALSE(allows(spec)) << "the disk and the credentials are the operator's";
+  rule_.registries = {"registry.lan:5000"};
+  EXPECT_TRUE(allows(spec));
+  spec.engine_path = "/app/server";  // a path in the image
+  EXPECT_TRUE(allows(spec));
+  spec.image = "docker://registry.lan:5001/x:1";
+  EXPECT_FALSE(allows(spec));
+  spec = {};
+  spec.network.egress = {"example.com:443"};
+  EXPECT_FALSE(allows(spec)) << "who runs the platform opens the network";
+}
+
 TEST_F(SourcesTest, WhoIsNotConfinedMayUseEverything) {
   rule_.confined = false;
   EXPECT_EQ(source("/etc/passwd"), "/etc/passwd");

@@ -90,12 +90,32 @@ static int split(const struct header *h) {
   return at == end;
 }
 
+/* A name without a slash is looked for in the engine's PATH: a container image may have its programs anywhere. Returns only when it cannot be run. */
+static void run_engine(char **env) {
+  static char path[4096];
+  const char *at = NULL;
+  if (strchr(strings[0], '/') != NULL) {
+    execve(strings[0], strings, env);
+    return;
+  }
+  for (char **variable = env; *variable != NULL; ++variable)
+    if (strncmp(*variable, "PATH=", 5) == 0) at = *variable + 5;
+  errno = ENOENT;
+  while (at != NULL && *at != '\0') {
+    size_t length = strcspn(at, ":");
+    int whole = snprintf(path, sizeof path, "%.*s/%s", (int)length, at, strings[0]);
+    if (length > 0 && whole > 0 && (size_t)whole < sizeof path) execve(path, strings, env);
+    if (errno != ENOENT && errno != ENOTDIR && errno != EACCES) return;
+    at += length + (at[length] == ':');
+  }
+}
+
 /* Returns only when the engine cannot be run. */
 static int become_engine(const struct header *h, int stdin_fd) {
   if (stdin_fd < 0) return fail("cannot open", "/dev/null");
   if (dup2(stdin_fd, STDIN_FILENO) < 0) return fail("cannot replace", "descriptor 0");
   if (stdin_fd != STDIN_FILENO) close(stdin_fd);
-  execve(strings[0], strings, strings + h->argc + 1);
+  run_engine(strings + h->argc + 1);
   return fail("cannot run", strings[0]);
 }
 
