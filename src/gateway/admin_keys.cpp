@@ -203,7 +203,7 @@ net::Task<void> revoke_key(Server& server, Exchange& exchange) {
     co_await exchange.respond_error(from_error(revoked.ok() ? loaded.error() : revoked.error()));
     co_return;
   }
-  server.cut_callers([&](const Caller& caller) { return caller.key == key.id; }, exchange);
+  server.cut_callers([&](const Caller& caller) { return caller.key == key.id; }, &exchange);
   spdlog::info("API key {} of tenant {} revoked", key.id.value(), key.tenant.str());
   const json::object answer{{"id", key.id.value()}, {"revoked", true}};
   co_await respond_json(exchange, 200, answer);
@@ -242,7 +242,7 @@ net::Task<void> rotate_key(Server& server, Exchange& exchange) {
     co_return;
   }
   key.id = *id;
-  if (grace_ms == 0) server.cut_callers([&](const Caller& caller) { return caller.key == old.id; }, exchange);
+  if (grace_ms == 0) server.cut_callers([&](const Caller& caller) { return caller.key == old.id; }, &exchange);
   spdlog::info("API key {} of tenant {} exchanged for {}", old.id.value(), old.tenant.str(), key.id.value());
   const std::int64_t ends_ms =
       old.expires_unix_ms == 0 ? now_ms + grace_ms : std::min(old.expires_unix_ms, now_ms + grace_ms);

@@ -191,7 +191,7 @@ net::Task<void> remove_tenant(Server& server, Exchange& exchange) {
     co_return;
   }
   services.controller.forget_tenant(name);
-  server.cut_callers([&](const Caller& caller) { return caller.tenant == name; }, exchange);
+  server.cut_callers([&](const Caller& caller) { return caller.tenant == name; }, &exchange);
   spdlog::info("tenant {}: removed, its keys are revoked", name.str());
   const json::object answer{{"name", name.str()}, {"deleted", true}};
   co_await respond_json(exchange, 200, answer);

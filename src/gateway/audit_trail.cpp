@@ -59,7 +59,7 @@ std::string claimed_key(const net::Head& head) {
 std::string who(const Caller& caller, bool dev) {
   const std::string of = caller.tenant.str() == base::kDefaultTenant ? "" : "@" + caller.tenant.str();
   if (caller.key) return fmt::format("key:{}{}", caller.key.value(), of);
-  if (!caller.subject.empty()) return fmt::format("token:{}{}", caller.subject, of);
+  if (!caller.subject.empty()) return fmt::format("{}:{}{}", caller.certificate ? "cert" : "token", caller.subject, of);
   return dev ? "dev" : "unknown";
 }
 

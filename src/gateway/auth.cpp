@@ -74,6 +74,8 @@ std::int64_t KeyRing::last_used_unix_ms(base::KeyId key) const {
   return kept == keys_.end() ? 0 : kept->second.last_used_unix_ms;
 }
 
+bool KeyRing::sent(const net::Head& head) { return !credential(head).empty(); }
+
 std::optional<ApiError> KeyRing::identify(const net::Head& head, std::int64_t unix_ms, std::shared_ptr<const Caller>& caller) {
   if (open_) {
     caller = anybody_;

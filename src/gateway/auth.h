@@ -43,6 +43,8 @@ class KeyRing {
   /// Tokens are taken too. Must outlive the ring; nullptr: none.
   void take_tokens(TokenDoor* door) { door_ = door; }
 
+  /// Whether the request has a key or a token at all.
+  [[nodiscard]] static bool sent(const net::Head& head);
   /// From "Authorization: Bearer KEY" (or "x-api-key: KEY"); the error is a 401 that says what is missing. `unix_ms`: now.
   [[nodiscard]] std::optional<ApiError> identify(const net::Head& head, std::int64_t unix_ms, std::shared_ptr<const Caller>& caller);
 

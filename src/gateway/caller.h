@@ -18,8 +18,9 @@ class TenantAccount;
 /// Who asks: found out before a byte of the body is read. Shared by the requests of one key or token; never changed, so
 /// that what a request was let in with holds to its end.
 struct Caller {
-  base::KeyId key;      ///< 0 with --dev, and for tokens
-  std::string subject;  ///< of a token: its "sub"
+  base::KeyId key;      ///< 0 with --dev, and for tokens and certificates
+  std::string subject;  ///< of a token: its "sub"; of a certificate: whose it is
+  bool certificate = false;  ///< let in by it
   base::TenantName tenant{std::string(base::kDefaultTenant)};
   spec::Role role = spec::Role::read_only;
   bool platform = false;             ///< not its tenant's alone: may name any, and sees all

@@ -64,7 +64,10 @@ net::Task<bool> Connection::shake_hands() {
     spdlog::debug("{}: no TLS connection: {}", peer_, socket_->tls()->error().empty() ? std::strerror(-failed) : socket_->tls()->error());
     co_return false;
   }
-  if (const std::string subject = socket_->tls()->peer_subject(); !subject.empty()) peer_ += " " + subject.substr(0, kMaxSubjectBytes);
+  if (std::string subject = socket_->tls()->peer_subject(); !subject.empty()) {
+    peer_ += " " + subject.substr(0, kMaxSubjectBytes);
+    certificate_ = std::move(subject);
+  }
   co_return true;
 }
 

@@ -29,6 +29,8 @@ class Connection {
   /// Ends it as if the client had left, whatever it waits for.
   void cut();
   [[nodiscard]] const std::string& peer() const { return peer_; }
+  /// The subject of its client's certificate; empty without one.
+  [[nodiscard]] const std::string& certificate() const { return certificate_; }
   [[nodiscard]] std::uint64_t min_rate() const;
   [[nodiscard]] const Exchange* exchange() const { return exchange_; }  ///< under way; nullptr: none
 
@@ -52,6 +54,7 @@ class Connection {
   Server& server_;
   std::unique_ptr<net::Socket> socket_;
   std::string peer_;
+  std::string certificate_;
   std::string in_;            ///< the request being read or answered, and what was sent behind it
   std::string decoded_body_;  ///< of a chunked request
   std::size_t consumed_ = 0;  ///< bytes of in_ that belong to the present request

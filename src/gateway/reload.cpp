@@ -30,7 +30,7 @@ std::string told(const spec::ConfigChange& change) {
 
 }  // namespace
 
-net::Task<base::Result<spec::ConfigChange>> Server::reload() {
+net::Task<base::Result<spec::ConfigChange>> Server::reload(const Exchange* mine) {
   // By reference into this frame: GCC 12 destroys twice what a lambda in an awaited call has captured by value.
   const spec::ServerConfig before = config_;
   const Reload how = reload_;
@@ -51,6 +51,8 @@ net::Task<base::Result<spec::ConfigChange>> Server::reload() {
   cors_ = Cors(config_.cors_origins);
   audit_trail_.set_reads(config_.audit.reads);
   if (tls_) tls_->use(files_of(config_.tls));
+  certificates_ = ClientCertificates(config_.tls.clients);
+  cut_callers([this](const Caller& caller) { return caller.certificate && !certificates_.still_is(caller); }, mine);
   if (reload_.follow) reload_.follow(config_);
   spdlog::info("configuration read again: {}", told(change));
   if (!change.needs_restart.empty())
@@ -73,7 +75,7 @@ void Server::audit_reload(audit::Event event, std::string detail) {
 
 net::Task<void> Server::reload_by_signal() {
   audit_reload(audit::Event::begun, "SIGHUP");
-  const auto change = co_await reload();
+  const auto change = co_await reload(nullptr);
   if (!change.ok()) spdlog::error("the configuration cannot be used: {}", change.error().message);
   audit_reload(audit::Event::done, change.ok() ? told(*change) : "refused: " + change.error().message);
 }
@@ -81,7 +83,7 @@ net::Task<void> Server::reload_by_signal() {
 namespace admin {
 
 net::Task<void> reload_server(Server& server, Exchange& exchange) {
-  const auto change = co_await server.reload();
+  const auto change = co_await server.reload(&exchange);
   if (!change.ok()) {
     ApiError error = from_error(change.error());
     error.status = 400;

@@ -25,6 +25,7 @@ Server::Server(Services services, spec::ServerConfig config, Tenants tenants, st
       config_(std::move(config)),
       tenants_(std::move(tenants)),
       keys_(config_.dev),
+      certificates_(config_.tls.clients),
       requests_(process_tag),
       audit_trail_(services_.loop, services_.audit, config_.audit.reads, config_.dev),
       started_(services.loop.now()),
@@ -58,10 +59,10 @@ net::Task<base::Status> Server::reload_keys() {
   co_return base::Status{};
 }
 
-void Server::cut_callers(const std::function<bool(const Caller&)>& gone, const Exchange& mine) {
+void Server::cut_callers(const std::function<bool(const Caller&)>& gone, const Exchange* mine) {
   for (const auto& [connection, owner] : connections_) {
     const Exchange* const exchange = connection->exchange();
-    if (exchange != nullptr && exchange != &mine && gone(exchange->caller())) connection->cut();
+    if (exchange != nullptr && exchange != mine && gone(exchange->caller())) connection->cut();
   }
 }
 
@@ -133,7 +134,7 @@ std::optional<ApiError> Server::admit_route(Exchange& exchange) {
   }
   if (exchange.route_ == nullptr || exchange.route_->rule.scope != Scope::open) {
     // Before anything is said about what exists.
-    if (auto refused = keys_.identify(head, net::unix_ms(), exchange.caller_)) return refused;
+    if (auto refused = identify(exchange)) return refused;
   }
   if (exchange.route_ == nullptr) {
     ApiError error{path_known ? 405 : 404, "invalid_request_error", path_known ? "method_not_allowed" : "unknown_url",
@@ -152,13 +153,19 @@ std::optional<ApiError> Server::admit_route(Exchange& exchange) {
   return refused;
 }
 
+std::optional<ApiError> Server::identify(Exchange& exchange) {
+  const std::string& certificate = exchange.connection_.certificate();
+  if (certificates_.knows(certificate) && !KeyRing::sent(exchange.head())) return certificates_.identify(certificate, exchange.head(), tenants_, exchange.caller_);
+  return keys_.identify(exchange.head(), net::unix_ms(), exchange.caller_);
+}
+
 std::optional<ApiError> Server::authorize(Exchange& exchange) {
   const Caller& caller = exchange.caller();
   const Rule& rule = exchange.route_->rule;
   if (!rule.allows(caller.role, caller.platform)) {
     const bool role = (rule.roles & role_bit(caller.role)) == 0;
     return forbidden(role ? "role_forbidden" : "platform_only",
-                     role ? fmt::format("this is for the role {}; the key that was sent is for {}", describe(rule.roles), to_string(caller.role))
+                     role ? fmt::format("this is for the role {}; the {} is for {}", describe(rule.roles), caller.certificate ? "client's certificate" : "key that was sent", to_string(caller.role))
                           : "this is for keys of the platform (`thaw key create --platform`), not for a tenant's");
   }
   const std::string_view named = exchange.query("tenant");

@@ -12,6 +12,7 @@
 #include "controller/rollouts.h"
 #include "gateway/audit_trail.h"
 #include "gateway/auth.h"
+#include "gateway/certificates.h"
 #include "gateway/connection.h"
 #include "gateway/cors.h"
 #include "gateway/request_log.h"
@@ -78,7 +79,8 @@ class Server {
   void set_reload(Reload reload) { reload_ = std::move(reload); }
   /// SIGHUP, POST /admin/v1/reload: what can change in a running server is changed, or nothing at all when what was read cannot be used. TLS files are
   /// read again in any case.
-  net::Task<base::Result<spec::ConfigChange>> reload();
+  /// `mine`: whose request asks for it, which gets its answer whatever becomes of its certificate; null: nobody's.
+  net::Task<base::Result<spec::ConfigChange>> reload(const Exchange* mine);
   /// The same for a signal: into the log and the audit log.
   net::Task<void> reload_by_signal();
 
@@ -101,10 +103,11 @@ class Server {
   [[nodiscard]] const Cors& cors() const { return cors_; }
   Tenants& tenants() { return tenants_; }
   KeyRing& keys() { return keys_; }
+  [[nodiscard]] const ClientCertificates& certificates() const { return certificates_; }
   /// Reads the keys from the store again: from then on a revoked one lets in nobody. Also after tenants were changed.
   net::Task<base::Status> reload_keys();
-  /// Ends the connections on which requests of callers that `gone` picks are under way, but for `mine`'s.
-  void cut_callers(const std::function<bool(const Caller&)>& gone, const Exchange& mine);
+  /// Ends the connections on which requests of callers that `gone` picks are under way, but for `mine`'s (may be null).
+  void cut_callers(const std::function<bool(const Caller&)>& gone, const Exchange* mine);
   [[nodiscard]] base::TimePoint started() const { return started_; }
   [[nodiscard]] std::uint64_t buffered_bytes() const { return buffered_bytes_; }
 
@@ -123,6 +126,7 @@ class Server {
   enum class Speech { plain, tls };
   void accept(int fd, std::string peer, Speech speech);
   std::optional<ApiError> admit_route(Exchange& exchange);
+  std::optional<ApiError> identify(Exchange& exchange);
   void check_drained();
   void write_key_uses();
   void audit_reload(audit::Event event, std::string detail);
@@ -132,6 +136,7 @@ class Server {
   spec::ServerConfig config_;
   Tenants tenants_;
   KeyRing keys_;
+  ClientCertificates certificates_;
   RequestLog requests_;
   AuditTrail audit_trail_;
   base::TimePoint started_;

@@ -22,8 +22,6 @@
 namespace thaw::node {
 namespace {
 
-// More than any compiler writes for long, and less than what a disk of today is busy with.
-constexpr std::uint64_t kDiskWrite_bytes_per_s = 128ULL << 20;
 constexpr auto kProbeTimeout = base::Seconds(1);  // of one probe; a stop or an exit closes the connection and ends it sooner
 
 /// In proportion to the wait so far: it adds 3% to it at most, and leaves an engine that loads for long in peace.
@@ -48,18 +46,19 @@ class PhaseClock {
   std::vector<wire::Phase> phases_;
 };
 
-/// Of the one disk that an engine may write to, where its cache is.
-base::Status limit_disk(const Sandbox& sandbox, const SandboxContents& contents) {
-  if (contents.cache_dir.empty() || !sandbox.cgroup()) return {};
+/// Of the one disk that an engine may write to, where its cache is. `bytes_per_s`: 0: no limit.
+base::Status limit_disk(const Sandbox& sandbox, const SandboxContents& contents, std::uint64_t bytes_per_s) {
+  if (contents.cache_dir.empty() || !sandbox.cgroup() || bytes_per_s == 0) return {};
   const auto disk = disk_number_of(contents.cache_dir);
   if (!disk) return {};
   THAW_ASSIGN_OR_RETURN(const auto host, CgroupHost::detect());
-  return limit_writes(*host, sandbox.cgroup()->path(), {*disk, kDiskWrite_bytes_per_s});
+  return limit_writes(*host, sandbox.cgroup()->path(), {*disk, bytes_per_s});
 }
 
 /// A sandbox that shows the contents and holds to the limits. `clock` gets "sandbox" and "mount".
 base::Result<std::unique_ptr<Sandbox>> furnished_sandbox(const wire::StartInstance& command, const SandboxContents& contents,
-                                                         Sandboxes& sandboxes, SandboxMaker& maker, PhaseClock& clock) {
+                                                         std::uint64_t disk_write_bytes_per_s, Sandboxes& sandboxes, SandboxMaker& maker,
+                                                         PhaseClock& clock) {
   // Device files cannot be added later, so such a sandbox is made for its instance.
   // Nor can a root.
   std::unique_ptr<Sandbox> sandbox = contents.devices.empty() && contents.root_layers.empty() ? sandboxes.take(command.model) : nullptr;
@@ -76,7 +75,7 @@ base::Result<std::unique_ptr<Sandbox>> furnished_sandbox(const wire::StartInstan
     clock.finish("sandbox");
   }
   THAW_RETURN_IF_ERROR(sandbox->limit(limits_for(command.model, sandboxes.kind_for(command.model))));
-  THAW_RETURN_IF_ERROR(limit_disk(*sandbox, contents));
+  THAW_RETURN_IF_ERROR(limit_disk(*sandbox, contents, disk_write_bytes_per_s));
   clock.finish("mount");
   return sandbox;
 }
@@ -194,7 +193,7 @@ base::Result<StartOutcome> carry_out_start(const wire::StartInstance& command, b
     contents.root_layers = root->layers;
     contents.working_dir = root->config.working_dir;
   }
-  THAW_ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> made, furnished_sandbox(command, contents, sandboxes, *maker, clock));
+  THAW_ASSIGN_OR_RETURN(std::unique_ptr<Sandbox> made, furnished_sandbox(command, contents, config.settings.disk_write_bytes_per_s, sandboxes, *maker, clock));
   if (cache) {
     if (const std::uint32_t uid = made->engine_uid(); uid != 0) THAW_RETURN_IF_ERROR(cache->give_to(uid));
     made->keep(std::move(cache));

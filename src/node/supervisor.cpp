@@ -39,6 +39,11 @@ unsigned cores_for_engines() {
   return cores > 0 ? static_cast<unsigned>(cores) : std::max(1U, std::thread::hardware_concurrency());
 }
 
+DeviceHandover::Zero zero_of(const AgentConfig& config) {
+  if (!config.settings.zero_device_memory) return [](std::uint32_t, std::uint64_t) { return base::Result<std::uint64_t>(0); };
+  return [](std::uint32_t index, std::uint64_t at_most_bytes) { return zero_free_memory(index, at_most_bytes); };
+}
+
 }  // namespace
 
 /// One start's view of its instance.
@@ -115,7 +120,7 @@ Supervisor::Supervisor(const AgentConfig& config, Sandboxes& sandboxes, ImageSer
     : config_(config), sandboxes_(sandboxes), images_(images), caches_(caches), drivers_(drivers), logs_(config.data_dir, config.settings.log_bytes),
       events_(std::move(sink)),
       files_(kFileLookInterval, [this](wire::FilesChanged change) { events_.push(std::move(change)); }),
-      filler_(std::move(filler)), cpu_turns_(cores_for_engines()), handover_([](std::uint32_t index, std::uint64_t at_most_bytes) { return zero_free_memory(index, at_most_bytes); }) {}
+      filler_(std::move(filler)), cpu_turns_(cores_for_engines()), handover_(zero_of(config)) {}
 
 Supervisor::~Supervisor() {
   {

@@ -7,6 +7,7 @@
 #include "spec/fields.h"
 #include "spec/image_ref.h"
 #include "spec/model_spec.h"
+#include "spec/parse_tls_clients.h"
 #include "spec/schema.h"
 #include "spec/server_config.h"
 #include "spec/usage_prices.h"
@@ -69,13 +70,15 @@ void read_tls_listen(const Cursor& at, ServerConfig::Tls& into) {
 const Table<ServerConfig::Tls>& tls_table() {
   using Tls = ServerConfig::Tls;
   static const Table<Tls> table{required<Tls>({"listen", read_tls_listen, false, shapes::text()}), required(path("cert", &Tls::certificate, "")),
-                                required(path("key", &Tls::key, "")), path("clientCa", &Tls::client_ca, "")};
+                                required(path("key", &Tls::key, "")), path("clientCa", &Tls::client_ca, ""),
+                                {"clients", read_tls_clients, false, tls_clients_shape()}};
   return table;
 }
 
 void read_tls(const Cursor& at, ServerConfig& into) {
   into.tls.on = true;
   read_table(at, tls_table(), into.tls);
+  if (!into.tls.clients.empty() && into.tls.client_ca.empty()) at.at("clients").refuse("needs clientCa: without it no client is asked for a certificate");
 }
 
 constexpr std::size_t kMaxOrigins = 64;
@@ -171,10 +174,12 @@ Table<ServerConfig::Node> node_table() {
               {{to_string(SandboxKind::runc), SandboxKind::runc}, {to_string(SandboxKind::runsc), SandboxKind::runsc}}),
           choice<Node, bool>("seccomp", &Node::seccomp_report, {{"enforce", false}, {"report", true}}),
           choice<Node, bool>("cdi", &Node::cdi_required, {{"auto", false}, {"required", true}}),
+          choice<Node, bool>("zeroDeviceMemory", &Node::zero_device_memory, {{"true", true}, {"false", false}}),
           path("secretsDir", &Node::secrets_dir, ""),
           whole("pool", &Node::pool, 0, 64),
           whole("maxConcurrentStarts", &Node::max_concurrent_starts, 1, 256),
           duration("stopGrace", &Node::stop_grace, Seconds(0), minutes(5)),
+          bytes("diskWriteRate", &Node::disk_write_bytes_per_s, 0, kMaxMemory),
           bytes("logBytes", &Node::log_bytes, 64 * kKiB, 1024 * kGiB),
           whole("uidBase", &Node::uid_base, kMinUid, kMaxUid),
           {"hostCache", read_size_or_auto<&Node::host_cache_bytes>, false, size_or_auto_shape()},

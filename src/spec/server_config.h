@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/tenancy.h"
 #include "base/time.h"
+#include "spec/role.h"
 #include "spec/sandbox_kind.h"
 #include "spec/usage_prices.h"
 
@@ -22,12 +24,13 @@ namespace thaw::spec {
 ///     dataDir: /var/lib/thaw
 ///     gateway: {maxBodyBytes: 32MiB, maxBufferedBytes: 512MiB, maxConnections: 10000, headerTimeout: 10s, idleConnectionTimeout: 75s,
 ///               drainTimeout: 30s, streamHold: 3s, minRate: 1KiB}
-///     node: {sandbox: runc, tenantSandbox: runsc, seccomp: enforce, cdi: auto, secretsDir: /etc/thaw/secrets, pool: 1,
-///            maxConcurrentStarts: 16, stopGrace: 5s, logBytes: 8MiB, uidBase: 524288, hostCache: auto, hostMemory: auto, domain: rack1,
+///     node: {sandbox: runc, tenantSandbox: runsc, seccomp: enforce, cdi: auto, zeroDeviceMemory: true, secretsDir: /etc/thaw/secrets, pool: 1,
+///            maxConcurrentStarts: 16, stopGrace: 5s, diskWriteRate: 128MiB, logBytes: 8MiB, uidBase: 524288, hostCache: auto, hostMemory: auto, domain: rack1,
 ///            images: {budget: 16GiB}, compileCaches: {budget: 8GiB},
 ///            containerImages: {budget: 64GiB, maxImage: 32GiB, timeout: 30m, policy: /etc/containers/policy.json,
 ///                              authFile: /etc/thaw/registries.json, privateRegistries: [registry.lan:5000], insecureRegistries: [localhost:5000]}}
-///     tls: {listen: 0.0.0.0:7443, cert: /etc/thaw/tls.crt, key: /etc/thaw/tls.key, clientCa: /etc/thaw/clients.crt}
+///     tls: {listen: 0.0.0.0:7443, cert: /etc/thaw/tls.crt, key: /etc/thaw/tls.key, clientCa: /etc/thaw/clients.crt,
+///           clients: [{subject: "CN=ops,O=Example", role: admin, platform: true}, {subject: CN=app, role: inference, tenant: acme}]}
 ///     cors: {origins: [https://chat.example.com]}
 ///     audit: {reads: false, segmentBytes: 8MiB, retentionDays: 400, export: /mnt/worm/heads.jsonl, exportInterval: 1m}
 ///     usage: {record: true, retentionDays: 90, dailyRetentionDays: 1100, journal: /var/lib/thaw/usage.journal,
@@ -64,6 +67,17 @@ struct ServerConfig {
     std::uint16_t listen_port = 0;
     std::string certificate, key;  ///< PEM files
     std::string client_ca;         ///< PEM file; clients need a certificate by it; empty: they need none
+
+    /// Whose certificate needs no key.
+    struct Client {
+      std::string subject;  ///< as RFC 2253 writes it: "CN=ops,O=Example"
+      Role role = Role::read_only;
+      base::TenantName tenant{std::string(base::kDefaultTenant)};
+      bool platform = false;  ///< not its tenant's alone; of the default tenant only
+
+      bool operator==(const Client&) const = default;
+    };
+    std::vector<Client> clients;
   } tls;
 
   std::vector<std::string> cors_origins;  ///< pages of which may call /v1/ from a browser; "*": any
@@ -73,10 +87,12 @@ struct ServerConfig {
     SandboxKind tenant_sandbox = SandboxKind::runsc;  ///< of models that are not the operator's (spec/trust.h); never weaker than `sandbox`
     bool seccomp_report = false;              ///< what the filter of system calls refuses is told in the log
     bool cdi_required = false;                ///< GPUs only as CDI files declare them
+    bool zero_device_memory = true;           ///< a GPU's free memory is written over before another tenant's model gets it
     std::string secrets_dir = "/etc/thaw/secrets";  ///< where the files of models' secrets are; of tenants in a directory of their name
     std::uint32_t pool = 1;                   ///< pre-created empty sandboxes, 0 to 64
     std::uint32_t max_concurrent_starts = 16;  ///< 1 to 256
     base::Duration stop_grace = base::Seconds(5);  ///< from SIGTERM to SIGKILL
+    std::uint64_t disk_write_bytes_per_s = 128ULL << 20;  ///< of each engine, to the disk of its compile cache; 0: no limit. More than a compiler writes for long
     std::uint64_t log_bytes = 8ULL << 20;     ///< kept per model, over all rotated files
     std::uint32_t uid_base = 524'288;         ///< first host uid of the range that sandboxes are mapped to
     /// Weights kept in the page cache at most; absent (auto): what instances leave of the CPU device's budget.

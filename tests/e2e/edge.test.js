@@ -169,12 +169,92 @@ describe('clients with certificates', { timeout: 120_000 }, () => {
   });
 });
 
+describe('clients whose certificates stand for somebody', { timeout: 120_000 }, () => {
+  const clients = [
+    { subject: 'CN=client,O=Example', role: 'admin', platform: true },
+    { subject: 'CN=acme-app,O=Example', role: 'inference', tenant: 'acme' },
+    { subject: 'CN=looks,O=Example', role: 'read-only' },
+    { subject: 'CN=gone,O=Example', role: 'admin', tenant: 'nowhere' },
+  ];
+  const server = new Server({ config: { tls: { listen: '127.0.0.1:0', cert: pem('server.crt'), key: pem('server.key'), clientCa: pem('ca.crt'), clients } } });
+  const as = (name, options = {}) => ask(server, { cert: read(`${name}.crt`), key: read(`${name}.key`), ...options });
+  const json = (body) => ({ method: 'POST', body: JSON.stringify(body), headers: { 'content-type': 'application/json' } });
+  before(async () => {
+    for (const name of ['acme-app', 'looks', 'gone', 'nobody']) makeCertificate('ca', name);
+    await server.start();
+  });
+  after(() => server.destroy());
+
+  it('need no key, and may what their role may', async () => {
+    const tenant = { apiVersion: 'thaw/v1', kind: 'Tenant', metadata: { name: 'acme' }, spec: {} };
+    assert.equal((await as('client', { url: '/admin/v1/tenants', ...json(tenant) })).status, 201);
+    assert.equal((await as('looks', { url: '/v1/models' })).status, 200);
+    const refused = await as('looks', { url: '/admin/v1/tenants', ...json({ ...tenant, metadata: { name: 'other' } }) });
+    assert.equal(refused.status, 403);
+    assert.match(refused.text, /client's certificate is for read-only/);
+    assert.equal((await as('acme-app', { url: '/admin/v1/tenants' })).status, 403);
+  });
+
+  it('are of their tenant: they see its models and no others', async () => {
+    await server.deploy(fakeModel('ours'));
+    assert.deepEqual(JSON.parse((await as('looks', { url: '/v1/models' })).text).data.map((one) => one.id), ['ours']);
+    assert.deepEqual(JSON.parse((await as('acme-app', { url: '/v1/models' })).text).data, []);
+    const asked = await as('acme-app', { url: '/v1/chat/completions', ...json(chat('ours', 'hello')) });
+    assert.equal(asked.status, 404);
+    const answered = await as('client', { url: '/v1/chat/completions', ...json(chat('ours', 'hello', { max_tokens: 1 })) });
+    assert.equal(answered.status, 200, answered.text);
+  });
+
+  it('one that stands for nobody, or for a tenant that is not there, needs a key', async () => {
+    for (const name of ['nobody', 'gone']) {
+      assert.equal((await as(name, { url: '/v1/models' })).status, 401);
+      assert.equal((await as(name, { url: '/v1/models', headers: { authorization: `Bearer ${server.key}` } })).status, 200);
+    }
+  });
+
+  it('with a key the request is the key\'s, also when that is wrong', async () => {
+    assert.equal((await as('client', { url: '/admin/v1/tenants', headers: { authorization: 'Bearer thaw_1_wrong' } })).status, 401);
+    const made = await as('client', { url: '/admin/v1/keys', ...json({ name: 'small', role: 'read-only' }) });
+    const { key } = JSON.parse(made.text);
+    const refused = await as('client', { url: '/admin/v1/tenants', ...json({}), headers: { authorization: `Bearer ${key}` } });
+    assert.equal(refused.status, 403);
+  });
+
+  it('do not stand for what a browser sends for a page', async () => {
+    for (const headers of [{ origin: 'https://evil.example' }, { 'sec-fetch-site': 'cross-site' }, { 'sec-fetch-site': 'same-site' }]) {
+      const answer = await as('client', { url: '/admin/v1/models/ours', method: 'DELETE', headers });
+      assert.equal(answer.status, 401, JSON.stringify(headers));
+      assert.match(answer.text, /requests of pages/);
+    }
+    assert.equal((await as('client', { url: '/v1/models', headers: { 'sec-fetch-site': 'none' } })).status, 200);
+  });
+
+  it('stand in the audit log', async () => {
+    const { stdout } = await server.cli(['audit', 'tail', '--data-dir', server.dataDir]);
+    assert.match(stdout, /tenant\S* .*cert:CN=client,O=Example/);
+    assert.match(stdout, /refused .*cert:CN=looks,O=Example/);
+  });
+
+  it('stand for somebody else, or nobody, once the configuration says so', async () => {
+    const config = JSON.parse(read(server.configFile));
+    config.tls.clients = [{ subject: 'CN=looks,O=Example', role: 'admin', platform: true }];
+    fs.writeFileSync(server.configFile, JSON.stringify(config));
+    const { json } = await server.call('POST', '/admin/v1/reload');
+    assert.deepEqual(json, { applied: ['tls.clients'], needs_restart: [] });
+    assert.equal((await as('looks', { url: '/admin/v1/tenants' })).status, 200);
+    assert.equal((await as('client', { url: '/admin/v1/tenants' })).status, 401);
+  });
+});
+
 it('what is wrong with TLS files is said at the start', async () => {
   for (const [config, words] of [
     [{ cert: pem('first.crt'), key: pem('second.key') }, /second\.key.*another certificate|key values mismatch/],
     [{ cert: '/nowhere/tls.crt', key: pem('first.key') }, /\/nowhere\/tls\.crt/],
     [{ cert: pem('first.key'), key: pem('first.key') }, /first\.key/],
     [{ cert: pem('first.crt') }, /tls.*key/],
+    [{ cert: pem('first.crt'), key: pem('first.key'), clients: [{ subject: 'CN=a', role: 'admin' }] }, /clientCa/],
+    [{ cert: pem('first.crt'), key: pem('first.key'), clientCa: pem('ca.crt'), clients: [{ subject: '/CN=a', role: 'admin' }] }, /RFC2253/],
+    [{ cert: pem('first.crt'), key: pem('first.key'), clientCa: pem('ca.crt'), clients: [{ subject: 'CN=a', role: 'root' }] }, /role.*admin/],
   ]) {
     const server = new Server({ config: { tls: { listen: '127.0.0.1:0', ...config } } });
     const { code, stderr } = await server.cli(['serve', '--config', server.configFile, '--data-dir', server.dataDir, '--listen', '127.0.0.1:0', '--sandbox', 'none']);

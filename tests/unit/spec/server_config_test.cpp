@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <utility>
+#include <vector>
+
 namespace thaw::spec {
 namespace {
 
@@ -124,6 +128,37 @@ TEST(ServerConfig, NamesProblems) {
   EXPECT_EQ(
       error("apiVersion: thaw/v1\nkind: Model\n"),
       "s.yaml:2:7: kind: Model is not what belongs here; a Model is for `thaw deploy FILE`, and Server is expected");
+}
+
+TEST(ServerConfig, CertificatesStandForSomebody) {
+  const auto with = [](const std::string& clients) {
+    return "kind: Server\ntls: {listen: 127.0.0.1:0, cert: /a, key: /b, clientCa: /c, clients: " + clients + "}\n";
+  };
+  const auto config = parse_server_config(
+      with(R"([{subject: "CN=ops,O=Example", role: admin, platform: true}, {subject: CN=app, role: inference, tenant: acme}])"), "s.yaml", {});
+  ASSERT_TRUE(config.ok()) << config.error().message;
+  const auto& clients = config->tls.clients;
+  ASSERT_EQ(clients.size(), 2U);
+  EXPECT_EQ(clients[0].subject, "CN=ops,O=Example");
+  EXPECT_EQ(clients[0].role, Role::admin);
+  EXPECT_EQ(clients[0].tenant.str(), "default");
+  EXPECT_TRUE(clients[0].platform);
+  EXPECT_EQ(clients[1].role, Role::inference);
+  EXPECT_EQ(clients[1].tenant.str(), "acme");
+  EXPECT_FALSE(clients[1].platform);
+  for (const auto& [clients_text, words] : std::vector<std::pair<std::string, std::string>>{
+           {"CN=a", "must be a list"},
+           {"[{subject: /CN=a, role: admin}]", "RFC2253"},
+           {"[{subject: ops, role: admin}]", "RFC2253"},
+           {"[{role: admin}]", "subject"},
+           {"[{subject: CN=a}]", "role"},
+           {"[{subject: CN=a, role: root}]", "admin"},
+           {"[{subject: CN=a, role: admin, tenant: A_B}]", "no tenant's name"},
+           {"[{subject: CN=a, role: admin, tenant: acme, platform: true}]", "of the platform and of a tenant"},
+           {"[{subject: CN=a, role: admin}, {subject: CN=a, role: read-only}]", "there already"}})
+    EXPECT_NE(error(with(clients_text)).find(words), std::string::npos) << error(with(clients_text));
+  EXPECT_NE(error("kind: Server\ntls: {listen: 127.0.0.1:0, cert: /a, key: /b, clients: [{subject: CN=a, role: admin}]}\n").find("clientCa"),
+            std::string::npos);
 }
 
 TEST(ParseListen, TakesEveryForm) {
