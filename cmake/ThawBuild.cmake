@@ -22,6 +22,21 @@ if(THAW_SANITIZE)
   add_link_options(-fsanitize=${THAW_SANITIZE})
 endif()
 
+# Saves a quarter of the time of a build from nothing. Not by default: what is compiled with such a header is found in ccache by the same
+# directory alone, which costs whoever works in several.
+option(THAW_PRECOMPILE "compile the headers that nearly every file has once a component" OFF)
+function(thaw_precompile target sources)
+  list(LENGTH sources count)
+  if(THAW_PRECOMPILE AND count GREATER 3)
+    target_precompile_headers(${target} PRIVATE
+      <algorithm> <atomic> <chrono> <condition_variable> <coroutine> <cstdint> <deque> <filesystem> <functional> <map> <memory> <mutex> <optional> <set> <span>
+      <string> <string_view> <thread> <unordered_map> <unordered_set> <utility> <variant> <vector> <fmt/format.h>)
+    if(target MATCHES "^unit-")
+      target_precompile_headers(${target} PRIVATE <gtest/gtest.h>)
+    endif()
+  endif()
+endfunction()
+
 # Interface library: warnings are errors for our own code only, never for a library's headers.
 add_library(thaw_warnings INTERFACE)
 target_compile_options(thaw_warnings INTERFACE

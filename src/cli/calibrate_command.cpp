@@ -125,7 +125,8 @@ base::Status measure_models(const CalibrateFlags& flags, Prober& prober, std::ve
     }
     if (shares) THAW_RETURN_IF_ERROR(prober.measure_sharing(models[0], models[1], sharing));
     const auto some = several(models, fleet.nodes.front().device_bytes);
-    if (shares && some.size() > 1) THAW_RETURN_IF_ERROR(prober.measure_rising(some, rising));
+    for (const auto weights : {Prober::Weights::just_left, Prober::Weights::on_disk})
+      if (shares && some.size() > 1) THAW_RETURN_IF_ERROR(prober.measure_rising(some, weights, rising));
   }
   std::vector<sim::ModelProbes> all;
   for (const std::string& like : order) {

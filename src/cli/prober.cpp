@@ -286,17 +286,21 @@ base::Status Prober::put_to_rest(const ProbedModel& model) {
 }
 
 /// All of them come up at once. Stops them in the end.
-base::Status Prober::measure_rising(const std::vector<ProbedModel>& models, std::vector<sim::RisingProbe>& probes) {
+base::Status Prober::measure_rising(const std::vector<ProbedModel>& models, Weights weights,
+                                    std::vector<sim::RisingProbe>& probes) {
   say_(fmt::format("asking {} models at once that are at rest", models.size()));
   for (const ProbedModel& model : models)
     if (const auto up = ask(model.kind.name, kShortPrompt, kShortAnswer); !up.ok()) return up.error();
   for (const ProbedModel& model : models) THAW_RETURN_IF_ERROR(put_to_rest(model));
-  // At once, as in a burst, where one takes the memory that another one has just left: what a host does to get it anew
-  // takes as long for several as for one after the other, and would hide what they take from each other.
+  // Late: once a host has all of their memory back (sim::HostMemory), which takes longer the more it is.
+  const bool late = weights == Weights::on_disk;
+  const base::Duration until_gone = std::max(pause_ * static_cast<int>(models.size()) / 2, kSettle);
+  if (late && interrupt_.wait_for(until_gone)) return interrupted();
   std::vector<std::string> names;
   for (const ProbedModel& model : models) names.push_back(model.kind.name);
   THAW_ASSIGN_OR_RETURN(const auto all, ask_all(names, kRisingPrompt, kShortAnswer));
   sim::RisingProbe probe;
+  probe.late = late;
   for (std::size_t n = 0; n < models.size(); ++n) {
     const wire::Way way = models[n].freezes ? wire::Way::wake : wire::Way::start;
     probe.risers.push_back({names[n], way, all[n].prompt_tokens});

@@ -36,8 +36,10 @@ class Prober {
   /// Each thing once, added to `probes`. No other replica is up. Stops it in the end.
   base::Status measure(ProbedModel& model, sim::ModelProbes& probes);
   base::Status measure_sharing(const ProbedModel& one, const ProbedModel& other, sim::SharingProbes& probes);
-  /// All of these at once, of which there is room for all.
-  base::Status measure_rising(const std::vector<ProbedModel>& models, std::vector<sim::RisingProbe>& probes);
+  enum class Weights { on_disk, just_left, in_memory };
+  /// All of these at once, of which there is room for all; their weights on the disk, or just left.
+  base::Status measure_rising(const std::vector<ProbedModel>& models, Weights weights,
+                              std::vector<sim::RisingProbe>& probes);
   base::Status stop(const std::string& name);  ///< until nothing of it is left
   /// What the gateway and the way to it add to an answer, the median over all probes so far.
   [[nodiscard]] base::Duration request_cost() const;
@@ -54,7 +56,6 @@ class Prober {
   base::Result<std::vector<Seen>> instances(const std::string& model);
   base::Status wait(const std::string& what, const std::function<base::Result<bool>()>& condition);
   base::Status measure_answers(const std::string& name, std::uint32_t concurrency, sim::ModelProbes& probes);
-  enum class Weights { on_disk, just_left, in_memory };
   static std::uint32_t prompt_for(Weights weights);
   base::Status measure_start(const std::string& name, Weights weights, sim::ModelProbes& probes);
   base::Status measure_holding(const std::string& name, std::vector<sim::Holding>& into);

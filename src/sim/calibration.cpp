@@ -206,15 +206,15 @@ double disk_rate(const std::vector<ModelProbes>& models) {
 
 namespace {
 
-/// Until the first answer of one that comes up alone, into memory that was in use a moment ago.
-double alone_s(const Fleet& fleet, const RisingProbe::Riser& riser) {
+/// Until the first answer of one that comes up alone.
+double alone_s(const Fleet& fleet, const RisingProbe::Riser& riser, bool late) {
   const auto kind = std::find_if(fleet.models.begin(), fleet.models.end(),
                                  [&](const ModelClass& m) { return m.name == riser.model; });
   if (kind == fleet.models.end() || !kind->measured.prompt_token) return 0;
   const NodeShape& node = fleet.nodes.front();
   const double computes_s = base::to_s(fixed_cost(fleet, *kind, riser.way)) +
                             prompt_s(fleet, node, *kind, riser.prompt_tokens) +
-                            base::to_s(first_answer_cost(*kind, riser.way, 1, 0));
+                            base::to_s(first_answer_cost(*kind, riser.way, 1, late ? 1 : 0));
   const double reads_s = node.disk_bytes_per_s > 0
                              ? static_cast<double>(kind->weights_bytes) / static_cast<double>(node.disk_bytes_per_s)
                              : 0;
@@ -228,13 +228,21 @@ void calibrate(Fleet& fleet, const SharingProbes& probes, const std::vector<Risi
     const double together_s = median(probes.together_s);
     fleet.contended_rate = together_s > 0 ? std::clamp(median(probes.apart_s) / together_s, kLeastRate, 1.0) : 1.0;
   }
-  std::vector<double> rates;
-  for (const RisingProbe& probe : rising) {
-    double apart_s = 0;
-    for (const RisingProbe::Riser& riser : probe.risers) apart_s += alone_s(fleet, riser);
-    if (probe.together_s > 0) rates.push_back(apart_s / probe.together_s);
+  // A burst has both: who comes first takes the memory that others have just left. So all that they take alone, of both
+  // sorts, for all that they take together.
+  double apart_s = 0, together_s = 0;
+  for (const bool late : {false, true}) {
+    std::vector<double> aparts, togethers;
+    for (const RisingProbe& probe : rising) {
+      if (probe.late != late) continue;
+      aparts.push_back(0);
+      for (const RisingProbe::Riser& riser : probe.risers) aparts.back() += alone_s(fleet, riser, late);
+      togethers.push_back(probe.together_s);
+    }
+    apart_s += median(std::move(aparts));
+    together_s += median(std::move(togethers));
   }
-  if (!rates.empty()) fleet.rising_rate = std::clamp(median(std::move(rates)), kLeastRate, 1.0);
+  if (together_s > 0) fleet.rising_rate = std::clamp(apart_s / together_s, kLeastRate, 1.0);
   if (!probes.fresh_beside_s.empty()) {
     const double beside_s = median(probes.fresh_beside_s);
     const double speed = beside_s > 0 ? median(probes.fresh_alone_s) / beside_s : kMostShare;

@@ -50,7 +50,7 @@ struct SharingProbes {
   std::vector<double> apart_s, together_s;  ///< two models' answers one after the other, and both at once
 };
 
-/// Several models that came up at once, their weights on the disk, right after these left memory.
+/// Several models that came up at once, their weights on the disk.
 struct RisingProbe {
   struct Riser {
     std::string model;
@@ -58,6 +58,7 @@ struct RisingProbe {
     std::uint32_t prompt_tokens = 0;
   };
   std::vector<Riser> risers;
+  bool late = false;      ///< some time after their weights left memory; else right after
   double together_s = 0;  ///< until the last one's first answer
 };
 

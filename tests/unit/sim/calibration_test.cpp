@@ -127,7 +127,7 @@ TEST(Calibration, EnginesThatShareTheProcessors) {
   calibrate(fleet, of(0.3, 0.3, 0.4, 0.3), {});  // nothing is lost, and nobody comes before more than all
   EXPECT_EQ(fleet.contended_rate, 1);
   EXPECT_EQ(fleet.fresh_share, 0.95);
-  // What each takes alone is known of its kind: 0.3 s, and 0.5 s for its weights.
+  // What each takes alone is known of its kind: 0.3 s (late 1 s), and 0.5 s (late 0.6 s) for its weights.
   ModelClass kind;
   kind.name = "a";
   kind.measured.wake = Millis(50);
@@ -137,11 +137,13 @@ TEST(Calibration, EnginesThatShareTheProcessors) {
   fleet.models = {kind, kind};
   fleet.models[1].name = "b";
   fleet.models[1].measured.start = Millis(100);
-  fleet.models[1].measured.first_from_disk = Millis(10);
+  fleet.models[1].measured.first_from_disk = Millis(450);
+  fleet.models[1].measured.soon_from_disk = Millis(10);
   fleet.models[1].weights_bytes = 500;
   fleet.nodes.emplace_back().disk_bytes_per_s = 1000;
-  const RisingProbe both{{{"a", wire::Way::wake, 10}, {"b", wire::Way::start, 10}}, 1.0};
-  calibrate(fleet, of(0.3, 0.5, 0.4, 0.4), {both, both, {both.risers, 5.0}});
+  const std::vector<RisingProbe::Riser> two{{"a", wire::Way::wake, 10}, {"b", wire::Way::start, 10}};
+  const RisingProbe soon{two, false, 1.2}, late{two, true, 1.8}, disturbed{two, true, 9};
+  calibrate(fleet, of(0.3, 0.5, 0.4, 0.4), {soon, soon, soon, late, late, disturbed});
   EXPECT_EQ(fleet.contended_rate, 1);
   EXPECT_DOUBLE_EQ(*fleet.rising_rate, 0.8);
   EXPECT_DOUBLE_EQ(fleet.fresh_share, 0.75);  // the one beside was on its way up
