@@ -62,7 +62,7 @@ TEST_F(DoctorSecurity, FilesThatOthersCanRead) {
 }
 
 TEST_F(DoctorSecurity, TlsFilesThatCannotBeUsedOrAreNotPrivate) {
-  config_.tls = {true, "0.0.0.0", 1, directory_.file("no.crt"), directory_.file("tls.key"), ""};
+  config_.tls = {true, "0.0.0.0", 1, directory_.file("no.crt"), directory_.file("tls.key"), "", {}};
   std::ofstream(config_.tls.key) << "x";
   ::chmod(config_.tls.key.c_str(), 0640);
   EXPECT_EQ(level("tls"), Level::failure);
