@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -79,7 +80,11 @@ sockaddr_storage socket_address(const std::array<std::uint8_t, 16>& bytes, std::
 
 bool wait_for(int fd, short events, base::Duration timeout) {
   pollfd entry{fd, events, 0};
-  return ::poll(&entry, 1, static_cast<int>(duration_cast<std::chrono::milliseconds>(timeout).count())) > 0;
+  for (const base::TimePoint until = now() + timeout;;) {
+    const base::Duration left = std::max(until - now(), base::Duration::zero());
+    const int ready = ::poll(&entry, 1, static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(left).count()));
+    if (ready >= 0 || errno != EINTR) return ready > 0;
+  }
 }
 
 bool send_all(int fd, std::string_view bytes) {
@@ -239,6 +244,7 @@ class EgressProxy::Connection {
       const base::Duration left = until - now();
       if (left <= base::Duration::zero() || !wait_for(client_.get(), POLLIN, left)) return false;
       const ssize_t got = ::recv(client_.get(), chunk.data(), chunk.size(), 0);
+      if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
       if (got <= 0) return false;
       data.append(chunk.data(), static_cast<std::size_t>(got));
     }
@@ -307,7 +313,9 @@ class EgressProxy::Connection {
         else
           entries.at(i).events |= POLLIN;
       }
-      if (::poll(entries.data(), entries.size(), static_cast<int>(duration_cast<std::chrono::milliseconds>(kIdle).count())) <= 0) return;
+      const int ready = ::poll(entries.data(), entries.size(), static_cast<int>(duration_cast<std::chrono::milliseconds>(kIdle).count()));
+      if (ready < 0 && errno == EINTR) continue;
+      if (ready <= 0) return;
       for (Way& way : ways)
         if (!way.done && !step(way, buffer)) return;
       // Gone altogether: there is nobody to write to, and poll() would not wait any more.

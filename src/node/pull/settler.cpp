@@ -139,6 +139,11 @@ void Settler::write(std::unique_lock<std::mutex>& lock, const std::vector<Block*
   const Range range{run.front()->begin, run.back()->end};
   const base::Status status = file_.write(pieces, range.begin);
   lock.lock();
+  if (!status.ok() && run.size() > 1) {
+    // A disk that is full took some of them: these are worth keeping, and which they are only single writes tell.
+    for (auto block = run.begin(); block != run.end() && status_.ok(); ++block) write(lock, {*block});
+    return;
+  }
   if (!status.ok()) return fail(status);
   written_.add(range);
   blocks_.written(run);

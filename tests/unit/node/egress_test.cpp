@@ -133,7 +133,7 @@ TEST(EgressProxy, ListedAddressesAreReachedAndNothingElse) {
   EXPECT_EQ(proxy.connect("127.0.0.1:" + port), "HTTP/1.1 200 Connection established\r\n\r\nping");
   for (const std::string& target : std::vector<std::string>{"127.0.0.1:22", "127.0.0.2:" + port, "other.example:443", "public.example:80",
                                                             "169.254.169.254:80", "[::1]:" + port, "localhost:" + port, "2130706433:" + port})
-    EXPECT_TRUE(proxy.connect(target).starts_with("HTTP/1.1 403")) << target;
+    EXPECT_EQ(proxy.connect(target).substr(0, 12), "HTTP/1.1 403") << target;
   EXPECT_EQ(echo.taken(), 1);
   EXPECT_EQ(proxy.counts->connected, 1U);
   EXPECT_EQ(proxy.counts->refused, 8U);
