@@ -236,7 +236,7 @@ describe('clients whose certificates stand for somebody', { timeout: 120_000 }, 
   });
 
   it('stand for somebody else, or nobody, once the configuration says so', async () => {
-    const config = JSON.parse(read(server.configFile));
+    const config = JSON.parse(fs.readFileSync(server.configFile));
     config.tls.clients = [{ subject: 'CN=looks,O=Example', role: 'admin', platform: true }];
     fs.writeFileSync(server.configFile, JSON.stringify(config));
     const { json } = await server.call('POST', '/admin/v1/reload');
