@@ -46,7 +46,7 @@ Finding examine_mode(const char* topic, const std::string& path) {
 }
 
 Finding examine_cdi(const AgentConfig& config) {
-  const CdiRegistry registry = CdiRegistry::load();
+  const CdiRegistry registry = CdiRegistry::load(config.settings.cdi_directories);
   std::string names;
   for (const std::string& device : registry.devices(kNvidiaKind)) names += " " + device;
   if (!registry.problems().empty())
@@ -54,7 +54,7 @@ Finding examine_cdi(const AgentConfig& config) {
   if (!names.empty()) return {"cdi", Level::ok, std::string(kNvidiaKind) + ":" + names, ""};
   if (config.settings.cdi_required)
     return {"cdi", Level::warning, "node.cdi is required, and no CDI file declares a GPU", "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"};
-  return {"cdi", Level::ok, "no CDI files for GPUs: engines get the driver's own files of their device", ""};
+  return {"cdi", Level::ok, "no CDI files for GPUs: engines get the driver's own files of their device; container images on GPUs need them (nvidia-ctk cdi generate)", ""};
 }
 
 Finding examine_processor() {

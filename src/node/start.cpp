@@ -122,10 +122,6 @@ base::Result<std::shared_ptr<const ImageRoot>> image_root(const wire::StartInsta
   if (model.image.empty()) return std::shared_ptr<const ImageRoot>();
   if (sandboxes.container_images() == nullptr || sandboxes.kind_for(model) == spec::SandboxKind::none)
     return base::Error{base::ErrorKind::unavailable, "cannot start from a container image: this node has none (thaw doctor says why)"};
-  if (model.resources.device != spec::DeviceKind::cpu)
-    return base::Error{base::ErrorKind::unavailable,
-                       "cannot start from a container image on a GPU: the driver's libraries are shown to engines of this machine only; leave spec.image "
-                       "out and install the engine here"};
   const base::Duration left = std::max<base::Duration>(deadline - now(), base::Duration::zero());
   return sandboxes.container_images()->take(model.image, model.image_digest, left, owner.stop_token());
 }
@@ -185,8 +181,10 @@ base::Result<StartOutcome> carry_out_start(const wire::StartInstance& command, b
   shown.push_back(launch.engine_dir);
   THAW_RETURN_IF_ERROR(check_shown_paths(shown, config.data_dir, config.settings.secrets_dir));
   if (command.image.empty()) owner.opens(launch.model_files);
-  THAW_ASSIGN_OR_RETURN(DeviceGrant devices, grant_devices(command.all_devices(), {.cdi_required = config.settings.cdi_required}));
-  for (const auto& [name, value] : devices.env) launch.env[name] = value;
+  const GrantSettings grants{.cdi_required = config.settings.cdi_required, .cdi_directories = config.settings.cdi_directories, .for_image = root != nullptr};
+  THAW_ASSIGN_OR_RETURN(DeviceGrant devices, grant_devices(command.all_devices(), grants));
+  if (sandboxes.kind_for(command.model) == spec::SandboxKind::none) devices.nodes.clear();  // it sees all of the host's
+  set_device_environment(command.all_devices(), devices, command.model.env, launch.env);
   THAW_ASSIGN_OR_RETURN(std::vector<SecretValue> secrets, read_secrets(command.model, command.tenant, config.settings.secrets_dir));
   SandboxContents contents{launch.model_files, launch.engine_dir, std::move(devices), cache ? cache->directory() : std::string(), std::move(secrets)};
   if (root) {

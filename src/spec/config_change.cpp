@@ -60,6 +60,7 @@ const std::vector<Key>& keys() {
       at_start("node.tenantSandbox", THAW_MEMBER(node.tenant_sandbox)),
       at_start("node.seccomp", THAW_MEMBER(node.seccomp_report)),
       at_start("node.cdi", THAW_MEMBER(node.cdi_required)),
+      at_start("node.cdiDirs", THAW_MEMBER(node.cdi_directories)),
       at_start("node.zeroDeviceMemory", THAW_MEMBER(node.zero_device_memory)),
       at_start("node.secretsDir", THAW_MEMBER(node.secrets_dir)),
       at_start("node.pool", THAW_MEMBER(node.pool)),

@@ -27,6 +27,7 @@ constexpr std::uint64_t kGiB = 1ULL << 30;
 constexpr std::uint64_t kMaxMemory = 1ULL << 50;
 
 constexpr std::size_t kMaxRegistries = 64;
+constexpr std::size_t kMaxCdiDirectories = 8;
 constexpr std::uint32_t kMinUid = 65'536;  // below are the host's own users
 constexpr std::uint32_t kMaxUid = 4'000'000'000;
 
@@ -132,6 +133,17 @@ void read_domain(const Cursor& at, ServerConfig::Node& into) {
                           kMaxDomain));
 }
 
+void read_cdi_directories(const Cursor& at, ServerConfig::Node& into) {
+  if (at.value.kind != YamlValue::Kind::sequence || at.value.items.empty()) return at.refuse("must be a list of directories, such as [/etc/cdi]");
+  if (at.value.items.size() > kMaxCdiDirectories) return at.refuse(fmt::format("is too long; at most {} directories are possible", kMaxCdiDirectories));
+  into.cdi_directories.clear();
+  for (std::size_t i = 0; i < at.value.items.size(); ++i) {
+    const Cursor item{at.value.items[i], fmt::format("{}[{}]", at.path, i), at.problems};
+    std::string directory;
+    if (read_path(item, "", directory)) into.cdi_directories.push_back(std::move(directory));
+  }
+}
+
 /// "host" or "host:port".
 template <std::vector<std::string> ServerConfig::Node::ContainerImages::*Member>
 void read_registries(const Cursor& at, ServerConfig::Node::ContainerImages& into) {
@@ -174,6 +186,7 @@ Table<ServerConfig::Node> node_table() {
               {{to_string(SandboxKind::runc), SandboxKind::runc}, {to_string(SandboxKind::runsc), SandboxKind::runsc}}),
           choice<Node, bool>("seccomp", &Node::seccomp_report, {{"enforce", false}, {"report", true}}),
           choice<Node, bool>("cdi", &Node::cdi_required, {{"auto", false}, {"required", true}}),
+          {"cdiDirs", read_cdi_directories, false, shapes::list(shapes::text(), kMaxCdiDirectories)},
           choice<Node, bool>("zeroDeviceMemory", &Node::zero_device_memory, {{"true", true}, {"false", false}}),
           path("secretsDir", &Node::secrets_dir, ""),
           whole("pool", &Node::pool, 0, 64),

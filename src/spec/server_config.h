@@ -87,6 +87,7 @@ struct ServerConfig {
     SandboxKind tenant_sandbox = SandboxKind::runsc;  ///< of models that are not the operator's (spec/trust.h); never weaker than `sandbox`
     bool seccomp_report = false;              ///< what the filter of system calls refuses is told in the log
     bool cdi_required = false;                ///< GPUs only as CDI files declare them
+    std::vector<std::string> cdi_directories{"/etc/cdi", "/var/run/cdi"};  ///< where CDI files are, 1 to 8; the last goes first
     bool zero_device_memory = true;           ///< a GPU's free memory is written over before another tenant's model gets it
     std::string secrets_dir = "/etc/thaw/secrets";  ///< where the files of models' secrets are; of tenants in a directory of their name
     std::uint32_t pool = 1;                   ///< pre-created empty sandboxes, 0 to 64

@@ -1,6 +1,7 @@
 // make-seeds DIRECTORY: writes inputs for the targets that read binary formats, one directory each, for the fuzzer to start from.
 #include <cstdio>
 
+#include "unit/node/elf_builder.h"
 #include "unit/node/safetensors_builder.h"
 
 namespace {
@@ -53,5 +54,6 @@ int main(int argc, char** argv) {
   const std::string directory = argv[1];
   write_gguf(directory + "/gguf");
   write_safetensors(directory + "/safetensors");
+  write_file(directory + "/elf_soname/library", thaw::node::testing::shared_library("libcuda.so.1"));
   return 0;
 }

@@ -21,9 +21,6 @@ using base::Error;
 using base::ErrorKind;
 
 constexpr std::array kReserved{"/proc", "/sys", "/dev", "/thaw"};
-// Of nvidia-ctk and nvidia-cdi-hook (nvidia-container-toolkit, cmd/nvidia-cdi-hook): links and the loader's cache for libraries that were mounted
-// into a foreign root, and a note to the driver's libraries not to make device files, which without CAP_MKNOD they cannot.
-constexpr std::array kLibraryHooks{"update-ldcache", "create-symlinks", "create-soname-symlinks", "enable-cuda-compat", "chmod", "disable-device-node-modification"};
 
 bool is_within(const std::string& path, const std::string& directory) { return path == directory || path.starts_with(directory + "/"); }
 
@@ -32,12 +29,6 @@ bool is_shown(const std::string& path, const std::vector<std::string>& shown) {
 }
 
 bool has(const std::vector<std::string>& options, std::string_view option) { return std::find(options.begin(), options.end(), option) != options.end(); }
-
-bool is_library_hook(const CdiHook& hook) {
-  const std::string program = fs::path(hook.path).filename();
-  if (program != "nvidia-ctk" && program != "nvidia-cdi-hook" && program != "nvidia-ctk-hook") return false;
-  return std::any_of(kLibraryHooks.begin(), kLibraryHooks.end(), [&](const char* name) { return has(hook.args, name); });
-}
 
 std::string normal(const std::string& path) {
   std::string out = fs::path(path).lexically_normal();
@@ -66,7 +57,7 @@ base::Result<Exposure> mount_of(const CdiMount& edit) {
   Exposure mount{normal(edit.host_path), normal(edit.container_path), true, true};
   const auto refuse = [&](const char* why) { return Error{ErrorKind::invalid, fmt::format("cannot mount {} at {} in a sandbox: {}", mount.host_path, mount.inside_path, why)}; };
   if (!edit.type.empty() && edit.type != "bind") return refuse("only bind mounts are supported");
-  if (mount.inside_path == "/" || is_shown(mount.inside_path, {kReserved.begin(), kReserved.end()})) return refuse("that place is the sandbox's own");
+  if (mount.inside_path == "/" || is_sandbox_own(mount.inside_path)) return refuse("that place is the sandbox's own");
   struct stat info {};
   if (::stat(mount.host_path.c_str(), &info) != 0) return base::errno_error("cannot mount " + mount.host_path + " in a sandbox", errno);
   mount.writable = !has(edit.options, "ro");
@@ -81,6 +72,8 @@ void put(std::vector<T>& all, T one) {
 }
 
 }  // namespace
+
+bool is_sandbox_own(const std::string& inside_path) { return is_shown(inside_path, {kReserved.begin(), kReserved.end()}); }
 
 base::Result<GrantedNode> device_node(const std::string& path) {
   struct stat info {};

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "node/cdi/library_hooks.h"
 #include "node/cdi/registry.h"
 #include "node/sandbox/mounts.h"
 
@@ -26,9 +27,14 @@ struct DeviceGrant {
   std::vector<GrantedNode> nodes;
   std::vector<Exposure> mounts;
   std::map<std::string, std::string> env;  ///< goes before the engine's and the model's own
-  std::vector<CdiHook> hooks;              ///< run by the OCI runtime, as root, on the host
+  std::vector<CdiHook> hooks;              ///< run by the OCI runtime, as root, on the host; none with a container image
+  std::vector<GrantedLink> links = {};           ///< with a container image only: to be made in its root
+  std::vector<std::string> library_dirs = {};    ///< with a container image only: inside, for LD_LIBRARY_PATH, the first goes first
   [[nodiscard]] bool empty() const { return nodes.empty() && mounts.empty() && env.empty() && hooks.empty(); }
 };
+
+/// True for what makes the sandbox one (/proc, /sys, /dev, /thaw) and all below: nothing is mounted or linked there.
+bool is_sandbox_own(const std::string& inside_path);
 
 /// The device file at `path` of the host, to be shown at the same place; an error when there is none.
 base::Result<GrantedNode> device_node(const std::string& path);

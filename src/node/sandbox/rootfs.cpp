@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "node/cdi/image_grant.h"
 #include "node/sandbox/bundle.h"
 #include "node/sandbox/fd.h"
 #include "node/sandbox/files.h"
@@ -105,7 +106,7 @@ base::Status make_rootfs(const std::string& directory) {
 base::Status make_image_skeleton(const std::string& directory) {
   THAW_RETURN_IF_ERROR(make_skeleton(directory));
   THAW_RETURN_IF_ERROR(write_file(directory + "/etc/resolv.conf", "", 0644));
-  THAW_RETURN_IF_ERROR(make_mount_point(directory, "/sys", true));
+  for (const char* path : {"/sys", kInsideDriver}) THAW_RETURN_IF_ERROR(make_mount_point(directory, path, true));
   for (const HostPath& shown : host_view())
     if (is_of_kernel(shown)) THAW_RETURN_IF_ERROR(make_mount_point(directory, shown.path, true));
   return {};

@@ -147,22 +147,21 @@ std::vector<std::string> RuncMaker::environment() const {
   return {path};
 }
 
-base::Status RuncMaker::prepare(const Place& place, const SandboxContents& contents) const {
+base::Result<DeviceGrant> RuncMaker::prepare(const Place& place, const SandboxContents& contents) const {
   // The way to an image's root, which the sandbox's own root has to go.
   if (!contents.root_layers.empty()) THAW_RETURN_IF_ERROR(make_directories(place.directory, 0755));
   THAW_RETURN_IF_ERROR(make_directories(run_dir_of(place.directory), 0700));
   THAW_RETURN_IF_ERROR(make_directories(model_dir_of(place.directory), 0755));
   THAW_RETURN_IF_ERROR(mount_run_dir(run_dir_of(place.directory), place.uid_base + kInsideUid));
-  if (!contents.root_layers.empty()) {
-    THAW_RETURN_IF_ERROR(make_directories(image_root_of(place.directory), 0755));
-    THAW_RETURN_IF_ERROR(mount_image_root(contents.root_layers, home_.image_skeleton(), image_root_of(place.directory), true));
-  }
-  return make_placeholders(place.directory, contents);
+  THAW_RETURN_IF_ERROR(make_placeholders(place.directory, contents));
+  if (!contents.root_layers.empty())
+    return mount_granted_root(contents.root_layers, home_.image_skeleton(), place.directory, contents.devices, true);
+  THAW_RETURN_IF_ERROR(make_grant_mount_points(home_.rootfs(), contents.devices, host_view_paths()));
+  return contents.devices;
 }
 
-base::Result<Bundle> RuncMaker::bundle_of(const Place& place, const SandboxContents& contents) const {
+base::Result<Bundle> RuncMaker::bundle_of(const Place& place, const SandboxContents& contents, DeviceGrant devices) const {
   THAW_ASSIGN_OR_RETURN(std::vector<Exposure> exposures, lay_out(place.directory, place.uid_base + kInsideUid, contents));
-  THAW_RETURN_IF_ERROR(make_grant_mount_points(home_.rootfs(), contents.devices, host_view_paths()));
   const bool own_files = !contents.root_layers.empty();
   return Bundle{.directory = place.directory,
                 .rootfs = own_files ? image_root_of(place.directory) : home_.rootfs(),
@@ -176,7 +175,7 @@ base::Result<Bundle> RuncMaker::bundle_of(const Place& place, const SandboxConte
                 .pids_max = kInitialPids,
                 .report_socket = home_.report_socket,
                 .exposures = std::move(exposures),
-                .devices = contents.devices,
+                .devices = std::move(devices),
                 .own_files = own_files,
                 .criu_config = criu_.ok() ? home_.directory + kCriuConfig : std::string()};
 }
@@ -184,8 +183,8 @@ base::Result<Bundle> RuncMaker::bundle_of(const Place& place, const SandboxConte
 base::Result<std::unique_ptr<Sandbox>> RuncMaker::make_any(const SandboxContents& contents, bool fixed) {
   THAW_ASSIGN_OR_RETURN(const Place place, take_place());
   const auto make = [&]() -> base::Result<std::unique_ptr<Sandbox>> {
-    THAW_RETURN_IF_ERROR(prepare(place, contents));
-    THAW_ASSIGN_OR_RETURN(const Bundle bundle, bundle_of(place, contents));
+    THAW_ASSIGN_OR_RETURN(DeviceGrant devices, prepare(place, contents));
+    THAW_ASSIGN_OR_RETURN(const Bundle bundle, bundle_of(place, contents, std::move(devices)));
     THAW_RETURN_IF_ERROR(write_bundle(bundle));
     THAW_ASSIGN_OR_RETURN(FdPair control, make_control_pair());
     const PromptMaking prompt(place.cgroup);

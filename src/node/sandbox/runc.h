@@ -55,10 +55,11 @@ class RuncMaker : public SandboxMaker {
   struct Place;
   [[nodiscard]] base::Result<Place> take_place();
   [[nodiscard]] base::Result<std::unique_ptr<Sandbox>> given_up(const Place& place, const base::Error& why);
-  [[nodiscard]] base::Result<Bundle> bundle_of(const Place& place, const SandboxContents& contents) const;
+  [[nodiscard]] base::Result<Bundle> bundle_of(const Place& place, const SandboxContents& contents, DeviceGrant devices) const;
   [[nodiscard]] std::vector<std::string> command(std::initializer_list<std::string> more) const;
   [[nodiscard]] std::vector<std::string> environment() const;
-  base::Status prepare(const Place& place, const SandboxContents& contents) const;
+  /// Returns what the bundle shows of devices: with a container image's root, where that has their places.
+  [[nodiscard]] base::Result<DeviceGrant> prepare(const Place& place, const SandboxContents& contents) const;
   base::Result<std::unique_ptr<Sandbox>> launch(const Place& place, std::vector<std::string> argv, Fd control, int stdin_fd, bool fixed,
                                                 base::Duration timeout) const;
   base::Result<std::unique_ptr<Sandbox>> make_any(const SandboxContents& contents, bool fixed);

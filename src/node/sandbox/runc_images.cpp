@@ -221,13 +221,13 @@ base::Result<std::unique_ptr<Sandbox>> RuncMaker::restore(const SandboxContents&
 base::Result<std::unique_ptr<Sandbox>> RuncMaker::restore_at(const Place& place, const SandboxContents& contents,
                                                              const std::string& directory, base::Duration timeout) {
   THAW_RETURN_IF_ERROR(make_directories(place.directory, 0755));  // on the way to the stage
-  THAW_RETURN_IF_ERROR(prepare(place, contents));
+  THAW_ASSIGN_OR_RETURN(DeviceGrant devices, prepare(place, contents));
   const std::string work = place.directory + "/criu";
   THAW_RETURN_IF_ERROR(make_directories(work, 0700));
   // Its run directory, a mount below the home, is shown; so none there is hidden.
   Stage stage{place.directory + "/stage", {}, false, place.directory + "/stage"};
   THAW_RETURN_IF_ERROR(make_directories(stage.directory, 0755));
-  THAW_ASSIGN_OR_RETURN(Bundle bundle, bundle_of(place, contents));
+  THAW_ASSIGN_OR_RETURN(Bundle bundle, bundle_of(place, contents, std::move(devices)));
   put_on_stage(bundle, stage);
   THAW_RETURN_IF_ERROR(write_bundle(bundle));
 

@@ -167,14 +167,16 @@ base::Status RunscMaker::set_up(Box& box, const SandboxContents& contents, const
   THAW_ASSIGN_OR_RETURN(std::vector<Exposure> exposures, lay_out(box.directory, engine_uid(box), contents));
   box.stage = {box.directory + "/stage", std::move(exposures), box.ahead != Ahead::no, home_.directory};
   box.stage.exposures.push_back({home_.init_path, kInsideInit, true});
-  THAW_RETURN_IF_ERROR(make_grant_mount_points(home_.rootfs(), contents.devices, host_view_paths()));
+  if (!box.own_files) THAW_RETURN_IF_ERROR(make_grant_mount_points(home_.rootfs(), contents.devices, host_view_paths()));
   box.devices = contents.devices;
   for (Exposure& mount : box.devices.mounts) {
     box.stage.exposures.push_back(mount);
     mount.host_path = staged(box.stage, mount.inside_path);
   }
   THAW_ASSIGN_OR_RETURN(const std::string cover, set_stage(box.stage));
-  if (box.own_files) THAW_RETURN_IF_ERROR(mount_image_root(contents.root_layers, home_.image_skeleton(), image_root_of(box.directory), false));
+  if (box.own_files) {
+    THAW_ASSIGN_OR_RETURN(box.devices, mount_granted_root(contents.root_layers, home_.image_skeleton(), box.directory, std::move(box.devices), false));
+  }
   for (const char* later : {kInsideModel, kInsideEngine})
     THAW_RETURN_IF_ERROR(make_directories(staged(box.stage, later), 0755));
   if (::unshare(CLONE_NEWPID) != 0) return base::errno_error("cannot make a pid namespace", errno);
@@ -194,7 +196,6 @@ base::Result<std::unique_ptr<Sandbox>> RunscMaker::make_named(const std::shared_
   box->engine_dir = contents.engine_dir;
   box->own_files = !contents.root_layers.empty();
   box->working_dir = contents.working_dir;
-  if (box->own_files) THAW_RETURN_IF_ERROR(make_directories(image_root_of(box->directory), 0755));
   THAW_RETURN_IF_ERROR(make_directories(box->directory + "/stage", 0755));
   THAW_RETURN_IF_ERROR(make_directories(box->state(), 0700));
   const Cgroup cgroup(home_.cgroups, home_.cgroups->parent_path(home_.label) + "/" + box->name);

@@ -58,6 +58,16 @@ export function engineLayers() {
 /** The engine that does as it is told, which is static and needs nothing else. */
 export const fakeLayer = () => tar([fileEntry(fakeEngine, '/bin/fake-engine')]);
 
+/**
+ * A program of this machine with the libraries that it needs, in a root as distributions have it now: all below /usr, and /lib and /lib64 are links.
+ * `links`: instead of or beside these, {name: target}.
+ */
+export function programLayer(program, to, links = {}) {
+  const below = { lib: 'usr/lib', lib64: 'usr/lib64', ...links };
+  const files = librariesOf(program).map((library) => fileEntry(library, library.startsWith('/usr/') ? library : `/usr${library}`));
+  return tar([...Object.entries(below).map(([name, link]) => ({ name, type: '2', link })), ...files, fileEntry(program, to)]);
+}
+
 /** {blobs: Map, manifest, digest, config} of an image with these layers (tar files). `lies`: what is put into config or manifest instead. */
 export function makeImage(layers, config = {}, { diffIds, layerMediaType = 'application/vnd.oci.image.layer.v1.tar+gzip', gzip = true } = {}) {
   const blobs = new Map();

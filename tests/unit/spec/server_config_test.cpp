@@ -14,6 +14,17 @@ std::string error(const std::string& text) {
   return result.ok() ? "(no error)" : result.error().message;
 }
 
+TEST(ServerConfig, DirectoriesOfCdiFilesAreAListOfAbsolutePaths) {
+  const auto with = [](const std::string& directories) { return "apiVersion: thaw/v1\nkind: Server\nnode: {cdiDirs: " + directories + "}\n"; };
+  EXPECT_EQ(ServerConfig().node.cdi_directories, (std::vector<std::string>{"/etc/cdi", "/var/run/cdi"}));
+  const auto config = parse_server_config(with("[/opt/cdi, /run/cdi]"), "s.yaml", {});
+  ASSERT_TRUE(config.ok()) << config.error().message;
+  EXPECT_EQ(config->node.cdi_directories, (std::vector<std::string>{"/opt/cdi", "/run/cdi"}));
+  for (const char* wrong : {"/etc/cdi", "[]"}) EXPECT_NE(error(with(wrong)).find("must be a list of directories"), std::string::npos) << wrong;
+  EXPECT_NE(error(with("[etc/cdi]")).find("node.cdiDirs[0]"), std::string::npos);
+  EXPECT_NE(error(with("[/a, /b, /c, /d, /e, /f, /g, /h, /i]")).find("at most 8"), std::string::npos);
+}
+
 TEST(ServerConfig, ReadsEveryKey) {
   const auto config = parse_server_config(R"(apiVersion: thaw/v1
 kind: Server
