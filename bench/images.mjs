@@ -10,8 +10,8 @@ import { Thaw, binary, engineOf, poolIsFull, smallModel } from './lib/thaw.mjs';
 
 const quick = process.argv.includes('--quick');
 const starts = quick ? 3 : 12;
-const layers = quick ? 1 : 4;
-const layerFiles = quick ? 200 : 2000;
+const layers = quick ? 1 : 3;
+const layerFiles = quick ? 200 : 1000;
 const fileBytes = 128 << 10;  // the mean of what lies in images of Python's
 const settleMs = 300;  // the pool's last sandbox has just been made, a stopped engine's memory is being freed
 const slow = 120_000;
