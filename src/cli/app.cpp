@@ -1,7 +1,9 @@
 #include "cli/app.h"
 
 #include <algorithm>
+#include <array>
 #include <exception>
+#include <utility>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -42,7 +44,32 @@ std::string used_command(const CLI::App& app) {
   return parsed.empty() ? "thaw" : "thaw " + parsed.front()->get_name();
 }
 
+/// What others call it: Ollama, Docker, kubectl.
+std::string known_elsewhere(const std::string& word) {
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 13> kWords{
+      {{"list", "thaw ls"},
+       {"show", "thaw ls MODEL"},
+       {"inspect", "thaw ls MODEL"},
+       {"status", "thaw ps"},
+       {"create", "thaw deploy"},
+       {"apply", "thaw deploy"},
+       {"cp", "thaw deploy --alias"},
+       {"remove", "thaw rm"},
+       {"delete", "thaw rm"},
+       {"unload", "thaw stop"},
+       {"load", "thaw wake"},
+       {"start", "thaw wake"},
+       {"generate", "thaw run"}}};
+  for (const auto& [theirs, ours] : kWords)
+    if (word == theirs) return std::string(ours);
+  return {};
+}
+
 int refuse_unknown_command(const std::string& word, const std::vector<std::string>& names, const Context& context) {
+  if (const std::string ours = known_elsewhere(word); !ours.empty()) {
+    context.fail({base::ErrorKind::invalid, fmt::format("unknown command \"{}\"; it is `{}` here. See `thaw --help`", word, ours)});
+    return kExitUsage;
+  }
   const std::string close = spec::nearest(word, names);
   const std::string hint = close.empty() ? "" : fmt::format("; did you mean \"{}\"?", close);
   context.fail({base::ErrorKind::invalid,
@@ -85,6 +112,7 @@ int parse_and_run(std::vector<std::string> arguments, Context& context) {
     context.err << app.help();
     return kExitUsage;
   }
+  if (arguments.front() == "help") arguments = arguments.size() > 1 ? std::vector<std::string>{arguments[1], "--help"} : std::vector<std::string>{"--help"};
   const auto names = command_names(app);
   if (!arguments.front().starts_with('-') && std::find(names.begin(), names.end(), arguments.front()) == names.end())
     return refuse_unknown_command(arguments.front(), names, context);

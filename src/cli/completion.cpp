@@ -140,6 +140,8 @@ std::vector<Candidate> complete(const CLI::App& app, const std::map<const CLI::O
       all.push_back({command->get_name(), first_line(command->get_description())});
   } else if (const auto positionals = positionals_of(*place.app); place.positionals < positionals.size()) {
     add_values(positionals[place.positionals]);
+  } else if (!positionals.empty() && positionals.back()->get_items_expected_max() > 1) {
+    add_values(positionals.back());  // it takes several
   }
   keep_begun_with(begun, all);
   return all;

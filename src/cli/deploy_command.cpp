@@ -132,6 +132,7 @@ void add_deploy_command(Commands& commands) {
       ->check(CLI::Range(1, 86'400).description(""));
   commands.add_tenant_option(command);
   command->add_option("--name", flags->name, "Its name (default: the spec's, or the weight file's name)");
+  command->add_option("--alias", flags->aliases, "Another name that it is asked under, like gpt-4o; may be given again")->type_name("NAME")->allow_extra_args(false);
   command->add_option("--device", flags->device, "Where it runs (default: cpu)")
       ->type_name("cpu|cuda")
       ->check(CLI::IsMember({"cpu", "cuda"}).description(""));

@@ -121,6 +121,8 @@ base::Status apply_flags(const DeployFlags& flags, spec::ModelSpec& spec) {
     spec.image_digest = ref->digest;
   }
   if (flags.name) spec.name = base::ModelName(*flags.name);
+  for (const std::string& alias : flags.aliases)
+    if (std::find(spec.aliases.begin(), spec.aliases.end(), alias) == spec.aliases.end()) spec.aliases.push_back(alias);
   if (flags.device) spec.resources.device = *flags.device == "cuda" ? spec::DeviceKind::cuda : spec::DeviceKind::cpu;
   if (flags.devices) spec.resources.devices = *flags.devices;
   if (flags.priority) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "spec/model_spec.h"
@@ -18,6 +19,7 @@ struct DeployFlags {
   std::optional<std::string> engine;  ///< as a spec names it
   std::optional<std::string> image;   ///< container image, as spec/image_ref.h has it; a relative path counts from the current directory
   std::optional<std::string> name;
+  std::vector<std::string> aliases;          ///< beside those of the spec
   std::optional<std::string> device;         ///< "cpu" or "cuda"
   std::optional<std::uint32_t> devices;
   std::optional<std::string> priority;       ///< "low", "normal" or "high"

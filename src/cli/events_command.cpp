@@ -26,6 +26,11 @@ struct EventsFlags {
   std::uint32_t tail = kDefaultTail;
 };
 
+struct ExplainFlags {
+  std::string model;
+  std::string priority;
+};
+
 /// "11-26 05:47:08.123", of this machine's time zone.
 std::string time_of(std::uint64_t unix_ms) {
   const auto seconds = static_cast<std::time_t>(unix_ms / 1000);
@@ -37,9 +42,9 @@ std::string time_of(std::uint64_t unix_ms) {
 }
 
 Style style_of_event(const std::string& event) {
-  if (event == "ready") return Style::green;
+  if (event == "ready" || event == "took_over") return Style::green;
   if (event.ends_with("failed")) return Style::red;
-  if (event == "standby" || event == "gone") return Style::dim;
+  if (event == "standby" || event == "gone" || event == "drained") return Style::dim;
   return Style::plain;
 }
 
@@ -59,7 +64,7 @@ std::string event_line(const json::object& event, bool colours) {
   const std::string rule = text_of(event, "rule");
   if (!rule.empty()) why += fmt::format(" [{}{}{}]", rule, text_of(event, "request").empty() ? "" : " ", text_of(event, "request"));
   return fmt::format("{}  {}  {:>6}  {:<16}  {}", time_of(count_of(event, "unix_ms")),
-                     styled(fmt::format("{:<13}", name), style_of_event(name), colours), replica == 0 ? "" : std::to_string(replica), where, why);
+                     styled(fmt::format("{:<15}", name), style_of_event(name), colours), replica == 0 ? "" : std::to_string(replica), where, why);
 }
 
 /// Takes an answer of an object a line apart.
@@ -134,8 +139,9 @@ std::string place_of(const json::object& e) {
   return text;
 }
 
-int explain_model(Context& context, const std::string& model) {
-  const auto body = context.call({"GET", fmt::format("/admin/v1/models/{}/explain", percent_encode(model)), ""});
+int explain_model(Context& context, const ExplainFlags& flags) {
+  const std::string query = flags.priority.empty() ? "" : "?priority=" + flags.priority;
+  const auto body = context.call({"GET", fmt::format("/admin/v1/models/{}/explain{}", percent_encode(flags.model), query), ""});
   if (!body.ok()) return context.fail(body.error());
   if (context.json) return context.print_json(*body);
   const auto answer = parse_object(*body, "the server");
@@ -156,6 +162,9 @@ int explain_model(Context& context, const std::string& model) {
                      text_of(*other, "to") == "standby" ? "which goes to standby" : "which is stopped",
                      busy > 0 ? fmt::format(" once its {} requests have ended", busy) : ""));
   }
+  // What it asked for counts up to what its tenant may ask for.
+  const std::string counts = text_of(*answer, "priority");
+  line("priority", flags.priority.empty() ? "" : counts == flags.priority ? counts : counts + ", as more is not its tenant's to ask for");
   line("waiting", count_of(*answer, "queued_before") > 0 ? fmt::format("{} requests before it", count_of(*answer, "queued_before")) : "");
   if (refused) {
     line("error", text_of(*answer, "refusal"));
@@ -181,7 +190,7 @@ std::string check_not_empty(const std::string& text) {
 void add_events_commands(Commands& commands) {
   auto flags = std::make_shared<EventsFlags>();
   CLI::App* events =
-      commands.add("events", "Show why a model's replicas started, rested, were evicted or failed", "An object for each event",
+      commands.add("events", "Show why a model's replicas started, rested, were evicted or failed, and its revisions took over", "An object for each event",
                    {"thaw events stories", "thaw events stories --follow"}, [flags](Context& context) { return show_events(context, *flags); });
   events->add_option("MODEL", flags->model, "Its name")->required()->check(CLI::Validator(check_not_empty, ""));
   commands.add_tenant_option(events);
@@ -190,11 +199,15 @@ void add_events_commands(Commands& commands) {
       ->type_name("N")
       ->check(CLI::Range(std::uint32_t{0}, std::uint32_t{100'000}).description(""));
 
-  auto model = std::make_shared<std::string>();
+  auto asked = std::make_shared<ExplainFlags>();
   CLI::App* explain = commands.add("explain", "Say what would become of a request to a model now, and how long it would take", "The server's JSON",
-                                   {"thaw explain stories"}, [model](Context& context) { return explain_model(context, *model); });
-  explain->add_option("MODEL", *model, "Its name")->required()->check(CLI::Validator(check_not_empty, ""));
+                                   {"thaw explain stories", "thaw explain stories --priority high"},
+                                   [asked](Context& context) { return explain_model(context, *asked); });
+  explain->add_option("MODEL", asked->model, "Its name")->required()->check(CLI::Validator(check_not_empty, ""));
   commands.add_tenant_option(explain);
+  explain->add_option("--priority", asked->priority, "What the request would ask for by x-thaw-priority (default: its model's)")
+      ->type_name("low|normal|high")
+      ->check(CLI::IsMember({"low", "normal", "high"}).description(""));
 }
 
 }  // namespace thaw::cli

@@ -1,4 +1,6 @@
 #include <memory>
+#include <string>
+#include <vector>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -27,12 +29,21 @@ int stop_model(Context& context, const std::string& name, bool kill) {
   return kExitOk;
 }
 
-int remove_model(Context& context, const std::string& name) {
-  const auto body = context.call({"DELETE", "/admin/v1/models/" + percent_encode(name), ""});
-  if (!body.ok()) return context.fail(body.error());
-  if (context.json) return context.print_json(*body);
-  context.out << "removed " << name << " (its file stays)\n";
-  return kExitOk;
+/// One that fails does not keep the others; the first failure's exit code.
+int remove_models(Context& context, const std::vector<std::string>& names) {
+  int code = kExitOk;
+  for (const std::string& name : names) {
+    const auto body = context.call({"DELETE", "/admin/v1/models/" + percent_encode(name), ""});
+    if (!body.ok()) {
+      const int failed = context.fail(body.error());
+      code = code == kExitOk ? failed : code;
+    } else if (context.json) {
+      context.print_json(*body);
+    } else {
+      context.out << "removed " << name << " (its file stays)\n";
+    }
+  }
+  return code;
 }
 
 int evict_model(Context& context, const std::string& name) {
@@ -74,11 +85,12 @@ void add_lifecycle_commands(Commands& commands) {
   commands.add_tenant_option(evict);
   evict->add_option("MODEL", *evicted, "Its name")->required()->check(CLI::Validator(check_not_empty, ""));
 
-  auto name = std::make_shared<std::string>();
-  CLI::App* rm = commands.add("rm", "Stop a model and forget it; its weight file stays", "The server's JSON",
-                              {"thaw rm stories"}, [name](Context& context) { return remove_model(context, *name); });
+  auto names = std::make_shared<std::vector<std::string>>();
+  CLI::App* rm = commands.add("rm", "Stop models and forget them; their weight files stay",
+                              "The server's JSON, a line a model", {"thaw rm stories", "thaw rm stories chat"},
+                              [names](Context& context) { return remove_models(context, *names); });
   commands.add_tenant_option(rm);
-  rm->add_option("MODEL", *name, "Its name")->required()->check(CLI::Validator(check_not_empty, ""));
+  rm->add_option("MODEL", *names, "Its name, or several")->required()->check(CLI::Validator(check_not_empty, ""));
 }
 
 }  // namespace thaw::cli

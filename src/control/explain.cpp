@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/units.h"
+#include "control/priority.h"
 #include "control/state.h"
 
 namespace thaw::control {
@@ -69,6 +70,15 @@ class Supposed {
   bool restores_preferred_, paused_;
   ArrivalRate rate_, burst_;
 };
+
+/// Those of its tenant that wait for the same model and that it goes before, by its priority.
+std::uint32_t overtaken(const Request& r) {
+  const auto since = [](const Request& of) { return of.queued_at - level_of(of.priority) * kLevelWaits; };
+  std::uint32_t count = 0;
+  for (std::size_t lower = 0; lower < static_cast<std::size_t>(r.priority); ++lower)
+    for (const Request* other : r.lane->waiting.at(lower)) count += since(*other) >= since(r) ? 1U : 0U;
+  return count;
+}
 
 std::string place(const Instance& i) {
   std::string text = "instance " + std::to_string(i.id.value()) + " on " + i.device->node.str() + "/";
@@ -299,7 +309,8 @@ void Scheduler::State::explain_wait(Explanation& e, Model& m, Request& r, base::
   e.parts.push_back({"room", {}, false, "it depends on when the tenant's other requests end"});
 }
 
-Explanation Scheduler::State::explain(const base::ModelName& name, const base::TenantName& asker, base::TimePoint now) {
+Explanation Scheduler::State::explain(const base::ModelName& name, const base::TenantName& asker, std::optional<spec::Priority> asked,
+                                      base::TimePoint now) {
   Model& m = *models.at(name);
   Explanation e;
   e.queued_before = m.waiting_requests();
@@ -308,6 +319,7 @@ Explanation Scheduler::State::explain(const base::ModelName& name, const base::T
   unheard_of.policy.tenant = asker;
   const auto found = tenants.find(asker);
   Tenant& whose = found == tenants.end() ? unheard_of : *found->second;
+  e.priority = priority_of(asked, whose.policy.max_priority, m.spec.priority);
   if (draining) {
     refused(e, {kSupposed, Refuse::Why::draining, "the server is shutting down; retry in a moment", base::Seconds(5)});
     return e;
@@ -330,13 +342,14 @@ Explanation Scheduler::State::explain(const base::ModelName& name, const base::T
     r.model = &m;
     r.queued_at = now;
     r.deadline = now + m.spec.scaling.queue.timeout;
-    r.priority = m.spec.priority;
+    r.priority = e.priority;
     const bool waits = m.waiting;
     const std::uint64_t next = next_waiter;
     const ActiveTotals looked_up = active_totals;  // anew only every so often: not at another time because somebody asks
     {
       const Supposed supposed(m, r, whose.policy.weight, entitled(m), now);
-      if (!waits) m.waits_as = place_of(m, now);
+      e.queued_before -= overtaken(r);
+      if (!waits || m.waits_with < m.priority()) m.waits_as = place_of(m, now);
       explain_wait(e, m, r, now);
     }
     next_waiter = next;
@@ -351,8 +364,9 @@ Explanation Scheduler::State::explain(const base::ModelName& name, const base::T
   return e;
 }
 
-Explanation Scheduler::explain(const base::ModelName& model, const base::TenantName& asker, base::TimePoint now) const {
-  return state_->explain(model, asker, now);
+Explanation Scheduler::explain(const base::ModelName& model, const base::TenantName& asker, std::optional<spec::Priority> priority,
+                               base::TimePoint now) const {
+  return state_->explain(model, asker, priority, now);
 }
 
 }  // namespace thaw::control

@@ -7,6 +7,7 @@
 
 #include "base/ids.h"
 #include "base/time.h"
+#include "spec/model_spec.h"
 #include "wire/messages.h"
 
 namespace thaw::control {
@@ -49,7 +50,8 @@ struct Explanation {
   std::optional<wire::Way> way;          ///< by which a replica comes up for it
   std::string why;                       ///< ... and why so
   std::vector<Displaced> displaced;
-  std::uint32_t queued_before = 0;       ///< requests of the model that wait already
+  spec::Priority priority = spec::Priority::normal;  ///< that it would have, once what its tenant may ask for was looked at
+  std::uint32_t queued_before = 0;       ///< requests of the model that wait already, and that it would not overtake
   std::vector<EstimatedPart> parts;
   base::Duration first_token{};          ///< the sum of the parts
   bool at_least = false;                 ///< something was not known: it will be longer

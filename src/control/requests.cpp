@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "control/priority.h"
 #include "control/state.h"
 
 namespace thaw::control {
@@ -40,7 +41,7 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
     }
   }
   r.tenant = a.tenant;
-  r.priority = a.priority ? std::min(*a.priority, std::max(whose.policy.max_priority, m.spec.priority)) : m.spec.priority;
+  r.priority = priority_of(a.priority, whose.policy.max_priority, m.spec.priority);
   r.deadline = now + m.spec.scaling.queue.timeout;
   if (auto refusal = refusal_at_the_door(m, r.id, now)) {
     requests.erase(at);

@@ -265,8 +265,9 @@ class Scheduler {
   void tick(base::TimePoint now, Actions& out);
 
   /// What would become of a request of `asker`'s for the model if it came now, by the code that would decide it; nothing is changed. The model must exist
-  /// (has_model). Between a look and the request others come: it is no promise.
-  [[nodiscard]] Explanation explain(const base::ModelName& model, const base::TenantName& asker, base::TimePoint now) const;
+  /// (has_model). Between a look and the request others come: it is no promise. `priority`: what it asks for; absent: its model's.
+  [[nodiscard]] Explanation explain(const base::ModelName& model, const base::TenantName& asker, std::optional<spec::Priority> priority,
+                                    base::TimePoint now) const;
 
   [[nodiscard]] std::vector<InstanceView> instances() const;
   [[nodiscard]] std::vector<ModelView> models() const;

@@ -302,7 +302,7 @@ struct Scheduler::State {
   void keep_to_quota(Tenant& t, double more, const Model* for_whom, base::TimePoint now, Actions& out);
 
   // explain.cpp
-  Explanation explain(const base::ModelName& name, const base::TenantName& asker, base::TimePoint now);
+  Explanation explain(const base::ModelName& name, const base::TenantName& asker, std::optional<spec::Priority> asked, base::TimePoint now);
   void explain_wait(Explanation& e, Model& m, Request& r, base::TimePoint now);
   void explain_way_up(Explanation& e, Model& m, const Offer& o, base::TimePoint now) const;
 

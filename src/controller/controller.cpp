@@ -48,7 +48,7 @@ void Controller::note_weights(Replica& replica, const wire::Phase& phase) {
                base::format_bytes(static_cast<std::uint64_t>(phase.bytes_per_s())), base::format_bytes(bytes.resident));
 }
 
-void Controller::deploy(ModelEntry entry) {
+void Controller::deploy(ModelEntry entry, bool told) {
   const ModelName name = entry.spec.name;
   entry.probe = metrics_.model(name.str());
   auto shared = std::make_shared<ModelEntry>(std::move(entry));
@@ -60,7 +60,7 @@ void Controller::deploy(ModelEntry entry) {
   by_name_.erase(name.str());  // a name goes before another's alias
   by_name_.emplace(shared->spec.name.str(), shared);
   for (const std::string& alias : shared->alias_names) by_name_.try_emplace(alias, shared);
-  note(name, {.kind = ModelEvent::Kind::deployed, .reason = again ? "deployed again" : "deployed"});
+  if (told) note(name, {.kind = ModelEvent::Kind::deployed, .reason = again ? "deployed again" : "deployed"});
   scheduler_.model_deployed(shared->spec, loop_.now(), actions_, base::tenant_of(name));
   for (auto& [node, cache] : caches_)
     cache->keep([&](auto& book, auto /*now*/, auto& out) { book.model_deployed(shared->spec, out); });
@@ -77,6 +77,13 @@ void Controller::unlist(const ModelEntry& entry) {
   for (const std::string& alias : entry.alias_names) drop(alias);
 }
 
+/// In any revision.
+bool Controller::is_deployed(const ModelName& model) const {
+  if (models_.contains(model)) return true;
+  const auto first = models_.lower_bound(ModelName(model.str() + base::kRevisionMark));
+  return first != models_.end() && base::model_of(first->first) == model;
+}
+
 bool Controller::remove(const ModelName& name) {
   const auto found = models_.find(name);
   if (found == models_.end()) return false;
@@ -87,7 +94,7 @@ bool Controller::remove(const ModelName& name) {
     cache->keep([&](auto& book, auto now, auto& out) { book.model_removed(name, now, out); });
   // Compile caches are the model's, whatever its revision.
   const ModelName model = base::model_of(name);
-  const bool last = std::none_of(models_.begin(), models_.end(), [&](const auto& one) { return base::model_of(one.first) == model; });
+  const bool last = !is_deployed(model);
   if (last) events_.forget(model);
   // Aliases go on standing for what is left of it.
   for (const auto& [other, entry] : models_)
@@ -227,9 +234,10 @@ void Controller::arm_timer() {
 }
 
 void Controller::note(const ModelName& model, ModelEvent event) {
-  if (!models_.contains(model)) return;  // its last replicas end when it is gone already
+  const ModelName all = base::model_of(model);
+  if (!is_deployed(all)) return;  // its last replicas end when it is gone already
   event.unix_ms = net::unix_ms();
-  events_.note(base::model_of(model), std::move(event));
+  events_.note(all, std::move(event));
 }
 
 void Controller::note(const Replica& of, ModelEvent::Kind kind, std::string reason, control::Cause cause, std::optional<base::Duration> took) {

@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -60,7 +61,8 @@ class Controller {
 
   // --- models
   [[nodiscard]] base::Status can_ever_run(const spec::ModelSpec& spec) const { return scheduler_.can_ever_run(spec); }
-  void deploy(ModelEntry entry);
+  /// `told`: false for a further step of a deploy that is among the events already.
+  void deploy(ModelEntry entry, bool told = true);
   bool remove(const base::ModelName& name);
   void stop(const base::ModelName& name, bool kill);
   /// By hand; see the scheduler's functions of these names.
@@ -82,9 +84,12 @@ class Controller {
 
   /// What happened to the models, and why. Of those that are deployed.
   [[nodiscard]] const ModelEvents& events() const { return events_; }
+  /// Nothing is noted of a model that is not deployed.
+  void note(const base::ModelName& model, ModelEvent event);
   /// What would become of a request now; nothing changes. The model must be deployed.
-  [[nodiscard]] control::Explanation explain(const base::ModelName& model, const base::TenantName& asker) const {
-    return scheduler_.explain(model, asker, loop_.now());
+  [[nodiscard]] control::Explanation explain(const base::ModelName& model, const base::TenantName& asker,
+                                             std::optional<spec::Priority> priority = {}) const {
+    return scheduler_.explain(model, asker, priority, loop_.now());
   }
 
   // --- weights in host memory
@@ -138,8 +143,8 @@ class Controller {
   void on(const wire::FilesSeen& event);
   void on(const wire::FilesChanged& event);
   [[nodiscard]] Replica* replica(base::InstanceId id) const;
+  [[nodiscard]] bool is_deployed(const base::ModelName& model) const;
   void note_transition(const Replica& of, const char* result);
-  void note(const base::ModelName& model, ModelEvent event);
   void note(const Replica& of, ModelEvent::Kind kind, std::string reason, control::Cause cause = {}, std::optional<base::Duration> took = {});
   void uses_weights(const base::NodeName& node, base::InstanceId instance, const spec::ModelSpec& model);
   void note_weights(Replica& replica, const wire::Phase& phase);

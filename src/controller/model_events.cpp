@@ -34,6 +34,12 @@ const char* to_string(ModelEvent::Kind kind) {
     case Kind::imaging: return "imaging";
     case Kind::image_made: return "image_made";
     case Kind::image_failed: return "image_failed";
+    case Kind::takeover: return "takeover";
+    case Kind::took_over: return "took_over";
+    case Kind::takeover_failed: return "takeover_failed";
+    case Kind::given_up: return "given_up";
+    case Kind::split: return "split";
+    case Kind::drained: return "drained";
   }
   return "unknown";
 }

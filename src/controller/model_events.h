@@ -22,6 +22,12 @@ struct ModelEvent {
     failed,                               ///< ended without being told to
     gone,                                 ///< nothing of it is left
     imaging, image_made, image_failed,
+    takeover,         ///< a revision begins to take over from the one that serves
+    took_over,        ///< ... and serves
+    takeover_failed,  ///< ... or was not ready in time, or could not start: the other one goes on serving
+    given_up,         ///< ... or somebody, or a newer deploy, ended it
+    split,            ///< two revisions share the requests, or share them in another way
+    drained,          ///< the one before answered its last request and ends
   };
   Kind kind = Kind::deployed;
   std::uint64_t seq = 0;          ///< rises over all models; begins anew with the server

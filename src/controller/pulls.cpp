@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/revision.h"
+#include "base/tenancy.h"
 #include "base/units.h"
 #include "spec/parse.h"
 #include "spec/source_ref.h"
@@ -54,7 +55,8 @@ base::Status Pulls::load() {
       spec->resources.device_memory_bytes.reset();
       spec->resources.loading_memory_bytes.reset();
     }
-    add(*std::move(spec), stored.created_unix_ms, stored.updated_unix_ms);
+    const base::Millis takeover(stored.takeover_timeout_ms);
+    add(*std::move(spec), stored.created_unix_ms, stored.updated_unix_ms, takeover > base::Millis(0) ? takeover : control::RolloutSettings{}.timeout);
   };
   for (const auto& stored : pending) take(stored);
   // A model in the store that is not in the books: its files are gone, or this data directory was moved.
@@ -73,11 +75,12 @@ bool Pulls::must_wait(spec::ModelSpec& spec) const {
   return false;
 }
 
-void Pulls::add(spec::ModelSpec spec, std::int64_t created_unix_ms, std::int64_t updated_unix_ms) {
+void Pulls::add(spec::ModelSpec spec, std::int64_t created_unix_ms, std::int64_t updated_unix_ms, base::Duration takeover_timeout) {
   const ModelName name = spec.name;
   forget(name);
   PendingModel& model = pending_[name];
   model.spec = std::move(spec);
+  model.takeover_timeout = takeover_timeout;
   model.created_unix_ms = created_unix_ms;
   model.updated_unix_ms = updated_unix_ms;
   model.generation = next_generation_++;
@@ -136,6 +139,15 @@ bool Pulls::forget(const ModelName& name) {
 const PendingModel* Pulls::find(const ModelName& name) const {
   const auto found = pending_.find(name);
   return found == pending_.end() ? nullptr : &found->second;
+}
+
+const PendingModel* Pulls::meant(const ModelName& name) const {
+  if (const PendingModel* const model = find(name)) return model;
+  const std::string tenant(base::tenant_part(name));
+  for (const auto& [own, model] : pending_)
+    for (const std::string& alias : model.spec.aliases)
+      if (base::qualified(tenant, alias) == name && base::tenant_part(own) == tenant) return &model;
+  return nullptr;
 }
 
 PendingModel* Pulls::find(const ModelName& name, std::uint64_t generation) {
@@ -239,7 +251,9 @@ const ModelEntry* Pulls::serving(const ModelName& name) const {
 
 /// The same by way of revisions: an older spec serves until this one is ready.
 void Pulls::roll_out(const ModelName& name, std::uint64_t generation, ModelEntry entry, const std::vector<wire::FileStamp>& files) {
-  auto plan = std::make_shared<Rollouts::Plan>(in_.rollouts->plan(std::move(entry), files));
+  const base::Duration timeout = find(name)->takeover_timeout;
+  auto plan = std::make_shared<Rollouts::Plan>(in_.rollouts->plan(std::move(entry), files, {.timeout = timeout}));
+  plan->why = "its files were pulled";
   const bool taken = in_.store_worker.submit([this, name, generation, plan, &store = in_.store, &loop = in_.loop] {
     const auto put = [&]() -> base::Result<std::uint32_t> {
       THAW_RETURN_IF_ERROR(store.change_rollout(plan->change));

@@ -21,6 +21,7 @@ namespace thaw::controller {
 struct PendingModel {
   spec::ModelSpec spec;
   std::int64_t created_unix_ms = 0, updated_unix_ms = 0;
+  base::Duration takeover_timeout = control::RolloutSettings{}.timeout;  ///< where an older spec serves: from when its files are there
   std::uint64_t pull = 0;              ///< id of the pull; 0: it could not be begun
   std::string path;                    ///< what was pulled, once it is looked into
   std::optional<base::Error> failure;  ///< why it ended
@@ -61,13 +62,16 @@ class Pulls {
   /// Whether a spec has to wait for a pull. Else its source has a path: its own, or that of what was pulled before. Any thread; waits for the disk.
   [[nodiscard]] bool must_wait(spec::ModelSpec& spec) const;
   /// Begins its pull. After it was stored as pending (store.put_pending_model).
-  void add(spec::ModelSpec spec, std::int64_t created_unix_ms, std::int64_t updated_unix_ms);
+  void add(spec::ModelSpec spec, std::int64_t created_unix_ms, std::int64_t updated_unix_ms,
+           base::Duration takeover_timeout = control::RolloutSettings{}.timeout);
   /// Pulls a model's source again: of a pending one, or to see whether the hub has a newer one. Its id.
   base::Result<std::uint64_t> pull_model(const base::ModelName& name);
   /// It was removed, or deployed in another way. False: it was not pending. The store's row is the caller's to drop.
   bool forget(const base::ModelName& name);
 
   [[nodiscard]] const PendingModel* find(const base::ModelName& name) const;
+  /// The one that a client means by `name`, which may be an alias.
+  [[nodiscard]] const PendingModel* meant(const base::ModelName& name) const;
   [[nodiscard]] const std::map<base::ModelName, PendingModel>& pending() const { return pending_; }
   /// Models that wait for this pull.
   [[nodiscard]] std::vector<base::ModelName> waiting_for(std::uint64_t pull) const;

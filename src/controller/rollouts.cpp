@@ -16,6 +16,7 @@ namespace {
 using base::Error;
 using base::ErrorKind;
 using base::ModelName;
+using Kind = ModelEvent::Kind;
 using control::RolloutStage;
 using control::Succession;
 
@@ -28,6 +29,33 @@ const control::ModelView* view_of(const std::vector<control::ModelView>& views, 
 /// What the store keeps of an entry: under the name that its engines run under.
 store::StoredModel stored_model(const ModelEntry& entry, const ModelName& runs_as) {
   return {runs_as, spec::to_json(entry.spec), entry.created_unix_ms, entry.updated_unix_ms, entry.memory_estimated};
+}
+
+std::string why_of(const Rollouts::Plan& plan) {
+  return plan.why.empty() ? "" : plan.why + ": ";
+}
+
+/// How a deploy that needs no waiting took over, in words.
+std::string took_over(Succession how, std::uint32_t number, std::uint32_t before) {
+  switch (how) {
+    case Succession::in_place:
+      return fmt::format("revision {} serves on the engines of revision {}: only bounds changed", number, before);
+    case Succession::displaced:
+      return fmt::format("revision {} serves, and starts when revision {} has left: the devices cannot hold both",
+                         number, before);
+    case Succession::at_once:
+    case Succession::beside:
+      break;
+  }
+  return fmt::format("revision {} serves from the next request on: nothing runs of revision {}", number, before);
+}
+
+/// The newest revision that runs, or ran, under a name.
+std::uint32_t number_under(const RolloutLine& line, const ModelName& runs_as) {
+  std::uint32_t newest = base::revision_part(runs_as.str());
+  for (const auto& [number, revision] : line.revisions)
+    if (revision.runs_as == runs_as) newest = number;
+  return newest;
 }
 
 std::string last_words(const control::ModelView* view) {
@@ -46,6 +74,8 @@ base::Status Rollouts::load() {
     line.active = rollout.active;
     line.candidate = rollout.candidate;
     line.percent = rollout.percent;
+    line.timeout = rollout.timeout_ms > 0 ? base::Duration(base::Millis(rollout.timeout_ms))
+                                          : base::Duration(control::RolloutSettings{}.timeout);
   }
   for (const store::StoredRevision& revision : revisions) {
     const auto found = lines_.find(revision.model);
@@ -76,8 +106,12 @@ base::Status Rollouts::load() {
     }
     line.coming = entry;
     line.stage = RolloutStage::starting;
-    line.deadline = in_.loop.now() + control::RolloutSettings{}.timeout;
-    spdlog::info("{}: goes on bringing revision {} into service", model.str(), line.candidate);
+    line.begun = in_.loop.now();
+    line.deadline = line.begun + line.timeout;
+    tell(model, Kind::takeover, control::Rule::none,
+         fmt::format("the server was started again: revision {} starts beside revision {}, which serves until it is "
+                     "ready (at most {})",
+                     line.candidate, line.active, base::format_duration(line.timeout)));
     put_in_books(*entry, true);
     arm(kLook);
   }
@@ -120,7 +154,8 @@ std::size_t Rollouts::models() const {
 }
 
 store::StoredRollout Rollouts::stored(const ModelName& model, const RolloutLine& line) {
-  return {model, line.active, line.candidate, line.percent};
+  return {model, line.active, line.candidate, line.percent,
+          line.candidate == 0 ? 0 : base::duration_cast<base::Millis>(line.timeout).count()};
 }
 
 /// The name of revision `number`, unless something runs under it still.
@@ -166,8 +201,10 @@ Rollouts::Plan Rollouts::plan(ModelEntry entry, std::vector<wire::FileStamp> fil
   if (!beside) revision.served_unix_ms = net::unix_ms();
   plan.change.models.push_back(stored_model(entry, runs_as));
   if (active != nullptr && !serving_entry && active->runs_as != runs_as) plan.change.ended.push_back(active->runs_as);
-  plan.change.rollout = beside ? store::StoredRollout{model, line.active, plan.number, settings.percent}
-                               : store::StoredRollout{model, plan.number, 0, 0};
+  plan.change.rollout = store::StoredRollout{model, plan.number, 0, 0, 0};
+  if (beside)
+    plan.change.rollout = store::StoredRollout{model, line.active, plan.number, settings.percent,
+                                               base::duration_cast<base::Millis>(settings.timeout).count()};
   plan.change.revisions.push_back(std::move(revision));
   std::vector<std::uint32_t> numbers;
   for (const auto& [number, kept] : line.revisions) numbers.push_back(number);
@@ -181,18 +218,28 @@ Rollouts::Plan Rollouts::plan(ModelEntry entry, std::vector<wire::FileStamp> fil
   return plan;
 }
 
-void Rollouts::put_in_books(const ModelEntry& entry, bool must_start) {
+void Rollouts::put_in_books(const ModelEntry& entry, bool must_start, bool told) {
   ModelEntry put = entry;
   put.alias_names.clear();  // made anew from its spec
   if (must_start) put.spec.scaling.min_replicas = std::max<std::uint32_t>(1, put.spec.scaling.min_replicas);
-  in_.controller.deploy(std::move(put));
+  in_.controller.deploy(std::move(put), told);
+}
+
+/// Into the log and among the model's events. It has to be in the books.
+void Rollouts::tell(const ModelName& model, Kind kind, control::Rule rule, std::string what,
+                    std::optional<base::Duration> took) {
+  if (kind == Kind::takeover_failed)
+    spdlog::error("{}: {}", model.str(), what);
+  else
+    spdlog::info("{}: {}", model.str(), what);
+  in_.controller.note(serving(model), {.kind = kind, .reason = std::move(what), .cause = {rule, {}}, .took = took});
 }
 
 void Rollouts::carry_out(Plan plan) {
   const ModelName model = plan.change.rollout.model;
   RolloutLine& line = lines_[model];
   // The newest deploy counts: one that was on its way is given up, also if the new one needs no engines of its own.
-  if (line.candidate != 0) give_up(model, line, fmt::format("revision {} was deployed", plan.number));
+  if (line.candidate != 0) give_up(model, line, fmt::format("revision {} was deployed", plan.number), Kind::given_up);
   const ModelName before = serving(model);
   for (const store::StoredRevision& revision : plan.change.revisions) line.revisions[revision.number] = revision;
   for (const std::uint32_t number : plan.change.forgotten) line.revisions.erase(number);
@@ -201,9 +248,12 @@ void Rollouts::carry_out(Plan plan) {
     begin(line, plan);
   } else {
     const ModelName after = plan.entry.spec.name;
-    line.active = plan.number;
+    const std::uint32_t number_before = std::exchange(line.active, plan.number);
     line.last_failure.clear();
-    put_in_books(plan.entry, false);
+    put_in_books(plan.entry, false, true);
+    if (number_before != 0 && !plan.unchanged)
+      tell(model, Kind::took_over, control::Rule::by_hand,
+           why_of(plan) + took_over(plan.succession, plan.number, number_before));
     in_.model_files.deployed(after, plan.files);
     if (before != after && in_.controller.find(before) != nullptr) retire(line, before);
   }
@@ -216,11 +266,15 @@ void Rollouts::begin(RolloutLine& line, Plan& plan) {
   line.candidate = plan.number;
   line.percent = plan.change.rollout.percent;
   line.stage = RolloutStage::starting;
-  line.deadline = in_.loop.now() + plan.timeout;
+  line.begun = in_.loop.now();
+  line.timeout = plan.timeout;
+  line.deadline = line.begun + plan.timeout;
   line.coming = std::make_shared<ModelEntry>(plan.entry);
-  spdlog::info("{}: revision {} starts beside revision {}, which serves until it is ready (at most {})",
-               base::model_of(runs_as).str(), plan.number, line.active, base::format_duration(plan.timeout));
-  put_in_books(plan.entry, true);
+  tell(base::model_of(runs_as), Kind::takeover, control::Rule::by_hand,
+       fmt::format("{}revision {} starts beside revision {}, which serves until it is ready (at most {}){}",
+                   why_of(plan), plan.number, line.active, base::format_duration(plan.timeout),
+                   line.percent < 100 ? fmt::format("; then it gets {}% of the requests", line.percent) : ""));
+  put_in_books(plan.entry, true, true);
   in_.model_files.deployed(runs_as, plan.files);
   arm(kLook);
 }
@@ -232,15 +286,20 @@ void Rollouts::promote(const ModelName& model, RolloutLine& line) {
   revision.failure.clear();
   line.active = line.candidate;
   line.candidate = line.percent = 0;
-  line.stage = RolloutStage::none;
+  const bool was_split = std::exchange(line.stage, RolloutStage::none) == RolloutStage::split;
   line.last_failure.clear();
-  spdlog::info("{}: revision {} serves", model.str(), line.active);
   put_in_books(*std::exchange(line.coming, nullptr), false);
+  if (was_split)
+    tell(model, Kind::took_over, control::Rule::by_hand,
+         fmt::format("revision {} serves: it was given all requests", line.active));
+  else
+    tell(model, Kind::took_over, control::Rule::none,
+         fmt::format("revision {} serves: a replica of it is ready", line.active), in_.loop.now() - line.begun);
   store({stored(model, line), {}, {}, {revision}, {}});
   if (before != revision.runs_as) retire(line, before);
 }
 
-void Rollouts::give_up(const ModelName& model, RolloutLine& line, const std::string& why) {
+void Rollouts::give_up(const ModelName& model, RolloutLine& line, const std::string& why, Kind kind) {
   const std::uint32_t number = line.candidate;
   const bool had_requests = line.stage == RolloutStage::split;
   line.candidate = line.percent = 0;
@@ -249,6 +308,11 @@ void Rollouts::give_up(const ModelName& model, RolloutLine& line, const std::str
   const auto found = line.revisions.find(number);
   if (found == line.revisions.end()) return;
   found->second.failure = why;
+  if (kind == Kind::takeover_failed)
+    tell(model, kind, control::Rule::failure, why, in_.loop.now() - line.begun);
+  else
+    tell(model, kind, control::Rule::by_hand,
+         fmt::format("revision {} is given up: {}; revision {} goes on serving", number, why, line.active));
   const ModelName runs_as = found->second.runs_as;
   store({stored(model, line), {}, {}, {found->second}, {}});
   if (had_requests)
@@ -264,10 +328,12 @@ void Rollouts::retire(RolloutLine& line, const ModelName& runs_as) {
     ModelEntry last = *entry;
     last.alias_names.clear();
     last.spec.scaling.min_replicas = 0;
-    in_.controller.deploy(std::move(last));
+    in_.controller.deploy(std::move(last), false);
   }
   if (line.retiring.size() >= kMaxRetiring) {
     const ModelName oldest = line.retiring.front();
+    tell(base::model_of(oldest), Kind::drained, control::Rule::none,
+         fmt::format("revision {} is cut off: too many still answer their last requests", number_under(line, oldest)));
     end(base::model_of(oldest), line, oldest);
   }
   line.retiring.push_back(runs_as);
@@ -287,7 +353,10 @@ void Rollouts::look() {
   for (auto& [model, line] : lines_) {
     for (const ModelName& runs_as : std::vector<ModelName>(line.retiring)) {
       const auto* const view = view_of(views, runs_as);
-      if (view == nullptr || control::has_drained(*view)) end(model, line, runs_as);
+      if (view != nullptr && !control::has_drained(*view)) continue;
+      tell(model, Kind::drained, control::Rule::none,
+           fmt::format("nothing waits for revision {} any more: its replicas end", number_under(line, runs_as)));
+      end(model, line, runs_as);
     }
     if (line.stage == RolloutStage::starting) {
       const ModelName runs_as = line.revisions.at(line.candidate).runs_as;
@@ -303,15 +372,17 @@ void Rollouts::look() {
         case control::RolloutStep::share:
           line.stage = RolloutStage::split;
           line.last_failure.clear();
-          spdlog::info("{}: revision {} is ready and gets {}% of the requests", model.str(), number, line.percent);
           put_in_books(*line.coming, false);
+          tell(model, Kind::split, control::Rule::none,
+               fmt::format("revision {} is ready and gets {}% of the requests, revision {} the others", number,
+                           line.percent, line.active),
+               in_.loop.now() - line.begun);
           break;
         case control::RolloutStep::fail:
           line.last_failure =
               fmt::format("revision {} did not become ready{}{}; revision {} goes on serving", number,
                           in_.loop.now() >= line.deadline ? " in time" : "", last_words(view), line.active);
-          spdlog::error("{}: {}", model.str(), line.last_failure);
-          give_up(model, line, line.last_failure);
+          give_up(model, line, line.last_failure, Kind::takeover_failed);
           break;
       }
     }
@@ -349,9 +420,14 @@ void Rollouts::set_percent(const ModelName& model, std::uint32_t percent, const 
   const auto found = lines_.find(model);
   if (found == lines_.end() || found->second.candidate == 0) return;  // it ended meanwhile
   RolloutLine& line = found->second;
-  if (percent == 0) return give_up(model, line, why);
+  if (percent == 0) return give_up(model, line, why, Kind::given_up);
   line.percent = percent;
-  if (line.stage == RolloutStage::split && percent >= 100) promote(model, line);
+  if (line.stage == RolloutStage::split && percent >= 100) return promote(model, line);
+  tell(model, Kind::split, control::Rule::by_hand,
+       line.stage == RolloutStage::split
+           ? fmt::format("revision {} gets {}% of the requests, revision {} the others", line.candidate, percent,
+                         line.active)
+           : fmt::format("revision {} is to get {}% of the requests once it is ready", line.candidate, percent));
 }
 
 bool Rollouts::remove(const ModelName& model) {

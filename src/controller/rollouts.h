@@ -23,7 +23,9 @@ struct RolloutLine {
   std::uint32_t candidate = 0;  ///< 0: none
   std::uint32_t percent = 0;    ///< that the candidate gets, or is to get once it is ready
   control::RolloutStage stage = control::RolloutStage::none;
-  base::TimePoint deadline{};  ///< of `starting`
+  base::TimePoint begun{};     ///< of `starting`
+  base::TimePoint deadline{};  ///< ... and its end
+  base::Duration timeout{};    ///< ... and what was asked for, which a restart begins anew
   std::string last_failure;    ///< of the last rollout; empty once one succeeds
   std::uint32_t next_number = 1;
   std::vector<base::ModelName> retiring;  ///< names whose last requests are answered, at most kMaxRetiring
@@ -77,6 +79,7 @@ class Rollouts {
     ModelEntry entry;
     std::vector<wire::FileStamp> files;
     base::Duration timeout{};
+    std::string why{};  ///< for the events, where it was no deploy: "rolled back"
   };
   /// `entry`: named as the model. `to`: a revision of before, whose spec it is; 0: its spec makes a new one, unless it
   /// is what serves.
@@ -98,10 +101,12 @@ class Rollouts {
   void arm(base::Duration in);
   void begin(RolloutLine& line, Plan& plan);
   void promote(const base::ModelName& model, RolloutLine& line);
-  void give_up(const base::ModelName& model, RolloutLine& line, const std::string& why);
+  void give_up(const base::ModelName& model, RolloutLine& line, const std::string& why, ModelEvent::Kind kind);
   void retire(RolloutLine& line, const base::ModelName& runs_as);
   void end(const base::ModelName& model, RolloutLine& line, const base::ModelName& runs_as);
-  void put_in_books(const ModelEntry& entry, bool must_start);
+  void put_in_books(const ModelEntry& entry, bool must_start, bool told = false);
+  void tell(const base::ModelName& model, ModelEvent::Kind kind, control::Rule rule, std::string what,
+            std::optional<base::Duration> took = {});
   void store(store::RolloutChange change);
   [[nodiscard]] static store::StoredRollout stored(const base::ModelName& model, const RolloutLine& line);
   [[nodiscard]] base::ModelName free_name(const base::ModelName& model, RolloutLine& line, std::uint32_t number) const;

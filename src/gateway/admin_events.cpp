@@ -7,6 +7,7 @@
 #include "gateway/admin.h"
 #include "base/revision.h"
 #include "gateway/admin_pulls.h"
+#include "gateway/priority.h"
 #include "gateway/server.h"
 
 namespace thaw::gateway::admin {
@@ -106,7 +107,17 @@ net::Task<void> model_events(Server& server, Exchange& exchange) {
 net::Task<void> explain_model(Server& server, Exchange& exchange) {
   if (!co_await there(server, exchange)) co_return;
   const base::ModelName name = exchange.model();
-  const control::Explanation e = server.services().controller.explain(server.services().rollouts.serving(name), base::tenant_of(name));
+  std::optional<spec::Priority> priority;
+  if (const std::string_view asked = exchange.query("priority"); !asked.empty()) {
+    const auto read = read_priority(asked, "?priority=");
+    if (!read.ok()) {
+      const ApiError wrong = invalid_request(read.error().message, "priority");
+      co_await exchange.respond_error(wrong);
+      co_return;
+    }
+    priority = *read;
+  }
+  const control::Explanation e = server.services().controller.explain(server.services().rollouts.serving(name), base::tenant_of(name), priority);
   json::array devices, displaced, parts;
   for (const base::DeviceId& device : e.devices) devices.emplace_back(device.str());
   for (const control::Displaced& other : e.displaced) {
@@ -129,6 +140,7 @@ net::Task<void> explain_model(Server& server, Exchange& exchange) {
                       {"way", e.way ? json::value(to_string(*e.way)) : json::value(nullptr)},
                       {"why", or_null(e.why)},
                       {"displaces", std::move(displaced)},
+                      {"priority", to_string(e.priority)},
                       {"queued_before", e.queued_before},
                       {"first_token_ms", refused ? json::value(nullptr) : json::value(base::to_ms(e.first_token))},
                       {"at_least", e.at_least},

@@ -244,7 +244,7 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
       co_await exchange.respond_error(refused);
       co_return;
     }
-    co_await deploy_after_pull(server, exchange, std::move(spec));
+    co_await deploy_after_pull(server, exchange, std::move(spec), settings->timeout);
     co_return;
   }
   const std::int64_t now_ms = net::unix_ms();

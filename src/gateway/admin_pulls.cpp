@@ -210,7 +210,7 @@ net::Task<bool> show_pending_model(Server& server, Exchange& exchange, base::Mod
   co_return true;
 }
 
-net::Task<void> deploy_after_pull(Server& server, Exchange& exchange, spec::ModelSpec spec) {
+net::Task<void> deploy_after_pull(Server& server, Exchange& exchange, spec::ModelSpec spec, const base::Duration takeover_timeout) {
   Services& services = server.services();
   const base::ModelName name = spec.name;
   const std::int64_t now_ms = net::unix_ms();
@@ -218,7 +218,8 @@ net::Task<void> deploy_after_pull(Server& server, Exchange& exchange, spec::Mode
   const std::int64_t created_ms = before != nullptr ? before->created_unix_ms : now_ms;
   const bool memory_estimated = !spec.resources.device_memory_bytes.has_value();
   const auto stored = co_await services.store_worker.run([&] {
-    return services.store.put_pending_model({name, spec::to_json(spec), created_ms, now_ms, memory_estimated});
+    return services.store.put_pending_model({name, spec::to_json(spec), created_ms, now_ms, memory_estimated,
+                                              base::duration_cast<base::Millis>(takeover_timeout).count()});
   });
   if (!stored.ok()) {
     co_await exchange.respond_error(from_error(stored.error().within("cannot store the model")));
@@ -226,7 +227,7 @@ net::Task<void> deploy_after_pull(Server& server, Exchange& exchange, spec::Mode
   }
   json::object answer{
       {"name", base::public_name(name)}, {"tenant", base::tenant_part(name)}, {"created", before == nullptr}, {"state", "pulling"}, {"spec", json::parse(spec::to_json(spec)).at("spec")}};
-  services.pulls.add(std::move(spec), created_ms, now_ms);
+  services.pulls.add(std::move(spec), created_ms, now_ms, takeover_timeout);
   if (const PendingModel* const model = services.pulls.find(name)) answer["pull"] = describe_pull(server, *model);
   co_await respond_json(exchange, 202, answer);
 }

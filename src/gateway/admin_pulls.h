@@ -25,7 +25,8 @@ void add_pending_models(Server& server, const Exchange& exchange, boost::json::a
 void add_pull_of(Server& server, const base::ModelName& name, boost::json::object& model);      ///< of one that serves meanwhile: "pull"
 net::Task<bool> show_pending_model(Server& server, Exchange& exchange, base::ModelName name);   ///< false: it is none
 /// Stores the spec, begins its pull and answers 202.
-net::Task<void> deploy_after_pull(Server& server, Exchange& exchange, spec::ModelSpec spec);
+/// `takeover_timeout`: until it has to be ready where an older spec serves, from when its files are there.
+net::Task<void> deploy_after_pull(Server& server, Exchange& exchange, spec::ModelSpec spec, base::Duration takeover_timeout);
 void add_pull_levels(Server& server, observe::Levels& levels);
 
 }  // namespace admin

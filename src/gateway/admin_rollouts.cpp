@@ -91,9 +91,10 @@ base::Result<node::ModelFacts> look_into(Server& server, spec::ModelSpec& spec, 
   return facts;
 }
 
-/// Brings a kept revision into service as if it were deployed. `percent`: of the requests; else all.
+/// Brings a kept revision into service as if it were deployed. `percent`: of the requests; else all. `why`: for the
+/// events.
 net::Task<void> bring_back(Server& server, Exchange& exchange, const base::ModelName model, const std::uint32_t number,
-                           const std::uint32_t percent) {
+                           const std::uint32_t percent, const std::string why) {
   Services& services = server.services();
   const RolloutLine* line = services.rollouts.find(model);
   const store::StoredRevision* const kept = line == nullptr ? nullptr : line->find(number);
@@ -138,6 +139,7 @@ net::Task<void> bring_back(Server& server, Exchange& exchange, const base::Model
     co_return;
   }
   plan.entry.usage_ref = *usage_ref;
+  plan.why = why;
   const char* const how = to_string(plan.succession);
   services.pulls.forget(model);
   services.rollouts.carry_out(std::move(plan));
@@ -235,8 +237,8 @@ net::Task<void> rollback_model(Server& server, Exchange& exchange) {
     co_await change_share(server, exchange, model, 0, "rolled back");
     co_return;
   }
-  spdlog::info("{}: back to revision {}", model.str(), number);
-  co_await bring_back(server, exchange, model, number, 100);
+  const std::string why = fmt::format("rolled back to revision {}", number);
+  co_await bring_back(server, exchange, model, number, 100, why);
 }
 
 net::Task<void> roll_out_model(Server& server, Exchange& exchange) {
@@ -264,7 +266,8 @@ net::Task<void> roll_out_model(Server& server, Exchange& exchange) {
     co_await respond_refused(exchange, refused, "serves_already");
     co_return;
   }
-  co_await bring_back(server, exchange, model, number, share);
+  const std::string why = fmt::format("{}% for revision {} by hand", share, number);
+  co_await bring_back(server, exchange, model, number, share, why);
 }
 
 }  // namespace thaw::gateway::admin

@@ -67,7 +67,7 @@ inline constexpr std::array kAnswerShapes{
                 "request:string|null took_ms:number|null"},
     AnswerShape{"Explanation",
                 "model:string tenant:string prospect:string summary:string replica:int|null node:string|null devices:[string] way:string|null "
-                "why:string|null displaces:[Displaced] queued_before:int first_token_ms:number|null at_least:bool parts:[EstimatedPart] "
+                "why:string|null displaces:[Displaced] priority:string queued_before:int first_token_ms:number|null at_least:bool parts:[EstimatedPart] "
                 "refused_after_ms:number refusal:string|null retry_after_ms:number|null"},
     AnswerShape{"Displaced", "replica:int|null model:string|null tenant:string|null to:string in_flight:int"},
     AnswerShape{"EstimatedPart", "name:string ms:number|null source:string"},

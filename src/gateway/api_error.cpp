@@ -57,7 +57,9 @@ std::string to_anthropic(int status, std::string_view body, std::string_view req
   const boost::json::value* const type = object == nullptr ? nullptr : object->if_contains("type");
   if (type != nullptr && type->is_string() && type->get_string() == "error") return std::string(body);
   const boost::json::value* const error = object == nullptr ? nullptr : object->if_contains("error");
-  const boost::json::value* const message = error != nullptr && error->is_object() ? error->get_object().if_contains("message") : nullptr;
+  const boost::json::value* message = error != nullptr && error->is_object() ? error->get_object().if_contains("message") : nullptr;
+  for (const char* const key : {"message", "detail", "error"})  // as older engines and FastAPI have it
+    if (object != nullptr && message == nullptr) message = object->if_contains(key);
   constexpr std::size_t kMaxWords = 1000;
   return anthropic(status, message != nullptr && message->is_string() ? std::string_view(message->get_string()) : body.substr(0, kMaxWords), request_id);
 }

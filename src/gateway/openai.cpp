@@ -108,9 +108,12 @@ base::Result<BodyFacts> facts_of(std::string_view body, BodyForm form, std::stri
 }
 
 /// The model that the client means by a name of its own or an alias; a name that nobody has, if it may not ask it.
-base::ModelName meant(const controller::Controller& controller, const Exchange& exchange, const std::string& said) {
-  const auto model = said.find(base::kTenantMark) == std::string::npos ? controller.share(base::qualified(exchange.tenant().str(), said).str()) : nullptr;
-  return exchange.model_named(model ? base::public_model(model->spec.name) : said);
+base::ModelName meant(Server& server, const Exchange& exchange, const std::string& said) {
+  if (said.find(base::kTenantMark) != std::string::npos) return exchange.model_named(said);
+  const base::ModelName name = base::qualified(exchange.tenant().str(), said);
+  if (const auto model = server.services().controller.share(name.str())) return exchange.model_named(base::public_model(model->spec.name));
+  if (const auto* const pending = server.services().pulls.meant(name)) return exchange.model_named(base::public_name(pending->spec.name));
+  return exchange.model_named(said);
 }
 
 /// What of the body is not as the engine is to read it.
@@ -166,7 +169,7 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
   controller::Rollouts& rollouts = server.services().rollouts;
   std::shared_ptr<controller::ModelEntry> model = rollouts.share(name, kin);
   if (!model || base::model_of(model->spec.name) != name) {  // an alias, or none that the caller may ask
-    name = meant(controller, exchange, facts->model);
+    name = meant(server, exchange, facts->model);
     model = rollouts.share(name, kin);
   }
   if (!model) {
@@ -217,8 +220,7 @@ net::Task<void> list_models(Server& server, Exchange& exchange) {
 
 net::Task<void> show_model(Server& server, Exchange& exchange) {
   const std::string name(exchange.parameter());
-  const controller::Controller& controller = server.services().controller;
-  const auto model = server.services().rollouts.share(meant(controller, exchange, name), 0);
+  const auto model = server.services().rollouts.share(meant(server, exchange, name), 0);
   if (!model) {
     co_await exchange.respond_error(model_not_found(name));
     co_return;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <string_view>
 
 #include "base/result.h"
 #include "net/http.h"
@@ -8,6 +9,9 @@
 #include "spec/tenant_spec.h"
 
 namespace thaw::gateway {
+
+/// low, normal or high; `invalid` with the remedy for anything else. `where`: for the message, "x-thaw-priority".
+base::Result<spec::Priority> read_priority(std::string_view text, std::string_view where);
 
 /// What the request's `x-thaw-priority` asks for; absent: its model's. `invalid`: it is none of low, normal and high.
 base::Result<std::optional<spec::Priority>> asked_priority(const net::Head& head);

@@ -150,6 +150,7 @@ net::Task<Relay::Attempt> Relay::attempt() {
   const auto type = head.find("content-type").value_or("application/json");
   events_ = type.substr(0, 17) == "text/event-stream";
   if (exchange_.head_sent() && !events_) co_return co_await forward_error(head, rest);
+  if (!events_ && in_other_words(head.status)) co_return co_await answer_error(head, rest);
   if (head.body.kind == net::BodyLength::Kind::none ||
       (head.body.kind == net::BodyLength::Kind::sized && head.body.bytes <= net::Loop::kScratchBytes * 16))
     co_return co_await relay_buffered(head, rest);
@@ -254,7 +255,7 @@ net::Task<Relay::Attempt> Relay::relay_buffered(net::Head& head, std::string_vie
   const std::size_t size =
       head.body.kind == net::BodyLength::Kind::sized ? static_cast<std::size_t>(head.body.bytes) : 0;
   const int status = head.status;
-  std::string type(head.find("content-type").value_or("application/json"));
+  const std::string type(head.find("content-type").value_or("application/json"));
   std::string body;
   if (rest.size() < size) {
     body.reserve(size);
@@ -278,12 +279,11 @@ net::Task<Relay::Attempt> Relay::relay_buffered(net::Head& head, std::string_vie
   if (rest.size() > size) upstream_keep_alive_ = false;  // more than it announced: do not use this connection again
   rest = rest.substr(0, size);
   tap_.document(rest);
-  std::string error;
-  constexpr int kFirstError = 400;
-  if (status >= kFirstError && (lacks_route(status) || exchange_.dialect() != Dialect::openai)) {
-    rest = error = error_body(status, rest);
-    type = "application/json";
-  }
+  co_return co_await send_whole(status, type, rest);
+}
+
+/// An answer that is here, in one piece.
+net::Task<Relay::Attempt> Relay::send_whole(int status, std::string_view type, std::string_view rest) {
   std::string out;
   out.reserve(512);
   std::string extra;

@@ -59,7 +59,11 @@ class Relay {
   net::Task<std::optional<Attempt>> read_head(net::Head& head, std::string_view& rest);
   net::Task<Attempt> relay_buffered(net::Head& head, std::string_view rest);
   net::Task<Attempt> relay_stream(net::Head& head, std::string_view rest);
-  net::Task<Attempt> forward_error(const net::Head& head, std::string_view body);
+  net::Task<Attempt> send_whole(int status, std::string_view type, std::string_view rest);
+  net::Task<Attempt> answer_error(const net::Head& head, std::string_view rest);
+  net::Task<Attempt> forward_error(const net::Head& head, std::string_view rest);
+  net::Task<std::optional<Attempt>> gather(net::BodyLength body, std::string_view rest, std::string& into);
+  [[nodiscard]] bool in_other_words(int status) const;
   [[nodiscard]] bool lacks_route(int status) const;
   [[nodiscard]] std::string error_body(int status, std::string_view body) const;
   net::Task<Attempt> stream_on(net::BodyLength body, std::string_view rest, std::string head);

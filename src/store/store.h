@@ -20,6 +20,7 @@ struct StoredModel {
   std::int64_t created_unix_ms = 0;
   std::int64_t updated_unix_ms = 0;
   bool memory_estimated = false;       ///< spec's deviceMemory was estimated from the files, not given
+  std::int64_t takeover_timeout_ms = 0;  ///< of one that waits for its files: as StoredRollout::timeout_ms; else of no meaning
 };
 
 /// One deploy of a changed spec. Kept after another one has taken its place, so that it can be gone back to.
@@ -41,6 +42,7 @@ struct StoredRollout {
   std::uint32_t active = 0;            ///< number of the one that serves
   std::uint32_t candidate = 0;         ///< of the one that is to follow; 0: none
   std::uint32_t percent = 0;           ///< of requests that the candidate gets, or is to get once it is ready
+  std::int64_t timeout_ms = 0;         ///< until the candidate has to be ready, as was asked for; 0: the default
   bool operator==(const StoredRollout&) const = default;
 };
 

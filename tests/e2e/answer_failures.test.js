@@ -116,6 +116,14 @@ describe('a replica that fails', { timeout: 240_000 }, () => {
     assert.equal((await ask('victim', 'again', { max_tokens: 1 })).choices[0].message.content, ' again');
   });
 
+  it('one that leaks until its memory limit ends it is replaced, and no request is lost', async () => {
+    await server.deploy(fakeModel('leaks', { args: ['--fake-leak-mib', '40'], resources: { deviceMemory: '64MiB', hostMemory: '64MiB' } }));
+    for (let n = 0; n < 8; n++) assert.equal((await ask('leaks', `word${n}`, { max_tokens: 1 })).choices[0].message.content, ` word${n}`);
+    const died = (await server.call('GET', '/admin/v1/models/leaks/events')).json.events.filter((event) => event.event === 'failed');
+    assert.ok(died.length >= 2, JSON.stringify(died));
+    for (const { reason } of died) assert.match(reason, /^out_of_memory: .*memory limit of 128 ?MiB/);
+  });
+
   it('nothing is left of all these', async () => {
     for (const { name } of (await server.call('GET', '/admin/v1/models')).json.models) await server.call('POST', `/admin/v1/models/${name}/stop`);
     await until('all sleep', async () => (await server.instances()).length === 0);

@@ -100,8 +100,21 @@ describe('routes that an engine has', { timeout: 240_000 }, () => {
     const reranked = await server.call('POST', '/v1/rerank', { model: 'stories', query: 'a', documents: ['b'] });
     assert.equal(reranked.status, 501, 'llama-server has the route, and says what it was not started with');
     assert.match(reranked.json.error.message, /rerank/);
-    const tokens = await server.call('POST', '/tokenize', { model: 'stories', content: 'Once upon a time' });
-    assert.ok(tokens.json.tokens.length > 0, tokens.text);
+  });
+
+  it('/tokenize and /detokenize lead there and back', async () => {
+    const text = 'Once upon a time there was a little girl';
+    const tokens = await server.call('POST', '/tokenize', { model: 'claude', content: text });
+    assert.equal(tokens.status, 200, tokens.text);
+    assert.ok(tokens.json.tokens.length > 5 && tokens.json.tokens.every(Number.isInteger), tokens.text);
+    const back = await server.call('POST', '/detokenize', { model: 'claude', tokens: tokens.json.tokens });
+    assert.equal(back.json.content.trim(), text, back.text);
+    const empty = await server.call('POST', '/detokenize', { model: 'stories', tokens: [] });
+    assert.deepEqual([empty.status, empty.json.content], [200, '']);
+    const unread = await server.call('POST', '/detokenize', { tokens: [1] });
+    assert.match(unread.json.error.message, /model/, 'which model is for thaw to know');
+    const pieces = await server.call('POST', '/tokenize', { model: 'stories', content: 'Once', with_pieces: true });
+    assert.ok(pieces.json.tokens.every((token) => token.piece !== undefined), pieces.text);
   });
 });
 
@@ -152,6 +165,21 @@ describe('what reaches the engine', { timeout: 240_000 }, () => {
     assert.equal(usage.completion_tokens, 3);
     const large = await echo('/v1/responses', { model: 'gpt-4o', input: 'x'.repeat(400_000) });
     assert.equal(JSON.parse(large.text).model, 'fake', 'also of a body that is read beside the loop');
+  });
+
+  it('an engine’s error is in Anthropic’s form on /v1/messages, however its body is framed', async () => {
+    for (const framing of ['', ',chunked', ',until_close', ',long', ',chunked,long', ',until_close,long']) {
+      const body = { model: 'fake', max_tokens: 2, messages: [{ role: 'user', content: `fake:status=422${framing}` }] };
+      const answer = await server.call('POST', '/v1/messages', body);
+      assert.equal(answer.status, 422, answer.text);
+      assert.deepEqual([answer.json?.type, answer.json?.error?.type], ['error', 'invalid_request_error'], framing + answer.text.slice(0, 200));
+      assert.match(answer.json.error.message, /asked to fail/);
+      assert.equal(answer.json.request_id, answer.headers.get('x-request-id'));
+      assert.ok(answer.text.length < 2000);
+      const openai = await server.call('POST', '/v1/chat/completions', chat('fake', `fake:status=422${framing}`));
+      assert.equal(openai.json.error.code, 422, 'and as the engine wrote it elsewhere');
+    }
+    assert.equal((await server.call('POST', '/v1/messages', { model: 'fake', messages: [] })).status, 200, 'the replica is none the worse');
   });
 
   it('an engine that knows one name only gets that, whatever alias was asked', async () => {

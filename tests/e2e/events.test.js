@@ -72,6 +72,20 @@ describe('events and explanations', { timeout: 240_000 }, () => {
     await server.call('DELETE', '/admin/v1/models/broken');
   });
 
+  it('say what a priority would change, as far as the tenant may ask for it', async () => {
+    const of = async (more, status = 200) => {
+      const answer = await server.call('GET', `/admin/v1/models/two/explain${more}`);
+      assert.equal(answer.status, status, answer.text);
+      return answer.json;
+    };
+    assert.equal((await of('')).priority, 'normal');
+    assert.equal((await of('?priority=high')).priority, 'high');
+    assert.match((await of('?priority=urgent', 400)).error.message, /\?priority=: "urgent" is no priority; use low, normal or high/);
+    const shown = await server.cli(['explain', 'two', '--priority', 'high']);
+    assert.match(shown.stdout, /^priority +high$/m, shown.stderr);
+    assert.notEqual((await server.cli(['explain', 'two', '--priority', 'urgent'])).code, 0);
+  });
+
   it('are shown by the command line, also as they happen', async () => {
     const shown = await server.cli(['events', 'two', '--tail', '2']);
     assert.equal(shown.code, 0, shown.stderr);

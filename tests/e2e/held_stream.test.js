@@ -82,6 +82,25 @@ describe('a failure after the hold', { timeout: 240_000 }, () => {
     await assert.rejects(textOf(stream), /asked to fail/);
   });
 
+  it('... whatever the framing of its body, and in Anthropic’s words where those are spoken', async () => {
+    for (const framing of ['chunked', 'until_close']) {
+      await server.deploy(fakeModel(`slow-${framing}`, { args: ['--fake-start-delay-ms', '800'] }));
+      const stream = await server.openai().chat.completions.create(chat(`slow-${framing}`, `fake:status=400,${framing}`, { stream: true }));
+      await assert.rejects(textOf(stream), (error) => {
+        assert.ok(error instanceof OpenAI.APIError, `${error}`);
+        assert.match(error.message, /asked to fail/);
+        return true;
+      });
+      await server.call('POST', `/admin/v1/models/slow-${framing}/stop`);
+      await until('it sleeps', async () => (await server.modelInfo(`slow-${framing}`)).state === 'asleep');
+      const said = { model: `slow-${framing}`, max_tokens: 2, stream: true, messages: [{ role: 'user', content: `fake:status=400,${framing}` }] };
+      const { status, text } = await server.call('POST', '/v1/messages', said);
+      assert.equal(status, 200);
+      const [, data] = text.match(/^event: error\ndata: (.*)$/m);
+      assert.deepEqual([JSON.parse(data).type, JSON.parse(data).error], ['error', { type: 'invalid_request_error', message: 'asked to fail' }]);
+    }
+  });
+
   it('the client may leave during the hold; nothing is left in the queue', async () => {
     await server.deploy(fakeModel('slower', { args: ['--fake-start-delay-ms', '3000'] }));
     const stream = await server.openai().chat.completions.create(chat('slower', 'x', { stream: true }));

@@ -8,6 +8,7 @@ import { after, before, describe, it } from 'node:test';
 import { madeWeights, model, realEngine, scratch } from './lib/environment.js';
 import { FileHost, sha256 } from './lib/file_host.js';
 import { Server } from './lib/server.js';
+import { callAs, makeKey } from './lib/tenants.js';
 import { until } from './lib/until.js';
 
 const small = fs.readFileSync(model);
@@ -148,6 +149,21 @@ describe('pulls that are cut', { timeout: 300_000 }, () => {
       assert.ok(Number(error.headers['retry-after']) >= 1);
       return true;
     });
+  });
+
+  it('and refuses them by an alias as by its own name, of which a key for other models learns nothing', async () => {
+    const spec = { apiVersion: 'thaw/v1', kind: 'Model', metadata: { name: 'big' }, spec: { source: { url: `${host.url}/big.gguf` }, args: ['-c', '128'], aliases: ['gpt-4o'] } };
+    assert.equal((await server.call('POST', '/admin/v1/models', spec)).status, 202);
+    await assert.rejects(ask(server, 'gpt-4o'), (error) => {
+      assert.equal(error.status, 503);
+      assert.equal(error.code, 'model_pulling');
+      assert.match(error.message, /the files of model "big" are being pulled/);
+      assert.ok(Number(error.headers['retry-after']) >= 1);
+      return true;
+    });
+    const { key } = await makeKey(server, '', { role: 'inference', models: ['other'] });
+    const refused = await callAs(server, key, 'POST', '/v1/completions', { model: 'gpt-4o', prompt: 'x' });
+    assert.equal(refused.json.error.code, 'model_not_found', refused.text);
   });
 
   it('goes on after kill -9 with what was durable, and serves then', async () => {

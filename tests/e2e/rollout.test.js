@@ -104,6 +104,13 @@ describe('rollout', { timeout: 240_000 }, () => {
     assert.match(listed.stdout, /1\s+serving\s+100%/);
     assert.match(listed.stdout, /2\s+failed\s+0%/);
     await until('nothing of it is left', async () => (await server.instances()).filter((one) => one.model === 'stuck').length === 1);
+    const { events } = (await server.call('GET', '/admin/v1/models/stuck/events')).json;
+    const [begun, failed] = ['takeover', 'takeover_failed'].map((name) => events.find((one) => one.event === name));
+    assert.match(begun.reason, /revision 2 starts beside revision 1, which serves until it is ready \(at most 1s\)/);
+    assert.deepEqual([begun.rule, failed.rule], ['by_hand', 'failure']);
+    assert.equal(failed.reason, info.rollout.last_failure);
+    assert.ok(failed.took_ms >= 1000);
+    assert.match((await server.cli(['events', 'stuck'])).stdout, /takeover_failed .*after 1\.\d+ s, revision 2 did not become ready in time/);
   });
 
   it('one whose engine dies says in whose words', async () => {
@@ -130,6 +137,9 @@ describe('rollout', { timeout: 240_000 }, () => {
     await serves(server, 'back', 1);
     noneLost(await busy.stop());
     assert.equal(await ask(server, 'back'), 1);
+    const told = (await server.call('GET', '/admin/v1/models/back/events')).json.events.filter((one) => ['takeover', 'took_over'].includes(one.event));
+    assert.match(told.at(-2).reason, /^rolled back to revision 1: revision 1 starts beside revision 2/);
+    assert.deepEqual([told.at(-1).event, told.at(-1).reason], ['took_over', 'revision 1 serves: a replica of it is ready']);
     const none = await server.cli(['rollback', 'back', '--to', '9']);
     assert.equal(none.code, 4, none.stderr);
     assert.match(none.stderr, /no revision 9.*thaw revisions back/);
@@ -167,6 +177,13 @@ describe('rollout', { timeout: 240_000 }, () => {
     const back = await server.cli(['rollback', 'split']);
     assert.match(back.stdout, /revision 2 serves/);
     await serves(server, 'split', 2);
+    const told = (await server.call('GET', '/admin/v1/models/split/events')).json.events.filter((one) => ['split', 'given_up'].includes(one.event));
+    assert.deepEqual(told.map((one) => one.reason), [
+      'revision 2 is ready and gets 30% of the requests, revision 1 the others',
+      'revision 2 gets 60% of the requests, revision 1 the others',
+      'revision 1 is ready and gets 20% of the requests, revision 2 the others',
+      'revision 1 is given up: rolled back; revision 2 goes on serving',
+    ]);
   });
 
   it('removing a model ends all of its revisions', async () => {

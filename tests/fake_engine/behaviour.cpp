@@ -9,6 +9,9 @@ constexpr std::string_view kMarker = "fake:";
 constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyz_=,0123456789";
 
 void apply_trouble(Behaviour& behaviour, std::string_view word) {
+  if (word == "chunked") behaviour.error_framing = Behaviour::Framing::chunked;
+  if (word == "until_close") behaviour.error_framing = Behaviour::Framing::until_close;
+  if (word == "long") behaviour.long_error = true;
   const bool middle = word.ends_with("_mid");
   if (middle) word.remove_suffix(4);
   using Trouble = Behaviour::Trouble;

@@ -14,6 +14,13 @@ constexpr std::string_view kJson = "application/json; charset=utf-8";
 constexpr std::size_t kMaxBacklogBytes = 256U << 10;  // unsent bytes of one stream
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
+std::string make_error(const Behaviour& behaviour, bool keep_alive) {
+  constexpr std::size_t kLongBytes = 1U << 20;
+  const std::string body = error_body(behaviour.status, "asked to fail" + (behaviour.long_error ? std::string(kLongBytes, '!') : ""));
+  if (behaviour.error_framing == Behaviour::Framing::sized) return make_response(behaviour.status, kJson, body, keep_alive);
+  return make_unsized_response(behaviour.status, kJson, body, behaviour.error_framing == Behaviour::Framing::chunked, keep_alive);
+}
+
 }  // namespace
 
 void Server::serve_input(Connection& c) {
@@ -66,6 +73,11 @@ void Server::handle(Connection& c, const Request& request) {
       if (request.target != echoed) continue;
       ++stats_.requests;
       ++stats_.completed;
+      if (const Behaviour behaviour = behaviour_of(options_, request.body); behaviour.status != 0) {
+        c.out += make_error(behaviour, keep);
+        c.close_when_flushed = !keep || behaviour.error_framing == Behaviour::Framing::until_close;
+        return flush(c);
+      }
       return reply(c, 200, echo_body(request), keep);
     }
     if (request.target == "/v1/embeddings") {
@@ -96,6 +108,7 @@ void Server::reply_later(Connection& c, const Sleeper::Reply& late, bool keep_al
 void Server::begin_answer(Connection& c, const Request& request, Endpoint endpoint) {
   ++stats_.requests;
   ++stats_.active;
+  if (options_.leak_mib > 0) leaked_.emplace_back(static_cast<std::size_t>(options_.leak_mib) << 20, 'x');
   c.answer = std::make_unique<Answer>(endpoint, request.body, options_);
   c.keep_alive = request.keep_alive;
   c.chunked = request.chunked_allowed;
@@ -120,7 +133,8 @@ void Server::step(Connection& c) {
   const Behaviour& behaviour = c.answer->behaviour();
   if (behaviour.when == Behaviour::When::start && meet_trouble(c)) return;
   if (behaviour.status != 0) {
-    c.out += make_response(behaviour.status, kJson, error_body(behaviour.status, "asked to fail"), c.keep_alive);
+    if (behaviour.error_framing == Behaviour::Framing::until_close) c.keep_alive = false;
+    c.out += make_error(behaviour, c.keep_alive);
     return finish(c);
   }
   if (c.answer->streamed()) {

@@ -94,6 +94,15 @@ std::string make_response(int status, std::string_view content_type, std::string
   return out.append(body);
 }
 
+std::string make_unsized_response(int status, std::string_view content_type, std::string_view body, bool chunked, bool keep_alive) {
+  std::string out = "HTTP/1.1 " + std::to_string(status) + " Error\r\nContent-Type: ";
+  out.append(content_type).append(chunked ? "\r\nTransfer-Encoding: chunked" : "");
+  out.append(keep_alive && chunked ? "\r\nConnection: keep-alive\r\n\r\n" : "\r\nConnection: close\r\n\r\n");
+  constexpr std::size_t kPiece = 1000;
+  for (std::size_t at = 0; at < body.size(); at += kPiece) append_chunk(out, body.substr(at, kPiece), chunked);
+  return out.append(chunked ? "0\r\n\r\n" : "");
+}
+
 std::string make_stream_head(const Request& request) {
   std::string out = "HTTP/1.1 200 OK\r\nServer: fake-engine\r\nContent-Type: text/event-stream\r\n";
   out.append(request.chunked_allowed ? "Transfer-Encoding: chunked\r\n" : "");

@@ -31,6 +31,9 @@ Parse parse_request(std::string_view input, Request& request);
 /// A whole answer with a Content-Length.
 std::string make_response(int status, std::string_view content_type, std::string_view body, bool keep_alive);
 
+/// A whole answer in chunks of a few bytes, or ended by closing the connection.
+std::string make_unsized_response(int status, std::string_view content_type, std::string_view body, bool chunked, bool keep_alive);
+
 /// The head of a streamed answer: chunked, or ended by closing the connection where the client speaks HTTP/1.0.
 std::string make_stream_head(const Request& request);
 

@@ -85,6 +85,7 @@ Options parse_options(int argc, char** argv) {
     else if (flag == "--fake-exit-after-requests") options.exit_after_requests = reader.number<std::int64_t>();
     else if (flag == "--fake-ignore-sigterm") options.ignore_sigterm = true;
     else if (flag == "--fake-alloc-mib") options.alloc_mib = reader.number<std::int64_t>();
+    else if (flag == "--fake-leak-mib") options.leak_mib = reader.number<std::int64_t>();
     else if (flag == "--fake-map-model") options.map_model = true;
     else if (flag == "--fake-poll") options.poll = true;
     else if (flag == "--fake-sleep") {

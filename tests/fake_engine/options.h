@@ -32,6 +32,7 @@ enum class Kind {
 ///     --fake-exit-after-requests N exits with status 1 once N requests were answered
 ///     --fake-ignore-sigterm        SIGTERM does nothing
 ///     --fake-alloc-mib N           holds N MiB of touched memory before it is ready
+///     --fake-leak-mib N            holds N MiB more for every answer that it begins
 ///     --fake-poll                  waits with poll(2): gVisor's release of 2022 cannot checkpoint a socket that epoll watches
 ///     --fake-map-model             maps the model file as llama.cpp does, and reads all of it at the start and for every answer
 ///     --fake-sleep vllm|sglang     has that engine's calls for sleeping (sleep.h), which give the memory of --fake-alloc-mib back
@@ -61,6 +62,7 @@ struct Options {
   std::int64_t exit_after_requests = 0;
   bool ignore_sigterm = false;
   std::int64_t alloc_mib = 0;
+  std::int64_t leak_mib = 0;
   bool map_model = false;
   bool poll = false;
   std::string sleep_kind;           ///< "vllm", "sglang"; empty: none

@@ -110,6 +110,7 @@ class Server {
   int epoll_ = -1;
   int listener_ = -1;
   Stats stats_;
+  std::vector<std::vector<char>> leaked_;
   bool exiting_ = false;
   std::vector<std::unique_ptr<Connection>> connections_;  ///< by fd
   std::vector<int> closed_;

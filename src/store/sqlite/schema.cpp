@@ -51,6 +51,9 @@ constexpr std::array kSteps{
        CREATE TABLE rollouts(model TEXT PRIMARY KEY, active INTEGER NOT NULL, candidate INTEGER NOT NULL, percent INTEGER NOT NULL) WITHOUT ROWID;
        INSERT INTO revisions SELECT name, 1, spec_json, name, memory_estimated, updated_unix_ms, updated_unix_ms, '' FROM models;
        INSERT INTO rollouts SELECT name, 1, 0, 0 FROM models;)",
+    // 0: nobody asked for another time than the default.
+    R"(ALTER TABLE rollouts ADD COLUMN timeout_ms INTEGER NOT NULL DEFAULT 0;
+       ALTER TABLE pending_models ADD COLUMN takeover_timeout_ms INTEGER NOT NULL DEFAULT 0;)",
 };
 constexpr auto kNewest = static_cast<std::int64_t>(kSteps.size());
 

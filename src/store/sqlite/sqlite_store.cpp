@@ -48,10 +48,11 @@ class SqliteStore : public Store {
         {&delete_model_, "DELETE FROM models WHERE name = ?1 RETURNING 1"},
         {&models_, "SELECT name, spec_json, created_unix_ms, updated_unix_ms, memory_estimated FROM models ORDER BY name"},
         {&put_pending_,
-         "INSERT INTO pending_models VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(name) DO UPDATE SET "
-         "spec_json = ?2, created_unix_ms = ?3, updated_unix_ms = ?4, memory_estimated = ?5"},
+         "INSERT INTO pending_models VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT(name) DO UPDATE SET "
+         "spec_json = ?2, created_unix_ms = ?3, updated_unix_ms = ?4, memory_estimated = ?5, takeover_timeout_ms = ?6"},
         {&delete_pending_, "DELETE FROM pending_models WHERE name = ?1 AND updated_unix_ms <= ?2"},
-        {&pending_, "SELECT name, spec_json, created_unix_ms, updated_unix_ms, memory_estimated FROM pending_models ORDER BY name"},
+        {&pending_,
+         "SELECT name, spec_json, created_unix_ms, updated_unix_ms, memory_estimated, takeover_timeout_ms FROM pending_models ORDER BY name"},
         {&delete_files_, "DELETE FROM model_files WHERE model = ?1"},
         {&add_file_,
          "INSERT INTO model_files SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE EXISTS(SELECT 1 FROM models WHERE "
@@ -85,9 +86,9 @@ class SqliteStore : public Store {
         {&revisions_,
          "SELECT model, number, spec_json, runs_as, memory_estimated, created_unix_ms, served_unix_ms, failure FROM revisions ORDER BY model, number"},
         {&put_rollout_,
-         "INSERT INTO rollouts VALUES(?1, ?2, ?3, ?4) ON CONFLICT(model) DO UPDATE SET active = ?2, candidate = ?3, percent = ?4"},
+         "INSERT INTO rollouts VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(model) DO UPDATE SET active = ?2, candidate = ?3, percent = ?4, timeout_ms = ?5"},
         {&delete_rollout_, "DELETE FROM rollouts WHERE model = ?1"},
-        {&rollouts_, "SELECT model, active, candidate, percent FROM rollouts ORDER BY model"},
+        {&rollouts_, "SELECT model, active, candidate, percent, timeout_ms FROM rollouts ORDER BY model"},
         {&find_ref_, "SELECT ref FROM model_refs WHERE name = ?1"},
         {&add_ref_, "INSERT INTO model_refs(name) VALUES(?1)"},
         {&reserve_ids_,
@@ -113,7 +114,8 @@ class SqliteStore : public Store {
 
   base::Status put_pending_model(const StoredModel& model) override {
     const std::lock_guard lock(mutex_);
-    return explain(put_pending_.run(model.name.str(), model.spec_json, model.created_unix_ms, model.updated_unix_ms, model.memory_estimated),
+    return explain(put_pending_.run(model.name.str(), model.spec_json, model.created_unix_ms, model.updated_unix_ms, model.memory_estimated,
+                                    model.takeover_timeout_ms),
                    "cannot store model " + model.name.str());
   }
 
@@ -121,7 +123,7 @@ class SqliteStore : public Store {
     const std::lock_guard lock(mutex_);
     std::vector<StoredModel> all;
     const auto status = pending_.each([&](const Row& row) {
-      all.push_back({base::ModelName(row.bytes(0)), row.bytes(1), row.integer(2), row.integer(3), row.integer(4) != 0});
+      all.push_back({base::ModelName(row.bytes(0)), row.bytes(1), row.integer(2), row.integer(3), row.integer(4) != 0, row.integer(5)});
     });
     THAW_RETURN_IF_ERROR(explain(status, "cannot read the models that wait for their files"));
     return all;
@@ -163,7 +165,7 @@ class SqliteStore : public Store {
         THAW_RETURN_IF_ERROR(put_revision_.run(r.model.str(), r.number, r.spec_json, r.runs_as.str(), r.memory_estimated, r.created_unix_ms,
                                                r.served_unix_ms, r.failure));
       for (const std::uint32_t number : change.forgotten) THAW_RETURN_IF_ERROR(delete_revision_.run(rollout.model.str(), number));
-      return put_rollout_.run(rollout.model.str(), rollout.active, rollout.candidate, rollout.percent);
+      return put_rollout_.run(rollout.model.str(), rollout.active, rollout.candidate, rollout.percent, rollout.timeout_ms);
     });
     return explain(status, "cannot store the revisions of model " + rollout.model.str());
   }
@@ -184,7 +186,7 @@ class SqliteStore : public Store {
     std::vector<StoredRollout> all;
     const auto status = rollouts_.each([&](const Row& row) {
       all.push_back({base::ModelName(row.bytes(0)), static_cast<std::uint32_t>(row.natural(1)), static_cast<std::uint32_t>(row.natural(2)),
-                     static_cast<std::uint32_t>(row.natural(3))});
+                     static_cast<std::uint32_t>(row.natural(3)), row.integer(4)});
     });
     THAW_RETURN_IF_ERROR(explain(status, "cannot read which revisions serve"));
     return all;

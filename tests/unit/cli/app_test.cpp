@@ -45,12 +45,27 @@ TEST_F(App, HelpOfEveryCommandHasAnExample) {
     EXPECT_EQ(outcome.err, "") << command;
   }
   EXPECT_TRUE(contains(run({"--help"}).out, "Exit codes:"));
+  EXPECT_EQ(run({"help"}).out, run({"--help"}).out);
+  EXPECT_EQ(run({"help", "run"}).out, run({"run", "--help"}).out);
+}
+
+TEST_F(App, RmTakesSeveralAndGoesOnAfterOneThatIsNot) {
+  FakeServer server([&](const auto& request, const auto& connection) {
+    connection.answer(request.target.ends_with("/b") ? 404 : 200, R"({"error":{"message":"no b"}})");
+  });
+  const Outcome outcome = run({"rm", "a", "b", "c"}, server.url());
+  EXPECT_EQ(outcome.code, kExitNotFound);
+  EXPECT_EQ(outcome.out, "removed a (its file stays)\nremoved c (its file stays)\n");
+  EXPECT_EQ(outcome.err, "thaw: no b\n");
 }
 
 TEST_F(App, WrongUseIsTwoAndSaysWhereToLook) {
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases{
       {{"deplyo", "x"}, "did you mean \"deploy\"?"},
       {{"xyzzy"}, "thaw --help"},
+      {{"list"}, "it is `thaw ls` here"},
+      {{"cp", "a", "b"}, "it is `thaw deploy --alias` here"},
+      {{"help", "deplyo"}, "did you mean \"deploy\"?"},
       {{"run"}, "thaw run: MODEL is required; see `thaw run --help`"},
       {{"run", "m", "p", "--max-tokens", "0"}, "--max-tokens"},
       {{"run", "m", "p", "--temperature", "9"}, "--temperature"},

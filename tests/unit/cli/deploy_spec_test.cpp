@@ -50,6 +50,17 @@ spec:
   scaling: {maxReplicas: 2}
 )";
 
+TEST_F(DeploySpec, HasTheAliasesOfItsFileAndTheFlags) {
+  DeployFlags flags;
+  flags.path = write("a.yaml", std::string(kYaml) + "  aliases: [gpt-4o]\n");
+  flags.aliases = {"claude", "gpt-4o"};
+  const auto spec = make_spec(flags);
+  ASSERT_TRUE(spec.ok()) << spec.error().message;
+  EXPECT_EQ(spec->aliases, (std::vector<std::string>{"gpt-4o", "claude"}));
+  flags.aliases = {"stories"};
+  EXPECT_FALSE(make_spec(flags).ok()) << "its own name";
+}
+
 TEST_F(DeploySpec, IsMadeOfAHubsOrAnUrlsModel) {
   DeployFlags flags;
   flags.hf = "hf:Org/Tiny-GGUF:Q4_K_M";

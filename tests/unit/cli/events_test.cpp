@@ -20,8 +20,8 @@ TEST_F(Events, AreALineEachWithWhyAndOnWhoseAccount) {
   });
   const std::string out = run({"events", "m"}, server.url()).out;
   EXPECT_EQ(asked, "/admin/v1/models/m/events");
-  EXPECT_TRUE(contains(out, "  starting           17  n/cpu0            first request [request req_1]\n")) << out;
-  EXPECT_TRUE(contains(out, "  ready              17  n/cpu0            after 83 ms, by start\n")) << out;
+  EXPECT_TRUE(contains(out, "  starting             17  n/cpu0            first request [request req_1]\n")) << out;
+  EXPECT_TRUE(contains(out, "  ready                17  n/cpu0            after 83 ms, by start\n")) << out;
   EXPECT_TRUE(contains(out, "signal 11 [failure]\n")) << out;
   EXPECT_FALSE(contains(out, "\x1b")) << "an engine's words do not move the cursor";
   EXPECT_EQ(run({"events", "m", "--tail", "0"}, server.url()).out, "");
@@ -47,7 +47,7 @@ TEST_F(Events, AreFollowedFromTheLastOne) {
   const Outcome outcome = run({"events", "m", "-f", "--tail", "0"}, server.url());
   EXPECT_EQ(outcome.code, kExitOk) << outcome.err;
   EXPECT_EQ(followed, "/admin/v1/models/m/events?follow=1&after=9");
-  EXPECT_TRUE(contains(outcome.out, "  gone               17  n/cpu0            nothing of it is left\n")) << outcome.out;
+  EXPECT_TRUE(contains(outcome.out, "  gone                 17  n/cpu0            nothing of it is left\n")) << outcome.out;
 }
 
 TEST_F(Events, ExplainShowsThePlanAndWhereItsNumbersComeFrom) {
@@ -64,6 +64,21 @@ TEST_F(Events, ExplainShowsThePlanAndWhereItsNumbersComeFrom) {
                            "waiting       4 requests before it\n", "first token   at least 1.25 s\n", "start         1.25 s  3 starts took 1.25 s on average\n",
                            "first answer       ?  never measured\n"})
     EXPECT_TRUE(contains(out, part)) << part << "\n" << out;
+}
+
+TEST_F(Events, ExplainSaysWhatCameOfThePriorityThatWasAskedFor) {
+  std::string asked;
+  FakeServer server([&](const auto& request, const auto& connection) {
+    asked = request.target;
+    connection.answer(200, R"({"model":"m","prospect":"dispatched","summary":"there is a free slot","devices":[],"displaces":[],"priority":"normal","queued_before":0,
+      "first_token_ms":1,"at_least":false,"parts":[],"refused_after_ms":1000,"refusal":null,"retry_after_ms":null})");
+  });
+  EXPECT_FALSE(contains(run({"explain", "m"}, server.url()).out, "priority"));
+  EXPECT_EQ(asked, "/admin/v1/models/m/explain");
+  EXPECT_TRUE(contains(run({"explain", "m", "--priority", "normal"}, server.url()).out, "priority      normal\n"));
+  EXPECT_EQ(asked, "/admin/v1/models/m/explain?priority=normal");
+  EXPECT_TRUE(contains(run({"explain", "m", "--priority", "high"}, server.url()).out, "priority      normal, as more is not its tenant's to ask for\n"));
+  EXPECT_EQ(run({"explain", "m", "--priority", "urgent"}, server.url()).code, kExitUsage);
 }
 
 TEST_F(Events, ExplainSaysARefusalAsTheRequestWouldGetIt) {

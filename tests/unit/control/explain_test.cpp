@@ -1,5 +1,6 @@
 // What would become of a request, in cases whose numbers are known. That it comes about in any case is in property_test.cpp.
 #include "control/explain.h"
+#include "control/priority.h"
 
 #include <gtest/gtest.h>
 
@@ -43,7 +44,9 @@ class ExplainTest : public testing::Test {
     now_ += all - first;
     scheduler_.request_ended(id, now_, out_);
   }
-  [[nodiscard]] Explanation explain(const std::string& name) const { return scheduler_.explain(base::ModelName(name), base::TenantName("t"), now_); }
+  [[nodiscard]] Explanation explain(const std::string& name, std::optional<spec::Priority> priority = {}) const {
+    return scheduler_.explain(base::ModelName(name), base::TenantName("t"), priority, now_);
+  }
   static std::string parts(const Explanation& e) {
     std::string text;
     for (const EstimatedPart& part : e.parts)
@@ -136,6 +139,26 @@ TEST_F(ExplainTest, AModelThatDoesNotStartWaitsForItsNextTry) {
   EXPECT_EQ(e.prospect, Prospect::back_off);
   EXPECT_NE(e.summary.find("exit status 1"), std::string::npos) << e.summary;
   EXPECT_GT(e.first_token, base::Duration::zero());
+}
+
+TEST_F(ExplainTest, APriorityOvertakesAndIsCutToWhatTheTenantMayAskFor) {
+  deploy("m", 60);
+  const base::RequestId first = ask("m");
+  ready(1);
+  scheduler_.request_answering(first, now_);
+  ask("m");
+  EXPECT_EQ(explain("m").priority, spec::Priority::normal);
+  EXPECT_EQ(explain("m").queued_before, 1U);
+  EXPECT_EQ(explain("m", spec::Priority::low).queued_before, 1U);
+  EXPECT_EQ(explain("m", spec::Priority::high).queued_before, 0U);
+  now_ += kLevelWaits + base::Millis(1);
+  EXPECT_EQ(explain("m", spec::Priority::high).queued_before, 1U) << "it has waited for longer than the level counts";
+  TenantPolicy modest;
+  modest.tenant = base::TenantName("t");
+  modest.max_priority = spec::Priority::normal;
+  ASSERT_TRUE(scheduler_.set_tenant(modest, now_, out_).ok());
+  EXPECT_EQ(explain("m", spec::Priority::high).priority, spec::Priority::normal);
+  EXPECT_EQ(explain("m", spec::Priority::low).priority, spec::Priority::low);
 }
 
 TEST_F(ExplainTest, ATenantThatMayNeverHoldAReplicaIsRefused) {

@@ -22,8 +22,8 @@ void World::arrive() {
   }
   std::optional<spec::Priority> priority;
   if (mix_.shares && dice_.chance(30)) priority = spec::Priority(dice_.below(3));
-  const bool explain = mix_.explains && !priority && scheduler_.next_tick() > now_;  // what is due anyway would come first
-  const Explanation e = explain ? scheduler_.explain(name, tenant, now_) : Explanation{};
+  const bool explain = mix_.explains && scheduler_.next_tick() > now_;  // what is due anyway would come first
+  const Explanation e = explain ? scheduler_.explain(name, tenant, priority, now_) : Explanation{};
   call("request " + text(id) + " " + name.str(), [&](Actions& out) {
     scheduler_.request_arrived({id, name, tenant, 0, priority}, now_, out);
     if (explain) came_about(e, id, name, out);

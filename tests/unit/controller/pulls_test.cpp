@@ -118,6 +118,28 @@ TEST_F(PullsTest, AModelServesOnceItsFilesAreThere) {
   });
 }
 
+TEST_F(PullsTest, AModelThatWaitsIsFoundByItsAliasesAndKeepsItsTimeToTakeOver) {
+  there_ = false;
+  play([&]() -> net::Task<void> {
+    {
+      Life life(*this);
+      spec::ModelSpec spec = remote();
+      spec.aliases = {"gpt"};
+      EXPECT_TRUE(life.store->put_pending_model({kModel, spec::to_json(spec), 1, 2, true, 90'000}).ok());
+      life.pulls.add(spec, 1, 2, base::Seconds(90));
+      co_await until([&] { return life.pulls.find(kModel)->failure.has_value(); });
+    }
+    Life life(*this);
+    const PendingModel* const pending = life.pulls.find(kModel);
+    EXPECT_EQ(pending->takeover_timeout, base::Seconds(90)) << "as it was stored";
+    EXPECT_EQ(life.pulls.meant(kModel), pending);
+    EXPECT_EQ(life.pulls.meant(base::ModelName("gpt")), pending);
+    EXPECT_EQ(life.pulls.meant(base::ModelName("acme~gpt")), nullptr) << "another tenant's";
+    EXPECT_EQ(life.pulls.meant(base::ModelName("other")), nullptr);
+    co_await until([&] { return life.pulls.find(kModel)->failure.has_value(); });
+  });
+}
+
 TEST_F(PullsTest, AModelThatWaitsGoesOnInTheNextLife) {
   there_ = false;
   play([&]() -> net::Task<void> {

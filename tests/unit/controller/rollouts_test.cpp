@@ -68,9 +68,21 @@ class RolloutsTest : public ControllerTest {
   [[nodiscard]] const RolloutLine& line() const { return *rollouts_->find(kModel); }
   [[nodiscard]] bool known(const char* name) const { return controller_->find(ModelName(name)) != nullptr; }
 
+  /// What was told of takeovers since the last call: "took_over/by_hand: revision 2 serves ...", a line each.
+  std::string told() {
+    std::string text;
+    for (const ModelEvent& event : controller_->events().since(kModel, told_)) {
+      told_ = event.seq;
+      if (event.kind < ModelEvent::Kind::takeover && event.kind != ModelEvent::Kind::deployed) continue;
+      text += std::string(to_string(event.kind)) + "/" + to_string(event.cause.rule) + ": " + event.reason + "\n";
+    }
+    return text;
+  }
+
   std::unique_ptr<store::Store> store_;
   Rollouts* rollouts_ = nullptr;
   ::thaw::test::TempDir directory_;
+  std::uint64_t told_ = 0;
 };
 
 TEST_F(RolloutsTest, TheOldOneServesUntilTheNewOneIsReadyAndThenAnswersItsLastRequest) {
@@ -290,6 +302,84 @@ TEST_F(RolloutsTest, ARestartInTheMiddleGoesOn) {
     ready(100);
     EXPECT_TRUE(co_await until([&] { return line().stage == control::RolloutStage::split; }));
     EXPECT_EQ(line().percent, 25U);
+  });
+}
+
+TEST_F(RolloutsTest, TheTimeThatWasAskedForCountsAfterARestartToo) {
+  serve([&]() -> Task<void> {
+    deploy(spec_of("one"));
+    deploy(spec_of("two"), {.percent = 25, .timeout = base::Seconds(86'400)});
+    EXPECT_EQ(line().timeout, base::Seconds(86'400));
+    co_return;
+  });
+  serve([&]() -> Task<void> {
+    EXPECT_GT(line().deadline, loop_->now() + base::Seconds(80'000)) << "not the default of ten minutes";
+    EXPECT_NE(told().find("at most 24h"), std::string::npos);
+    deploy(spec_of("three"), {.percent = 25, .timeout = base::Millis(1)});
+    EXPECT_TRUE(co_await until([&] { return !line().last_failure.empty(); }));
+  });
+  serve([&]() -> Task<void> {
+    EXPECT_EQ(line().candidate, 0U);
+    co_return;
+  });
+}
+
+TEST_F(RolloutsTest, EventsSayWhatBecameOfEachRevision) {
+  serve([&]() -> Task<void> {
+    deploy(spec_of("one"));
+    EXPECT_EQ(told(), "deployed/none: deployed\n") << "the first takes over from nobody";
+    deploy(spec_of("two"));
+    EXPECT_EQ(told(),
+              "deployed/none: deployed\ntook_over/by_hand: revision 2 serves from the next request on: nothing runs of "
+              "revision 1\n");
+    EXPECT_TRUE(co_await until([&] { return !known("m"); }));
+    EXPECT_EQ(told(), "drained/none: nothing waits for revision 1 any more: its replicas end\n");
+    deploy(spec_of("two"));
+    EXPECT_EQ(told(), "deployed/none: deployed again\n") << "the same again is no revision";
+    ModelEntry bounds = spec_of("two");
+    bounds.spec.scaling.max_replicas = 3;
+    deploy(bounds);
+    EXPECT_EQ(told(),
+              "deployed/none: deployed again\ntook_over/by_hand: revision 3 serves on the engines of revision 2: only "
+              "bounds changed\n");
+
+    Ticket& first = ask();
+    ready(100);
+    co_await until_resolved(first);
+    controller_->answering(first);
+    deploy(spec_of("four"), {.timeout = base::Seconds(90)});
+    EXPECT_EQ(
+        told(),
+        "takeover/by_hand: revision 4 starts beside revision 3, which serves until it is ready (at most 1m30s)\n"
+        "deployed/none: deployed\n");
+    deploy(spec_of("five"), {.percent = 30});
+    EXPECT_EQ(told(),
+              "given_up/by_hand: revision 4 is given up: revision 5 was deployed; revision 3 goes on serving\n"
+              "takeover/by_hand: revision 5 starts beside revision 3, which serves until it is ready (at most 10m); "
+              "then it gets 30% of the requests\n"
+              "deployed/none: deployed\n");
+    orders();
+    ready(102);
+    EXPECT_TRUE(co_await until([&] { return line().stage == control::RolloutStage::split; }));
+    EXPECT_EQ(told(), "split/none: revision 5 is ready and gets 30% of the requests, revision 3 the others\n");
+    rollouts_->set_percent(kModel, 60, "");
+    EXPECT_EQ(told(), "split/by_hand: revision 5 gets 60% of the requests, revision 3 the others\n");
+    rollouts_->set_percent(kModel, 100, "");
+    EXPECT_EQ(told(), "took_over/by_hand: revision 5 serves: it was given all requests\n");
+    controller_->ended(first);
+    EXPECT_TRUE(co_await until([&] { return !known("m@2"); }));
+    EXPECT_EQ(told(), "drained/none: nothing waits for revision 3 any more: its replicas end\n");
+    const ModelEvent last = controller_->events().since(kModel, 0).back();
+    EXPECT_EQ(last.kind, ModelEvent::Kind::stopping) << "what the old one's replicas do is the model's, too";
+    EXPECT_EQ(last.replica, base::InstanceId(100));
+
+    deploy(spec_of("six"), {.timeout = base::Millis(1)});
+    told();
+    EXPECT_TRUE(co_await until([&] { return !line().last_failure.empty(); }));
+    const auto failed = controller_->events().since(kModel, told_);
+    EXPECT_EQ(told(), "takeover_failed/failure: revision 6 did not become ready in time; revision 5 goes on serving\n");
+    EXPECT_TRUE(failed.front().took.has_value());
+    EXPECT_EQ(line().candidate, 0U);
   });
 }
 

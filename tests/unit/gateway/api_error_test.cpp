@@ -39,6 +39,10 @@ TEST(ApiError, AnEnginesErrorIsPutInAnthropicsWords) {
   EXPECT_EQ(to_anthropic(500, "oops", "r"), R"({"type":"error","error":{"type":"api_error","message":"oops"},"request_id":"r"})");
   const std::string own = R"({"type":"error","error":{"type":"not_found_error","message":"m"}})";
   EXPECT_EQ(to_anthropic(404, own, "r"), own);
+  EXPECT_EQ(to_anthropic(422, R"({"detail":"no such field"})", "r"),
+            R"({"type":"error","error":{"type":"invalid_request_error","message":"no such field"},"request_id":"r"})");
+  EXPECT_EQ(to_anthropic(400, R"({"object":"error","message":"too long","code":400})", "r"),
+            R"({"type":"error","error":{"type":"invalid_request_error","message":"too long"},"request_id":"r"})");
   EXPECT_EQ(to_anthropic(404, "[1]", "r"), R"({"type":"error","error":{"type":"not_found_error","message":"[1]"},"request_id":"r"})");
 }
 

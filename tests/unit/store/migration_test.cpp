@@ -13,8 +13,6 @@
 namespace thaw::store {
 namespace {
 
-constexpr const char* kNewestTable = "rollouts";  // that the last step makes
-
 std::string fixture(std::int64_t version) {
   const std::string path = std::string(THAW_SOURCE_DIR) + "/tests/fixtures/store/v" + std::to_string(version) + ".sql";
   std::ifstream file(path);
@@ -96,6 +94,7 @@ TEST_P(Migration, LosesNoModel) {
   ASSERT_EQ(store->pending_models()->size(), since(3) ? 1U : 0U);
   if (since(3)) {
     EXPECT_EQ(store->pending_models()->at(0).spec_json, R"({"far":1})");
+    EXPECT_EQ(store->pending_models()->at(0).takeover_timeout_ms, 0);
   }
   const auto files = store->model_files();
   ASSERT_EQ(files->size(), since(2) ? 1U : 0U);
@@ -121,7 +120,7 @@ TEST_P(Migration, MakesWhatWasDeployedTheFirstRevision) {
     const StoredModel& model = models->at(i);
     EXPECT_EQ(revisions->at(i), (StoredRevision{model.name, 1, model.spec_json, model.name, model.memory_estimated, model.updated_unix_ms,
                                                 model.updated_unix_ms, ""}));
-    EXPECT_EQ(rollouts->at(i), (StoredRollout{model.name, 1, 0, 0}));
+    EXPECT_EQ(rollouts->at(i), (StoredRollout{model.name, 1, 0, 0, 0}));
   }
 }
 
@@ -167,16 +166,17 @@ TEST_P(Migration, RepeatsNoNumber) {
 }
 
 TEST_P(Migration, ThatFailsHalfWayChangesNothing) {
-  // Something is in the way of the last step: those before it succeed first.
+  // Something is in the way of one of the last steps: those before it succeed first.
   const std::int64_t tables = number(path_, "SELECT count(*) FROM sqlite_schema");
-  execute(path_, "CREATE TABLE " + std::string(kNewestTable) + "(in_the_way)");
+  execute(path_, since(5) ? "ALTER TABLE pending_models ADD COLUMN takeover_timeout_ms" : "CREATE TABLE rollouts(in_the_way)");
   const auto store = open_sqlite(path_);
   ASSERT_FALSE(store.ok());
   EXPECT_NE(store.error().message.find("nothing was changed"), std::string::npos) << store.error().message;
   EXPECT_EQ(number(path_, "PRAGMA user_version"), GetParam());
-  EXPECT_EQ(number(path_, "SELECT count(*) FROM sqlite_schema"), tables + 1);
+  EXPECT_EQ(number(path_, "SELECT count(*) FROM sqlite_schema"), tables + (since(5) ? 0 : 1));
+  EXPECT_EQ(number(path_, "SELECT timeout_ms FROM rollouts"), -1) << "the column of the step that succeeded is gone again";
   EXPECT_EQ(number(path_, "SELECT count(*) FROM models"), since(4) ? 3 : 2);
-  execute(path_, "DROP TABLE " + std::string(kNewestTable));
+  execute(path_, since(5) ? "ALTER TABLE pending_models DROP COLUMN takeover_timeout_ms" : "DROP TABLE rollouts");
   EXPECT_TRUE(open_sqlite(path_).ok());
 }
 

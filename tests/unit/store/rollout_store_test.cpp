@@ -40,11 +40,11 @@ TEST_F(RolloutStore, KeepsRevisionsAndWhichOfThemServe) {
   ASSERT_TRUE(store_->change_rollout({{ModelName("m"), 1, 0, 0}, {served("m")}, {}, {revision(1)}, {}}).ok());
   StoredRevision second = revision(2, "m@2");
   second.failure = "it did not become ready";
-  ASSERT_TRUE(store_->change_rollout({{ModelName("m"), 1, 2, 10}, {served("m@2")}, {}, {second}, {}}).ok());
+  ASSERT_TRUE(store_->change_rollout({{ModelName("m"), 1, 2, 10, 90'000}, {served("m@2")}, {}, {second}, {}}).ok());
   reopen();
   EXPECT_EQ(names(*store_), (std::vector<std::string>{"m", "m@2"}));
   EXPECT_EQ(*store_->revisions(), (std::vector<StoredRevision>{revision(1), second}));
-  EXPECT_EQ(*store_->rollouts(), (std::vector<StoredRollout>{{ModelName("m"), 1, 2, 10}}));
+  EXPECT_EQ(*store_->rollouts(), (std::vector<StoredRollout>{{ModelName("m"), 1, 2, 10, 90'000}}));
   ASSERT_TRUE(store_->change_rollout({{ModelName("m"), 2, 0, 0}, {}, {ModelName("m")}, {}, {1}}).ok());
   reopen();
   EXPECT_EQ(names(*store_), (std::vector<std::string>{"m@2"}));
@@ -53,7 +53,8 @@ TEST_F(RolloutStore, KeepsRevisionsAndWhichOfThemServe) {
 }
 
 TEST_F(RolloutStore, ADeployEndsTheWaitingForFiles) {
-  ASSERT_TRUE(store_->put_pending_model({ModelName("m"), "{}", 1, 2, false}).ok());
+  ASSERT_TRUE(store_->put_pending_model({ModelName("m"), "{}", 1, 2, false, 90'000}).ok());
+  EXPECT_EQ(store_->pending_models()->at(0).takeover_timeout_ms, 90'000);
   ASSERT_TRUE(store_->change_rollout({{ModelName("m"), 2, 0, 0}, {served("m@2")}, {}, {revision(2, "m@2")}, {}}).ok());
   EXPECT_TRUE(store_->pending_models()->empty());
 }
