@@ -77,6 +77,24 @@ int refuse_unknown_command(const std::string& word, const std::vector<std::strin
   return kExitUsage;
 }
 
+/// Of words that a command does not know: the first option, with what it may have meant.
+std::string unknown_option(const CLI::App& app) {
+  const auto parsed = app.get_subcommands();
+  if (parsed.empty()) return {};
+  std::vector<std::string> names;
+  for (const CLI::Option* option : parsed.front()->get_options())
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  for (const std::string& left : app.remaining(true)) {
+    const std::string word = left.substr(0, left.find('='));
+    if (!word.starts_with("--")) continue;
+    std::string meant = spec::nearest(word, names);
+    for (const std::string& name : names)
+      if (meant.empty() && name.starts_with(word + "-")) meant = name;
+    return fmt::format("unknown option {}{}", word, meant.empty() ? "" : fmt::format("; did you mean {}?", meant));
+  }
+  return {};
+}
+
 int parse_and_run(std::vector<std::string> arguments, Context& context) {
   CLI::App app("Models that sleep until somebody asks them: an OpenAI API that costs nothing while idle.", "thaw");
   app.footer(kFooter);
@@ -122,6 +140,11 @@ int parse_and_run(std::vector<std::string> arguments, Context& context) {
     app.parse(std::move(arguments));
   } catch (const CLI::Success& wanted) {  // --help, --version
     return app.exit(wanted, context.out, context.err);
+  } catch (const CLI::ExtrasError& error) {
+    const std::string command = used_command(app);
+    const std::string unknown = unknown_option(app);
+    context.err << command << ": " << (unknown.empty() ? error.what() : unknown) << (unknown.ends_with('?') ? " See" : "; see") << " `" << command << " --help`\n";
+    return kExitUsage;
   } catch (const CLI::ParseError& error) {
     const std::string command = used_command(app);
     context.err << command << ": " << error.what() << "; see `" << command << " --help`\n";

@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <optional>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -73,11 +74,22 @@ std::string age_of_ms(double ms) {
   return format_age(base::Millis(static_cast<std::int64_t>(ms)));
 }
 
-std::string age_since(const json::object& object, std::string_view unix_ms_key) {
+std::optional<base::Duration> since(const json::object& object, std::string_view unix_ms_key) {
   const auto then_ms = number_of(object, unix_ms_key);
-  if (!then_ms) return "-";
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return age_of_ms(static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count()) - *then_ms);
+  if (!then_ms) return std::nullopt;
+  const auto now = std::chrono::duration_cast<base::Millis>(std::chrono::system_clock::now().time_since_epoch());
+  return now - base::Millis(static_cast<std::int64_t>(*then_ms));
+}
+
+std::string age_since(const json::object& object, std::string_view unix_ms_key) {
+  const auto age = since(object, unix_ms_key);
+  return age ? format_age(*age) : "-";
+}
+
+/// "5m ago"
+std::string ago(const json::object& object, std::string_view unix_ms_key) {
+  const auto age = since(object, unix_ms_key);
+  return age ? format_ago(*age) : "-";
 }
 
 /// "pulling 43%" while a model's files are on their way.
@@ -126,7 +138,7 @@ std::string file_line(const json::object& file) {
   };
   if (const auto* deployed = object_of(file, "deployed")) line += ": " + digest(*deployed);
   if (const auto* changed = object_of(file, "changed"))
-    line += fmt::format("; CHANGED {} ago: {}, {}", age_since(*changed, "changed_unix_ms"), base::format_bytes(count_of(*changed, "bytes")),
+    line += fmt::format("; CHANGED {}: {}, {}", ago(*changed, "changed_unix_ms"), base::format_bytes(count_of(*changed, "bytes")),
                         digest(*changed));
   if (flag_of(file, "gone")) line += "; GONE";
   return line;
@@ -247,7 +259,7 @@ void print_model(const json::object& model, Context& context) {
   line("revision", rollout_line(model));
   for (const json::object* file : objects_of(model, "files")) line("file", file_line(*file));
   line("deployed",
-       age_since(model, "created_unix_ms") + " ago, changed " + age_since(model, "updated_unix_ms") + " ago");
+       ago(model, "created_unix_ms") + ", changed " + ago(model, "updated_unix_ms"));
 }
 
 int list_models(Context& context, const std::string& name) {

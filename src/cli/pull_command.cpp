@@ -74,8 +74,10 @@ int pull(Context& context, const PullFlags& flags) {
   if (context.json) context.out << json::serialize(last) << '\n';
   if (text_of(last, "state") == "failed") {
     const auto* error = object_of(last, "error");
-    const std::string why = error == nullptr ? "" : text_of(*error, "message");
-    return context.fail({kind_of(error == nullptr ? "" : text_of(*error, "kind")), fmt::format("cannot pull {}: {}", text_of(last, "source"), why)});
+    const std::string source = text_of(last, "source");
+    std::string why = error == nullptr ? "" : text_of(*error, "message");
+    if (why.starts_with(source + ": ")) why.erase(0, source.size() + 2);  // once is enough
+    return context.fail({kind_of(error == nullptr ? "" : text_of(*error, "kind")), fmt::format("cannot pull {}: {}", source, why)});
   }
   if (context.json) return kExitOk;
   const double took_s = (number_of(last, "ended_unix_ms").value_or(0) - number_of(last, "begun_unix_ms").value_or(0)) / 1000;

@@ -49,7 +49,7 @@ std::string age_since(const json::object& object, std::string_view unix_ms_key) 
   const std::uint64_t then_ms = count_of(object, unix_ms_key);
   if (then_ms == 0) return "-";
   const auto now = std::chrono::duration_cast<base::Millis>(std::chrono::system_clock::now().time_since_epoch());
-  return format_age(now - base::Millis(static_cast<std::int64_t>(then_ms))) + " ago";
+  return format_ago(now - base::Millis(static_cast<std::int64_t>(then_ms)));
 }
 
 Style style_of(const std::string& state) {

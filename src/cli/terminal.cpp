@@ -86,6 +86,10 @@ std::string format_age(base::Duration age) {
   return fmt::format("{}d", seconds / 86400);
 }
 
+std::string format_ago(base::Duration age) {
+  return age < base::Seconds(1) ? "just now" : format_age(age) + " ago";
+}
+
 std::string format_ms(double ms) {
   if (ms < 10) return fmt::format("{:.1f} ms", ms);
   if (ms < 1000) return fmt::format("{:.0f} ms", ms);

@@ -34,6 +34,9 @@ std::size_t display_width(std::string_view text);
 /// A moment ago for people: "now", "42s", "5m", "3h", "12d". Negative counts as now.
 std::string format_age(base::Duration age);
 
+/// The same in a sentence: "just now", "5m ago".
+std::string format_ago(base::Duration age);
+
 /// Milliseconds for people: "0.4 ms", "12 ms", "1.25 s", "2m5s". At most eight columns for what lasts less than a day.
 std::string format_ms(double ms);
 

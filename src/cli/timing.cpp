@@ -59,7 +59,8 @@ base::Result<RequestRecord> fetch_record(const Client& client, const std::string
 }
 
 std::optional<double> tokens_per_second(std::uint64_t tokens, double first_ms, double end_ms) {
-  if (tokens < 2 || end_ms <= first_ms) return std::nullopt;
+  constexpr double kLeast_ms = 1;  // less: they came in one piece, and their time was spent before
+  if (tokens < 2 || end_ms - first_ms < kLeast_ms) return std::nullopt;
   return static_cast<double>(tokens - 1) * 1000 / (end_ms - first_ms);
 }
 

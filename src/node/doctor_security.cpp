@@ -95,7 +95,6 @@ std::vector<Finding> examine_security(const AgentConfig& config) {
   return {examine_tenants(config),
           examine_seccomp(config),
           examine_reports(),
-          examine_mode("data", existing_data_dir(config)),
           examine_mode("secrets", config.settings.secrets_dir),
           examine_cdi(config),
           examine_processor(),

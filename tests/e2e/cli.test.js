@@ -136,6 +136,11 @@ describe('the command line', { timeout: 240_000 }, () => {
     const topics = report.findings.map((finding) => finding.topic).join(',');
     for (const topic of ['privileges', 'runc', 'cgroup', 'io_uring', 'engine', 'cuda', 'server']) assert.match(topics, new RegExp(topic, 'i'));
     assert.match((await server.cli(['doctor', '--config', server.configFile])).stdout, /^ok +\S/m);
+    const secure = await server.cli(['doctor', '--security', '--json', '--config', server.configFile, '--data-dir', server.dataDir]);
+    const data = JSON.parse(secure.stdout).findings.filter((finding) => finding.topic === 'data');
+    assert.deepEqual(data.map((finding) => finding.level), ['ok'], 'the modes that the server sets are the right ones');
+    const fresh = await server.cli(['doctor', '--security', '--json', '--data-dir', `${server.dataDir}-none`]);
+    assert.doesNotMatch(fresh.stdout, /chmod/, 'nobody is told to close /var/lib, or whatever the directory would lie in');
   });
 
   it('tells failures apart by its exit code, with words that help', async () => {

@@ -69,6 +69,8 @@ TEST(Terminal, FormatsForPeople) {
   EXPECT_EQ(format_age(seconds(150)), "2m");
   EXPECT_EQ(format_age(hours(30)), "30h");
   EXPECT_EQ(format_age(hours(72)), "3d");
+  EXPECT_EQ(format_ago(milliseconds(300)), "just now");
+  EXPECT_EQ(format_ago(seconds(150)), "2m ago");
   EXPECT_EQ(format_ms(0.42), "0.4 ms");
   EXPECT_EQ(format_ms(132.4), "132 ms");
   EXPECT_EQ(format_ms(1250), "1.25 s");
@@ -124,6 +126,7 @@ TEST(Timing, SaysWhatIsKnownAndNoMore) {
 TEST(Timing, NoRateWithoutTime) {
   EXPECT_FALSE(tokens_per_second(1, 0, 100).has_value());
   EXPECT_FALSE(tokens_per_second(10, 100, 100).has_value());
+  EXPECT_FALSE(tokens_per_second(16, 49, 49.03).has_value()) << "they came in one piece: that is no rate";
   EXPECT_DOUBLE_EQ(tokens_per_second(11, 100, 1100).value(), 10);
 }
 
