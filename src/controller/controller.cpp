@@ -258,12 +258,15 @@ void Controller::perform(const control::Start& action) {
   const wire::StartInstance& command = action.command;
   const bool restores = !command.image.empty();
   const std::string devices = joined(command.all_devices());
+  const ModelEntry* const entry = find(command.model.name);
+  const bool takes_over = entry != nullptr && entry->takes_over && action.cause.rule == control::Rule::min_replicas;
+  const std::string why = takes_over ? "to take over from the revision that serves" : action.why;
   spdlog::info("{}: {} instance {} on {}/{} ({}): {}", command.model.name.str(), restores ? "restoring" : "starting", command.instance.value(),
-               action.node.str(), devices, base::format_bytes(command.model.resources.device_memory_bytes.value_or(0)), action.why);
+               action.node.str(), devices, base::format_bytes(command.model.resources.device_memory_bytes.value_or(0)), why);
   auto begun = std::make_shared<Replica>(command.instance, command.model.name, loop_.now());
-  begun->rises(restores ? wire::Way::restore : wire::Way::start, action.why, loop_.now());
+  begun->rises(restores ? wire::Way::restore : wire::Way::start, why, loop_.now());
   begun->stands_on(action.node, devices);
-  note(*begun, restores ? ModelEvent::Kind::restoring : ModelEvent::Kind::starting, action.why, action.cause);
+  note(*begun, restores ? ModelEvent::Kind::restoring : ModelEvent::Kind::starting, why, action.cause);
   replicas_.emplace(command.instance, std::move(begun));
   send_(action.node, command);
   uses_weights(action.node, command.instance, command.model);

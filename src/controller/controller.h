@@ -27,6 +27,7 @@ struct ModelEntry {
   bool memory_estimated = false; ///< device_memory_bytes is an estimate: it follows the files
   observe::ModelProbe* probe = nullptr;
   std::vector<std::string> alias_names{};  ///< spec.aliases as the gateway looks them up, with the tenant; set by Controller::deploy
+  bool takes_over = false;       ///< a replica of it is kept for as long as it is to take over from another revision, not because its spec says so
 };
 
 /// Told by the controller what nodes say of models' files, and when they matter. Loop thread.

@@ -221,6 +221,7 @@ Rollouts::Plan Rollouts::plan(ModelEntry entry, std::vector<wire::FileStamp> fil
 void Rollouts::put_in_books(const ModelEntry& entry, bool must_start, bool told) {
   ModelEntry put = entry;
   put.alias_names.clear();  // made anew from its spec
+  put.takes_over = must_start;
   if (must_start) put.spec.scaling.min_replicas = std::max<std::uint32_t>(1, put.spec.scaling.min_replicas);
   in_.controller.deploy(std::move(put), told);
 }

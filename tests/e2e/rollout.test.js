@@ -108,6 +108,7 @@ describe('rollout', { timeout: 240_000 }, () => {
     const [begun, failed] = ['takeover', 'takeover_failed'].map((name) => events.find((one) => one.event === name));
     assert.match(begun.reason, /revision 2 starts beside revision 1, which serves until it is ready \(at most 1s\)/);
     assert.deepEqual([begun.rule, failed.rule], ['by_hand', 'failure']);
+    assert.ok(events.some((one) => one.event === 'starting' && one.reason === 'to take over from the revision that serves'), JSON.stringify(events));
     assert.equal(failed.reason, info.rollout.last_failure);
     assert.ok(failed.took_ms >= 1000);
     assert.match((await server.cli(['events', 'stuck'])).stdout, /takeover_failed .*after 1\.\d+ s, revision 2 did not become ready in time/);
