@@ -19,6 +19,8 @@ namespace {
 std::string describe_facts(const boost::json::object& answer, const spec::ModelSpec& spec) {
   std::uint64_t device_bytes = spec.resources.device_memory_bytes.value_or(0);
   std::string text;
+  if (const auto* facts = object_of(answer, "facts"); facts != nullptr && spec.is_adapter())
+    return fmt::format("{}, {}, an adapter of {}", text_of(*facts, "format"), base::format_bytes(count_of(*facts, "weights_bytes")), spec.base_model);
   if (const auto* facts = object_of(answer, "facts")) {
     text = fmt::format("{}, {} of weights", text_of(*facts, "format"),
                        base::format_bytes(count_of(*facts, "weights_bytes")));
@@ -119,6 +121,7 @@ void add_deploy_command(Commands& commands) {
   command->add_option("--hf", flags->hf, "Pull it from a hub: the only or Q4_K_M GGUF file, or what is named")->type_name("ORG/REPO[/FILE|:QUANTISATION][@REVISION]");
   command->add_option("--url", flags->url, "Pull it from there: a GGUF file, or the first of its parts")->type_name("URL");
   command->add_option("--sha256", flags->sha256, "What the file at --url must have")->type_name("DIGEST");
+  command->add_option("--base", flags->base, "It is an adapter (LoRA) of this model, whose replicas answer for it")->type_name("MODEL");
   command->add_option("--engine", flags->engine, "What runs it (default: llama.cpp)")
       ->type_name("llama.cpp|vllm|sglang")
       ->check(CLI::IsMember({"llama.cpp", "vllm", "sglang"}).description(""));

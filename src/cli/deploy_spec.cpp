@@ -54,6 +54,14 @@ base::Result<std::string> absolute_path(const fs::path& path) {
   return absolute.lexically_normal().string();
 }
 
+/// An adapter as PEFT writes it.
+base::Result<spec::ModelSpec> directory_spec(const std::string& path) {
+  spec::ModelSpec spec;
+  spec.name = base::ModelName(model_name_from_path(fs::path(path).lexically_normal().string()));
+  THAW_ASSIGN_OR_RETURN(spec.source.path, absolute_path(path));
+  return spec;
+}
+
 base::Result<spec::ModelSpec> read_spec(const std::string& path) {
   if (path == "-") {
     THAW_ASSIGN_OR_RETURN(const std::string text, read_to_end(STDIN_FILENO, "standard input", kMaxSpecBytes));
@@ -108,7 +116,18 @@ base::Result<spec::ModelSpec> remote_spec(const DeployFlags& flags) {
   return spec;
 }
 
+/// An adapter has nothing of what these say.
+base::Status refuse_for_adapters(const DeployFlags& flags) {
+  const bool any = flags.engine || flags.image || flags.device || flags.devices || flags.priority || flags.device_memory ||
+                   flags.min_replicas || flags.max_replicas || flags.concurrency || flags.idle_timeout || flags.standby || flags.context;
+  if (!any) return {};
+  return Error{ErrorKind::invalid, "an adapter runs in its base's replicas: with --base only --name, --hf, --url, --sha256 and --tenant count; "
+                                   "give the others to its base"};
+}
+
 base::Status apply_flags(const DeployFlags& flags, spec::ModelSpec& spec) {
+  if (flags.base) spec.base_model = *flags.base;
+  if (spec.is_adapter()) THAW_RETURN_IF_ERROR(refuse_for_adapters(flags));
   if (flags.engine) {
     for (const spec::EngineKind kind : {spec::EngineKind::llama_cpp, spec::EngineKind::vllm, spec::EngineKind::sglang, spec::EngineKind::command})
       if (*flags.engine == to_string(kind)) spec.engine = kind;
@@ -170,7 +189,9 @@ base::Result<spec::ModelSpec> make_spec(const DeployFlags& flags) {
   const bool remote = flags.hf || flags.url;
   if (!remote && flags.sha256) return Error{ErrorKind::invalid, "--sha256 goes with --url"};
   if (!remote && flags.path.empty()) return Error{ErrorKind::invalid, "names nothing to deploy; give a spec, a GGUF file, --hf or --url"};
-  THAW_ASSIGN_OR_RETURN(spec::ModelSpec spec, remote ? remote_spec(flags) : read_spec(flags.path));
+  std::error_code ignored;
+  const bool directory = !remote && flags.base && fs::is_directory(flags.path, ignored);
+  THAW_ASSIGN_OR_RETURN(spec::ModelSpec spec, remote ? remote_spec(flags) : directory ? directory_spec(flags.path) : read_spec(flags.path));
   THAW_RETURN_IF_ERROR(apply_flags(flags, spec));
   THAW_RETURN_IF_ERROR(spec::validate(spec));
   return spec;

@@ -16,6 +16,7 @@ struct DeployFlags {
   std::optional<std::string> hf;      ///< "org/repo[/file|:quantisation][@revision]"
   std::optional<std::string> url;
   std::optional<std::string> sha256;  ///< of what is at url
+  std::optional<std::string> base;    ///< of what is an adapter, the model's name
   std::optional<std::string> engine;  ///< as a spec names it
   std::optional<std::string> image;   ///< container image, as spec/image_ref.h has it; a relative path counts from the current directory
   std::optional<std::string> name;

@@ -55,6 +55,7 @@ std::string words_of(const json::object& object, std::string_view key) {
 
 /// "cpu", "cuda", "2 cuda": what a model runs on.
 std::string device_of(const json::object& model) {
+  if (const std::string base = text_of(model, "base"); !base.empty()) return "by " + base;
   const std::uint64_t devices = count_of(model, "devices");
   return devices > 1 ? fmt::format("{} {}", devices, text_of(model, "device")) : text_of(model, "device");
 }
@@ -146,6 +147,7 @@ std::string file_line(const json::object& file) {
 
 /// "1/2", "0+1/2": up or on their way, and in standby, of how many there may be.
 std::string replicas_of(const json::object& model) {
+  if (!text_of(model, "base").empty()) return "-";  // an adapter has none
   const std::uint64_t up = count_of(model, "ready") + count_of(model, "starting") + count_of(model, "waking");
   const std::uint64_t standby = count_of(model, "standby") + count_of(model, "freezing");
   return fmt::format("{}{}/{}", up, standby > 0 ? fmt::format("+{}", standby) : "", count_of(model, "max_replicas"));
@@ -230,6 +232,8 @@ void print_model(const json::object& model, Context& context) {
   line("name", text_of(model, "name"));
   line("state", styled(state_text(model), style_of_state(state), context.terminal.colours));
   line("pull", pull_text(model));
+  line("base", text_of(model, "base"));
+  line("adapters", words_of(model, "adapters"));
   line("aliases", words_of(model, "aliases"));
   line("source", text_of(model, "source"));
   if (const auto* image = object_of(model, "image")) {
@@ -240,21 +244,22 @@ void print_model(const json::object& model, Context& context) {
     if (here != "ready") line("image state", progress.empty() ? here : here + ", " + progress);
   }
   line("engine", text_of(model, "engine"));
-  line("device",
+  const bool adapter = !text_of(model, "base").empty();  // of what follows its base has all
+  if (!adapter) line("device",
        fmt::format("{}, {} a replica", device_of(model), bytes_or_dash(model, "device_memory_bytes")));
   line("weights", bytes_or_dash(model, "weights_bytes"));
-  line("in memory", number_of(model, "resident_bytes")
+  if (!adapter) line("in memory", number_of(model, "resident_bytes")
                         ? fmt::format("{} ({})", base::format_bytes(count_of(model, "resident_bytes")), warmth(model))
                         : "the kernel does not say");
   line("not evicted", text_of(model, "eviction_failure"));
-  line("replicas",
+  if (!adapter) line("replicas",
        fmt::format("{} ready, {} starting, {} in standby (from {} to {})", count_of(model, "ready"),
                    count_of(model, "starting") + count_of(model, "waking"), count_of(model, "standby"),
                    count_of(model, "min_replicas"), count_of(model, "max_replicas")));
-  line("requests", fmt::format("{} running, {} queued", count_of(model, "in_flight"), count_of(model, "queued")));
-  line("cold starts", fmt::format("{}, {} failed, {} evictions", count_of(model, "cold_starts"),
+  if (!adapter) line("requests", fmt::format("{} running, {} queued", count_of(model, "in_flight"), count_of(model, "queued")));
+  if (!adapter) line("cold starts", fmt::format("{}, {} failed, {} evictions", count_of(model, "cold_starts"),
                                   count_of(model, "start_failures"), count_of(model, "evictions")));
-  print_tiers(model, line);
+  if (!adapter) print_tiers(model, line);
   line("last failure", text_of(model, "last_failure"));
   line("revision", rollout_line(model));
   for (const json::object* file : objects_of(model, "files")) line("file", file_line(*file));

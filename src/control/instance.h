@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -54,6 +55,7 @@ struct Instance {
   std::string reason;
   Cause cause;                      ///< of what is done to it, or was last
   Health health;
+  std::vector<base::ModelName> adapters;  ///< loaded since it last came up
   Tenant* tenant = nullptr;         ///< whose it counts as: who last sent it a request, or for whom it was begun; null once gone
   base::TimePoint billed_at{};      ///< its time up to then is on somebody's account
   double given = 0;                 ///< device-seconds that each request that is under way from its ready on would have had
@@ -61,6 +63,7 @@ struct Instance {
   ValueEntry by_host_value;         ///< in Node::resting
 
   [[nodiscard]] bool usable() const { return phase == Phase::ready && drain == Drain::none; }
+  [[nodiscard]] bool has(const base::ModelName& adapter) const { return std::find(adapters.begin(), adapters.end(), adapter) != adapters.end(); }
   [[nodiscard]] bool rising() const { return phase == Phase::starting || phase == Phase::waking; }
   [[nodiscard]] bool leads(const Device& d) const { return device == &d; }  ///< for walks over devices that count it once
 };

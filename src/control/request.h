@@ -44,7 +44,8 @@ struct Request {
   double device_seconds = 0;         ///< of replicas that it was sent to; without the present one
   double billed_from = 0;            ///< what the present one had given to each of its requests when this one came (Instance::given)
   bool answering = false;            ///< bytes went out to the client: no retry
-  std::uint64_t affinity = 0;        ///< of what it asks for (routing.h)
+  std::uint64_t affinity = 0;        ///< of what it asks for, and of which adapter (routing.h)
+  base::ModelName adapter;           ///< of the model's; empty: none
   bool engine_error = false;         ///< the engine answered that it cannot
   bool slow = false;                 ///< its first byte came far later than other replicas' do
   bool retried = false;              ///< a replica failed under it: it runs alone until it answers

@@ -31,7 +31,8 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
   r.model = &m;
   r.queued_at = now;
   r.account = &whose;
-  r.affinity = a.affinity;
+  r.affinity = affinity_with(a.affinity, a.adapter);
+  r.adapter = a.adapter;
   m.retries.earn();
   if (m.queue.empty()) {
     if (Instance* i = pick(r, false, now)) {
@@ -59,7 +60,7 @@ void Scheduler::State::arrive(const Arrival& a, base::TimePoint now, Actions& ou
 Instance* Scheduler::State::pick(const Request& r, bool keep_least, base::TimePoint now) {
   const Model& m = *r.model;
   bool first_choice = false;
-  Instance* const i = pick_slot(m, r.affinity, r.id, keep_least, now, &first_choice);
+  Instance* const i = pick_slot(m, r.affinity, r.id, keep_least, now, &first_choice, r.adapter);
   if (i != nullptr && r.affinity != 0 && m.usable.size() > 1) ++(first_choice ? totals.affinity_followed : totals.affinity_spilled);
   return i;
 }

@@ -63,8 +63,20 @@ const char* to_string(RolloutStage stage) {
   return "none";
 }
 
+namespace {
+
+/// llama.cpp numbers its adapters in the order in which it is given them, and loads all; the others are told of each by name when it is asked for the first
+/// time, so that one more than they need does not matter to them.
+bool adapters_differ(const spec::ModelSpec& a, const spec::ModelSpec& b) {
+  if (b.engine == spec::EngineKind::llama_cpp) return !same_adapters(a.adapters, b.adapters);
+  return !std::all_of(b.adapters.begin(), b.adapters.end(),
+                      [&](const spec::Adapter& one) { return place_of_adapter(a, one.name, one.path).has_value(); });
+}
+
+}  // namespace
+
 bool engine_differs(const spec::ModelSpec& a, const spec::ModelSpec& b) {
-  return a.source.path != b.source.path || a.engine != b.engine || a.engine_path != b.engine_path || a.args != b.args ||
+  return adapters_differ(a, b) || a.source.path != b.source.path || a.engine != b.engine || a.engine_path != b.engine_path || a.args != b.args ||
          a.command != b.command || a.ready_path != b.ready_path || a.env != b.env || a.image != b.image ||
          a.image_digest != b.image_digest || a.network.egress != b.network.egress ||
          a.resources.device != b.resources.device || a.resources.devices != b.resources.devices ||

@@ -16,9 +16,22 @@ std::uint64_t mixed(std::uint64_t z) {
   return z ^ (z >> 31U);
 }
 
-std::uint64_t rank(Affinity affinity, const Instance& i) { return mixed(affinity + i.id.value() * 0x9e3779b97f4a7c15U); }
+std::uint64_t rank(Affinity affinity, const Instance& i, const base::ModelName& adapter) {
+  constexpr std::uint64_t kHasAdapter = 1ULL << 63U;
+  const std::uint64_t dice = mixed(affinity + i.id.value() * 0x9e3779b97f4a7c15U);
+  if (adapter.empty()) return dice;
+  return i.has(adapter) ? dice | kHasAdapter : dice & ~kHasAdapter;
+}
 
 }  // namespace
+
+Affinity affinity_with(Affinity affinity, const base::ModelName& adapter) {
+  if (adapter.empty()) return affinity;
+  constexpr std::uint64_t kFnvBasis = 14695981039346656037U, kFnvPrime = 1099511628211U;
+  std::uint64_t of_adapter = kFnvBasis;
+  for (const char c : adapter.str()) of_adapter = (of_adapter ^ static_cast<unsigned char>(c)) * kFnvPrime;
+  return mixed(affinity ^ of_adapter) | 1U;  // 0 means none
+}
 
 Instance* pick_empty(const Model& m, base::TimePoint now) {
   for (Instance* i : m.usable) {
@@ -27,7 +40,8 @@ Instance* pick_empty(const Model& m, base::TimePoint now) {
   return nullptr;
 }
 
-Instance* pick_slot(const Model& m, Affinity affinity, base::RequestId request, bool keep_least, base::TimePoint now, bool* first_choice) {
+Instance* pick_slot(const Model& m, Affinity affinity, base::RequestId request, bool keep_least, base::TimePoint now, bool* first_choice,
+                    const base::ModelName& adapter) {
   const Instance* kept = nullptr;
   if (keep_least) {
     for (const Instance* i : m.usable) {
@@ -49,7 +63,7 @@ Instance* pick_slot(const Model& m, Affinity affinity, base::RequestId request, 
     Instance* best = nullptr;
     std::uint64_t best_rank = 0, first_rank = 0;
     for (Instance* i : m.usable) {
-      const std::uint64_t of_this = rank(affinity, *i);
+      const std::uint64_t of_this = rank(affinity, *i, adapter);
       first_rank = std::max(first_rank, of_this);
       if (!free(i) || i->in_flight >= bound || (best != nullptr && of_this <= best_rank)) continue;
       best = i;

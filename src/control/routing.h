@@ -26,8 +26,12 @@ constexpr std::size_t kLookAtAllReplicas = 8;
 /// A replica with a free slot for the request, or null. With an affinity: of those below the bound, the one that ranks highest for it (rendezvous
 /// hashing: Thaler and Ravishankar 1998; a replica that comes or goes moves only its own share). Else the least loaded. `keep_least`: the least
 /// loaded one is left to empty itself for a retried request that must run alone: its load never grows, so that request's turn comes however busy
-/// the model is. `first_choice` becomes whether affinity was followed as far as it goes.
-Instance* pick_slot(const Model& m, Affinity affinity, base::RequestId request, bool keep_least, base::TimePoint now, bool* first_choice = nullptr);
+/// the model is. `first_choice` becomes whether affinity was followed as far as it goes. With an `adapter`, replicas that have it loaded rank before all others
+/// (below the same bound: where they have more than their part to do, another one loads it).
+Instance* pick_slot(const Model& m, Affinity affinity, base::RequestId request, bool keep_least, base::TimePoint now, bool* first_choice = nullptr,
+                    const base::ModelName& adapter = {});
+/// What begins alike goes to the same replica only where it is for the same adapter, too; and all that is for one adapter belongs together somewhat.
+Affinity affinity_with(Affinity affinity, const base::ModelName& adapter);
 /// One that serves nobody, or null.
 Instance* pick_empty(const Model& m, base::TimePoint now);
 

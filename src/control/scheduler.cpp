@@ -181,6 +181,11 @@ void Scheduler::instance_weights(const wire::InstanceWeights& event) {
   state_->read_bytes_per_s = std::max(state_->read_bytes_per_s, known);
 }
 
+void Scheduler::adapter_loaded(base::InstanceId instance, const base::ModelName& adapter) {
+  Instance* const i = state_->find(instance);
+  if (i != nullptr && i->phase == Phase::ready && !i->has(adapter)) i->adapters.push_back(adapter);
+}
+
 void Scheduler::instance_standby(const wire::InstanceStandby& event, base::TimePoint now, Actions& out) { state_->frozen(event, now, out); }
 
 void Scheduler::freeze_failed(const wire::FreezeFailed& event, base::TimePoint now, Actions& out) { state_->freeze_failed(event, now, out); }

@@ -56,6 +56,8 @@ struct Arrival {
   std::uint64_t affinity = 0;
   /// Absent: its model's. Lowered to what its tenant may ask for.
   std::optional<spec::Priority> priority{};
+  /// Of the model's adapters, the one that is asked; empty: the model itself. Replicas that have it loaded go first.
+  base::ModelName adapter{};
 };
 
 enum class RequestFailure {
@@ -251,6 +253,8 @@ class Scheduler {
   void images_outdated(const base::ModelName& model, const std::string& reason, base::TimePoint now, Actions& out);
   /// How large the instance's weights are and how fast its node read them: what a wake costs besides, where standby takes weights out of memory.
   void instance_weights(const wire::InstanceWeights& event);
+  /// The instance has loaded the adapter; until it sleeps or ends it has it.
+  void adapter_loaded(base::InstanceId instance, const base::ModelName& adapter);
   void instance_standby(const wire::InstanceStandby& event, base::TimePoint now, Actions& out);
   void freeze_failed(const wire::FreezeFailed& event, base::TimePoint now, Actions& out);
   void snapshot_taken(const wire::SnapshotTaken& event, base::TimePoint now, Actions& out);

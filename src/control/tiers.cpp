@@ -98,6 +98,7 @@ void Scheduler::State::freeze(Instance& i, std::string why, base::TimePoint now,
   enter(i, Trigger::freeze, now);
   promise_way_down(i, now);
   i.drain = Instance::Drain::none;
+  i.adapters.clear();  // what sleeps may lose them
   i.phase_deadline = policy.freeze_deadline;
   i.reason = why;
   touch(*i.model);

@@ -33,7 +33,7 @@ void Controller::node_joined(const wire::NodeHello& hello) {
       loop_, metrics_, hello.host_cache,
       [this, node = hello.node](wire::NodeCommand order) { send_(node, std::move(order)); });
   for (const auto& [name, model] : models_)
-    cache->keep([&](auto& book, auto /*now*/, auto& out) { book.model_deployed(model->spec, out); });
+    if (!model->spec.is_adapter()) cache->keep([&](auto& book, auto /*now*/, auto& out) { book.model_deployed(model->spec, out); });
   scheduler_.node_joined(hello, loop_.now(), actions_);
   carry_out();
 }
@@ -61,6 +61,7 @@ void Controller::deploy(ModelEntry entry, bool told) {
   by_name_.emplace(shared->spec.name.str(), shared);
   for (const std::string& alias : shared->alias_names) by_name_.try_emplace(alias, shared);
   if (told) note(name, {.kind = ModelEvent::Kind::deployed, .reason = again ? "deployed again" : "deployed"});
+  if (shared->spec.is_adapter()) return;  // its base's replicas are all that there is of it
   scheduler_.model_deployed(shared->spec, loop_.now(), actions_, base::tenant_of(name));
   for (auto& [node, cache] : caches_)
     cache->keep([&](auto& book, auto /*now*/, auto& out) { book.model_deployed(shared->spec, out); });
@@ -88,6 +89,7 @@ bool Controller::remove(const ModelName& name) {
   const auto found = models_.find(name);
   if (found == models_.end()) return false;
   unlist(*found->second);
+  const bool adapter = found->second->spec.is_adapter();
   models_.erase(found);
   scheduler_.model_removed(name, loop_.now(), actions_);
   for (auto& [node, cache] : caches_)
@@ -96,6 +98,7 @@ bool Controller::remove(const ModelName& name) {
   const ModelName model = base::model_of(name);
   const bool last = !is_deployed(model);
   if (last) events_.forget(model);
+  if (last && adapter) unload_adapter(model);
   // Aliases go on standing for what is left of it.
   for (const auto& [other, entry] : models_)
     if (base::model_of(other) == model)
@@ -170,13 +173,27 @@ std::shared_ptr<ModelEntry> Controller::share(std::string_view name) const {
 }
 
 void Controller::arrived(Ticket& ticket, const ModelName& model, const base::TenantName& tenant, std::uint64_t affinity,
-                         std::optional<spec::Priority> priority) {
+                         std::optional<spec::Priority> priority, const ModelName& adapter) {
   for (auto& [node, cache] : caches_) cache->requested(model);
   arriving_ = &ticket;
-  scheduler_.request_arrived({ticket.id(), model, tenant, affinity, priority}, loop_.now(), actions_);
+  scheduler_.request_arrived({ticket.id(), model, tenant, affinity, priority, adapter}, loop_.now(), actions_);
   carry_out();
   arriving_ = nullptr;
   if (!ticket.resolved()) waiting_.emplace(ticket.id(), &ticket);
+}
+
+std::shared_ptr<AdapterLoad> Controller::load_adapter(Replica& replica, const ModelName& adapter) {
+  if (auto known = replica.adapter(adapter)) return known;
+  auto load = replica.loads(adapter);
+  spdlog::info("{}: loading adapter {} into instance {}", replica.model().str(), adapter.str(), replica.instance().value());
+  send_(replica.node(), wire::LoadAdapter{replica.instance(), adapter, kAdapterDeadline});
+  return load;
+}
+
+/// By every engine that has it.
+void Controller::unload_adapter(const ModelName& adapter) {
+  for (const auto& [id, replica] : replicas_)
+    if (replica->forget_adapter(adapter)) send_(replica->node(), wire::UnloadAdapter{id, adapter});
 }
 
 void Controller::answering(Ticket& ticket) {

@@ -98,9 +98,12 @@ class Controller {
   [[nodiscard]] CacheKeeper* cache() { return caches_.empty() ? nullptr : caches_.begin()->second.get(); }
 
   // --- requests: arrived, (wait on the ticket, answering | failed)*, ended
-  /// `affinity`, `priority`: control::Arrival's.
+  /// `affinity`, `priority`, `adapter`: control::Arrival's.
   void arrived(Ticket& ticket, const base::ModelName& model, const base::TenantName& tenant, std::uint64_t affinity = 0,
-               std::optional<spec::Priority> priority = {});
+               std::optional<spec::Priority> priority = {}, const base::ModelName& adapter = {});
+  /// For a request that was granted the replica: the adapter in its engine, ordered unless it was already. Ends within kAdapterDeadline, and with the replica.
+  std::shared_ptr<AdapterLoad> load_adapter(Replica& replica, const base::ModelName& adapter);
+  static constexpr base::Duration kAdapterDeadline = base::Seconds(60);
   void answering(Ticket& ticket);
   /// The engine answered that it cannot (HTTP 5xx). Before ended.
   void engine_error(const Ticket& ticket) { scheduler_.request_engine_error(ticket.id()); }
@@ -116,6 +119,7 @@ class Controller {
 
  private:
   void unlist(const ModelEntry& entry);
+  void unload_adapter(const base::ModelName& adapter);
   void carry_out();
   void arm_timer();
   void update_reserved();
@@ -141,6 +145,7 @@ class Controller {
   void on(const wire::WeightsState& event);
   void on(const wire::WeightsEvicted& event);
   void on(const wire::FileHashed& event);
+  void on(const wire::AdapterLoaded& event);
   void on(const wire::FilesSeen& event);
   void on(const wire::FilesChanged& event);
   [[nodiscard]] Replica* replica(base::InstanceId id) const;

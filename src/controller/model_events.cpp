@@ -40,6 +40,8 @@ const char* to_string(ModelEvent::Kind kind) {
     case Kind::given_up: return "given_up";
     case Kind::split: return "split";
     case Kind::drained: return "drained";
+    case Kind::loaded: return "loaded";
+    case Kind::load_failed: return "load_failed";
   }
   return "unknown";
 }

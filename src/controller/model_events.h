@@ -28,6 +28,7 @@ struct ModelEvent {
     given_up,         ///< ... or somebody, or a newer deploy, ended it
     split,            ///< two revisions share the requests, or share them in another way
     drained,          ///< the one before answered its last request and ends
+    loaded, load_failed,                  ///< an adapter, by the engine of a replica of its base
   };
   Kind kind = Kind::deployed;
   std::uint64_t seq = 0;          ///< rises over all models; begins anew with the server

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include "base/revision.h"
 #include "base/units.h"
 #include "controller/controller.h"
 
@@ -173,6 +174,20 @@ void Controller::on(const wire::WeightsState& event) {
 
 void Controller::on(const wire::WeightsEvicted& event) {
   if (const auto found = caches_.find(event.node); found != caches_.end()) found->second->on(event);
+}
+
+void Controller::on(const wire::AdapterLoaded& event) {
+  Replica* const of = replica(event.instance);
+  if (of == nullptr || of->adapter(event.adapter) == nullptr) return;
+  const bool good = event.error.empty();
+  if (!good) spdlog::warn("{}: instance {} does not load adapter {}: {}", of->model().str(), event.instance.value(), event.adapter.str(), event.error);
+  note(event.adapter, {.kind = good ? ModelEvent::Kind::loaded : ModelEvent::Kind::load_failed,
+                       .replica = event.instance,
+                       .node = of->node(),
+                       .device = of->devices(),
+                       .reason = good ? "by a replica of " + base::public_model(of->model()) : event.error});
+  if (good) scheduler_.adapter_loaded(event.instance, event.adapter);
+  of->adapter_loaded(event.adapter, event.error);
 }
 
 void Controller::on(const wire::FileHashed& event) {

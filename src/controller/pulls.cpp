@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <filesystem>
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include "base/revision.h"
 #include "base/tenancy.h"
 #include "base/units.h"
+#include "controller/adapters.h"
 #include "spec/parse.h"
 #include "spec/source_ref.h"
 
@@ -212,9 +214,20 @@ void Pulls::look_into(const ModelName& name, const PullView& view) {
   model.path = view.path;
   spec::ModelSpec spec = model.spec;
   spec.source.path = view.path;
+  spec.adapters.clear();  // those of before; they come back with the plan
+  std::optional<spec::ModelSpec> base;
+  if (spec.is_adapter()) {
+    const ModelEntry* const entry = serving(base_of(spec));
+    if (entry == nullptr || entry->spec.is_adapter())
+      return fail(model, {ErrorKind::invalid, fmt::format("its base, model \"{}\", is not there (any more)", spec.base_model)});
+    base = entry->spec;
+  }
   const bool taken =
-      in_.files_worker.submit([this, name, generation = model.generation, spec = std::move(spec), inspect = in_.inspect, &loop = in_.loop] {
+      in_.files_worker.submit([this, name, generation = model.generation, spec = std::move(spec), base = std::move(base), inspect = in_.inspect,
+                               &loop = in_.loop] {
         auto facts = inspect(spec);
+        if (base && facts.ok())
+          if (const auto fits = node::adapter_fits(*base, {base::public_name(name), spec.source.path, 0}); !fits.ok()) facts = fits.error();
         loop.post([this, name, generation, spec, facts = std::move(facts)] { looked_into(name, generation, spec, facts); });
       });
   if (!taken) fail(model, {ErrorKind::unavailable, "too much waits to be read"});
@@ -224,10 +237,11 @@ void Pulls::looked_into(const ModelName& name, std::uint64_t generation, spec::M
   PendingModel* const model = find(name, generation);
   if (model == nullptr) return;
   if (!facts.ok()) return fail(*model, facts.error());
-  const bool memory_estimated = !spec.resources.device_memory_bytes.has_value();
+  const bool memory_estimated = !spec.is_adapter() && !spec.resources.device_memory_bytes.has_value();
   if (memory_estimated) spec.resources.device_memory_bytes = facts->estimated_device_bytes;
   if (!spec.resources.loading_memory_bytes) spec.resources.loading_memory_bytes = facts->estimated_loading_bytes;
-  if (const base::Status fits = in_.controller.can_ever_run(spec); !fits.ok()) return fail(*model, fits.error());
+  if (!spec.is_adapter())
+    if (const base::Status fits = in_.controller.can_ever_run(spec); !fits.ok()) return fail(*model, fits.error());
   ModelEntry entry{std::move(spec), facts->weights_bytes, 0, model->created_unix_ms, model->updated_unix_ms, memory_estimated, nullptr};
   if (in_.rollouts != nullptr) return roll_out(name, generation, std::move(entry), facts->files);
   store::StoredModel stored{name, spec::to_json(entry.spec), entry.created_unix_ms, entry.updated_unix_ms, memory_estimated};

@@ -13,6 +13,31 @@ void Replica::rises(wire::Way way, std::string why, base::TimePoint now) {
   why_ = std::move(why);
   ordered_at_ = now;
   phases_.clear();  // those of another way up
+  lose_adapters();
+}
+
+std::shared_ptr<AdapterLoad> Replica::adapter(const base::ModelName& name) const {
+  const auto found = adapters_.find(name);
+  return found == adapters_.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<AdapterLoad> Replica::loads(const base::ModelName& name) {
+  auto& load = adapters_[name];
+  load = std::make_shared<AdapterLoad>();
+  return load;
+}
+
+void Replica::adapter_loaded(const base::ModelName& name, const std::string& error) {
+  const auto found = adapters_.find(name);
+  if (found == adapters_.end()) return;
+  const std::shared_ptr<AdapterLoad> load = found->second;
+  if (!error.empty()) adapters_.erase(found);
+  load->end(error.empty() ? AdapterLoad::State::loaded : AdapterLoad::State::failed, error);
+}
+
+/// What an engine had before it slept or ended, it has no more.
+void Replica::lose_adapters() {
+  for (const auto& [name, load] : std::exchange(adapters_, {})) load->end(AdapterLoad::State::replica_lost, "the replica ended");
 }
 
 void Replica::freezes(base::TimePoint now) {
@@ -48,6 +73,7 @@ void Replica::close() {
 
 void Replica::cut() {
   close();
+  lose_adapters();
   for (const auto& given : given_)
     if (const SocketPtr socket = given.lock()) ::shutdown(socket->fd(), SHUT_RDWR);
 }

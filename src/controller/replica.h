@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -8,6 +9,7 @@
 
 #include "base/ids.h"
 #include "base/time.h"
+#include "controller/adapter_load.h"
 #include "controller/service_share.h"
 #include "net/socket.h"
 #include "wire/messages.h"
@@ -64,6 +66,14 @@ class Replica {
   /// How long its last way up took: told once, to whom that is charged, and 0 from then on.
   base::Duration claim_start() { return std::exchange(unclaimed_start_, base::Duration::zero()); }
 
+  /// The adapter in its engine, or on its way there; null: neither.
+  [[nodiscard]] std::shared_ptr<AdapterLoad> adapter(const base::ModelName& name) const;
+  /// It was ordered. One that fails is forgotten when it ends: the next request tries again.
+  std::shared_ptr<AdapterLoad> loads(const base::ModelName& name);
+  void adapter_loaded(const base::ModelName& name, const std::string& error);
+  /// It is to be told of no more. False: it has no such one.
+  bool forget_adapter(const base::ModelName& name) { return adapters_.erase(name) > 0; }
+
   using SocketPtr = std::shared_ptr<net::Socket>;  ///< one owner: the relay, or the idle list
   struct Connection {
     SocketPtr socket;
@@ -90,6 +100,9 @@ class Replica {
   std::optional<net::Dialer> dialer_;  ///< absent: its address cannot be dialled, address_error_ says why
   std::optional<base::Error> address_error_;
   std::vector<wire::Phase> phases_;
+  void lose_adapters();
+
+  std::map<base::ModelName, std::shared_ptr<AdapterLoad>> adapters_;  ///< since it last came up
   ServiceShare service_;
   base::Duration unclaimed_start_{};
   bool closed_ = false;

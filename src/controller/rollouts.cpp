@@ -8,6 +8,7 @@
 
 #include "base/revision.h"
 #include "base/units.h"
+#include "controller/adapters.h"
 #include "spec/parse.h"
 
 namespace thaw::controller {
@@ -115,7 +116,47 @@ base::Status Rollouts::load() {
     put_in_books(*entry, true);
     arm(kLook);
   }
+  // An adapter is stored before its base follows: perhaps there was no time for that.
+  std::vector<ModelName> models;
+  for (const auto& [model, line] : lines_) models.push_back(model);
+  for (const ModelName& model : models) follow_adapters(model);
   return {};
+}
+
+std::shared_ptr<ModelEntry> Rollouts::share_base(const ModelEntry& adapter, std::uint64_t key) const {
+  const ModelName base = base_of(adapter.spec);
+  const std::string name = base::public_model(adapter.spec.name);
+  const auto has = [&](const std::shared_ptr<ModelEntry>& entry) {
+    return entry && place_of_adapter(entry->spec, name, adapter.spec.source.path).has_value();
+  };
+  if (auto entry = share(base, key); has(entry)) return entry;
+  // The one that serves was started before the adapter came; or it is the other way round, and the next one is given up.
+  const RolloutLine* const line = find(base);
+  if (line == nullptr) return nullptr;
+  for (const std::uint32_t number : {line->active, line->candidate})
+    if (const auto* const revision = line->find(number))
+      if (auto entry = in_.controller.share(revision->runs_as.str()); has(entry)) return entry;
+  return nullptr;
+}
+
+void Rollouts::follow_adapters(const ModelName& base) {
+  const RolloutLine* const line = find(base);
+  const auto serves = line == nullptr ? nullptr : in_.controller.share(serving(base).str());
+  if (!serves || serves->spec.is_adapter()) return;
+  const ModelEntry& newest = line->candidate != 0 && line->coming ? *line->coming : *serves;
+  std::vector<spec::Adapter> wanted = adapters_of(in_.controller, base);
+  if (same_adapters(newest.spec.adapters, wanted)) return;
+  ModelEntry entry = newest;
+  entry.spec.name = base;
+  entry.alias_names.clear();
+  entry.updated_unix_ms = net::unix_ms();
+  std::vector<wire::FileStamp> files;
+  for (const KnownFile& file : in_.model_files.files(serving(base))) files.push_back(stamp_of(file.deployed));
+  const std::uint32_t percent = line->candidate != 0 ? line->percent : 100;
+  Plan next = plan(std::move(entry), std::move(files), {.percent = std::max(percent, 1U)});
+  spdlog::info("{}: revision {} has {} adapters", base.str(), next.number, next.entry.spec.adapters.size());
+  store(next.change);
+  carry_out(std::move(next));
 }
 
 const RolloutLine* Rollouts::find(const ModelName& model) const {
@@ -168,6 +209,8 @@ ModelName Rollouts::free_name(const ModelName& model, RolloutLine& line, std::ui
 Rollouts::Plan Rollouts::plan(ModelEntry entry, std::vector<wire::FileStamp> files,
                               const control::RolloutSettings& settings, std::uint32_t to) {
   const ModelName model = entry.spec.name;
+  const bool adapter = entry.spec.is_adapter();
+  if (!adapter) take_adapters(entry, adapters_of(in_.controller, model));
   RolloutLine& line = lines_[model];
   Plan plan;
   plan.files = std::move(files);
@@ -188,6 +231,7 @@ Rollouts::Plan Rollouts::plan(ModelEntry entry, std::vector<wire::FileStamp> fil
   } else {
     plan.succession = plan.unchanged ? Succession::in_place : Succession::at_once;
   }
+  if (adapter && active != nullptr) plan.succession = Succession::in_place;  // it runs nowhere
   const ModelName runs_as = plan.succession == Succession::in_place
                                 ? active->runs_as
                                 : (plan.fresh ? model : free_name(model, line, plan.number));
@@ -260,6 +304,8 @@ void Rollouts::carry_out(Plan plan) {
   }
   // Something may have happened by itself, and been stored, between the plan and now.
   store({stored(model, line), {}, {}, {line.revisions.at(plan.number)}, {}});
+  const auto serves = in_.controller.share(serving(model).str());
+  if (serves) follow_adapters(serves->spec.is_adapter() ? base_of(serves->spec) : model);
 }
 
 void Rollouts::begin(RolloutLine& line, Plan& plan) {
@@ -302,7 +348,7 @@ void Rollouts::promote(const ModelName& model, RolloutLine& line) {
 
 void Rollouts::give_up(const ModelName& model, RolloutLine& line, const std::string& why, Kind kind) {
   const std::uint32_t number = line.candidate;
-  const bool had_requests = line.stage == RolloutStage::split;
+  const bool shared = line.stage == RolloutStage::split;
   line.candidate = line.percent = 0;
   line.stage = RolloutStage::none;
   line.coming = nullptr;
@@ -316,7 +362,10 @@ void Rollouts::give_up(const ModelName& model, RolloutLine& line, const std::str
          fmt::format("revision {} is given up: {}; revision {} goes on serving", number, why, line.active));
   const ModelName runs_as = found->second.runs_as;
   store({stored(model, line), {}, {}, {found->second}, {}});
-  if (had_requests)
+  // Requests for an adapter that the one that serves has not wait for it already.
+  const auto views = in_.controller.scheduler().models();
+  const auto* const view = view_of(views, runs_as);
+  if (shared || (view != nullptr && !control::has_drained(*view)))
     retire(line, runs_as);
   else
     end(model, line, runs_as);
@@ -433,6 +482,7 @@ void Rollouts::set_percent(const ModelName& model, std::uint32_t percent, const 
 
 bool Rollouts::remove(const ModelName& model) {
   const auto found = lines_.find(model);
+  const auto entry = in_.controller.share(serving(model).str());
   std::vector<ModelName> names{model};
   if (found != lines_.end()) {
     for (const auto& [number, revision] : found->second.revisions) names.push_back(revision.runs_as);
@@ -446,6 +496,7 @@ bool Rollouts::remove(const ModelName& model) {
     any = in_.controller.remove(name) || any;
     in_.model_files.removed(name);
   }
+  if (entry && entry->spec.is_adapter()) follow_adapters(base_of(entry->spec));
   return any;
 }
 

@@ -65,6 +65,8 @@ class Rollouts {
   /// The entry that answers a request. `key`: equal for requests that belong together (control::goes_to_candidate).
   /// Null: there is no such model.
   [[nodiscard]] std::shared_ptr<ModelEntry> share(const base::ModelName& model, std::uint64_t key) const;
+  /// The entry whose replicas answer a request for an adapter: its base's, of a revision that has the adapter. Null: there is none.
+  [[nodiscard]] std::shared_ptr<ModelEntry> share_base(const ModelEntry& adapter, std::uint64_t key) const;
   /// The number of the revision that a name runs for now; 0: none.
   [[nodiscard]] std::uint32_t number_of(const base::ModelName& runs_as) const;
   [[nodiscard]] std::size_t models() const;  ///< how many there are
@@ -95,6 +97,8 @@ class Rollouts {
   /// All names that it runs under, and the memory of it: the model was removed, and is taken out of the books by this.
   /// False: there was none.
   bool remove(const base::ModelName& model);
+  /// Brings a revision of `base` into service that has the adapters that it is to have now; nothing to do where the newest has them.
+  void follow_adapters(const base::ModelName& base);
 
  private:
   void look();

@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "gateway/admin.h"
+#include "gateway/admin_adapters.h"
 #include "base/revision.h"
 #include "gateway/admin_pulls.h"
 #include "gateway/priority.h"
@@ -117,7 +118,8 @@ net::Task<void> explain_model(Server& server, Exchange& exchange) {
     }
     priority = *read;
   }
-  const control::Explanation e = server.services().controller.explain(server.services().rollouts.serving(name), base::tenant_of(name), priority);
+  const base::ModelName runs = answers_for(server, name);
+  const control::Explanation e = server.services().controller.explain(server.services().rollouts.serving(runs), base::tenant_of(name), priority);
   json::array devices, displaced, parts;
   for (const base::DeviceId& device : e.devices) devices.emplace_back(device.str());
   for (const control::Displaced& other : e.displaced) {
@@ -148,6 +150,7 @@ net::Task<void> explain_model(Server& server, Exchange& exchange) {
                       {"refused_after_ms", base::to_ms(e.refused_after)},
                       {"refusal", or_null(e.refusal)},
                       {"retry_after_ms", e.retry_after > base::Duration::zero() ? json::value(base::to_ms(e.retry_after)) : json::value(nullptr)}};
+  if (runs != name) answer["base"] = base::public_name(runs);
   co_await respond_json(exchange, 200, answer);
 }
 

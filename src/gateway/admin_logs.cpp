@@ -2,6 +2,7 @@
 #include <charconv>
 
 #include "gateway/admin.h"
+#include "gateway/admin_adapters.h"
 #include "gateway/server.h"
 #include "node/agent.h"
 #include "node/logs/log_file.h"
@@ -34,7 +35,7 @@ std::string_view last_lines(std::string_view text, std::size_t lines) {
 
 net::Task<void> model_logs(Server& server, Exchange& exchange) {
   Services& services = server.services();
-  const base::ModelName name = exchange.model();
+  const base::ModelName name = answers_for(server, exchange.model());
   const bool follow = exchange.query("follow") == "1";
   const std::size_t lines = tail_lines(exchange);
   if (services.controller.find(services.rollouts.serving(name)) == nullptr) {

@@ -4,8 +4,10 @@
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
 
-#include "gateway/admin.h"
 #include "base/revision.h"
+#include "controller/adapters.h"
+#include "gateway/admin.h"
+#include "gateway/admin_adapters.h"
 #include "gateway/admin_pulls.h"
 #include "gateway/deploy_rules.h"
 #include "gateway/admin_container_images.h"
@@ -98,9 +100,27 @@ json::object describe(const controller::ModelEntry& model, const control::ModelV
   if (known && entry->weights_bytes > 0) o["weights_bytes"] = entry->weights_bytes;
   o["resident_bytes"] = known ? json::value(*entry->resident_bytes) : json::value(nullptr);
   add_rollout_of(server, view.model, o);
+  for (const spec::Adapter& adapter : controller::adapters_of(server.services().controller, base::model_of(view.model))) {
+    if (!o.contains("adapters")) o["adapters"].emplace_array();
+    o["adapters"].get_array().push_back(json::value(adapter.name));
+  }
   o["pinned"] = model.spec.cache.pin;
   o["eviction_failure"] = entry ? entry->why_left : "";
   add_container_image(server, model.spec, o);
+  return o;
+}
+
+/// It has no replicas: what can be said of how soon it answers, its base says.
+json::object describe_adapter(const controller::ModelEntry& model, Server& server) {
+  const base::ModelName base = server.services().rollouts.serving(controller::base_of(model.spec));
+  control::ModelView none;
+  none.model = model.spec.name;
+  json::object o = describe(model, none, server);
+  o["base"] = model.spec.base_model;
+  o["min_replicas"] = o["max_replicas"] = 0;
+  for (const control::ModelView& view : server.services().controller.scheduler().models())
+    if (view.model == base) o["state"] = state_of(view, server.loop().now());
+  if (const auto* const entry = server.services().controller.find(base)) o["device"] = to_string(entry->spec.resources.device);
   return o;
 }
 
@@ -160,6 +180,8 @@ net::Task<void> list_models(Server& server, Exchange& exchange) {
                                 ? controller.find(view.model)
                                 : nullptr)
       models.push_back(describe(*model, view, server));
+  for (const auto& [name, model] : controller.models())
+    if (model->spec.is_adapter() && exchange.sees(name)) models.push_back(describe_adapter(*model, server));
   add_pending_models(server, exchange, models);
   json::object answer{{"models", std::move(models)}};
   if (exchange.caller().platform) answer["host_cache"] = describe_cache(server);
@@ -171,10 +193,11 @@ net::Task<void> show_model(Server& server, Exchange& exchange) {
   const base::ModelName asked = exchange.model();
   const base::ModelName name = server.services().rollouts.serving(asked);
   co_await look_at_cache(server);
-  for (const control::ModelView& view : controller.scheduler().models()) {
-    const auto* model = controller.find(view.model);
-    if (view.model != name || model == nullptr) continue;
-    json::object o = describe(*model, view, server);
+  if (const auto* const model = controller.find(name)) {
+    json::object o;
+    if (model->spec.is_adapter()) o = describe_adapter(*model, server);
+    for (const control::ModelView& view : controller.scheduler().models())
+      if (view.model == name) o = describe(*model, view, server);
     json::array files;
     for (const controller::KnownFile& file : server.services().model_files.files(name)) files.push_back(describe(file));
     o["files"] = std::move(files);
@@ -201,6 +224,8 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
   auto checked = co_await services.files_worker.run([text, &sources, &pulls = services.pulls]() -> base::Result<Checked> {
     THAW_ASSIGN_OR_RETURN(spec::ModelSpec read, spec::parse_model(text, "request", "/"));
     THAW_RETURN_IF_ERROR(keep_to_sources(read, sources));
+    read.adapters.clear();  // whose base it is, the server knows
+    if (read.is_adapter()) return Checked{std::move(read), {}};
     if (pulls.must_wait(read)) return Checked{std::move(read), {}};
     THAW_ASSIGN_OR_RETURN(node::ModelFacts found, node::inspect_model(read));
     return Checked{std::move(read), std::move(found)};
@@ -212,7 +237,7 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
     co_return;
   }
   spec::ModelSpec spec = std::move(checked->spec);
-  const node::ModelFacts facts = std::move(checked->facts);
+  node::ModelFacts facts = std::move(checked->facts);
   if (const auto refused = give_to_tenant(server, exchange, spec)) {
     co_await exchange.respond_error(*refused);
     co_return;
@@ -229,6 +254,13 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
     ApiError error = from_error(names.error());
     error.code = "name_taken";
     co_await exchange.respond_error(error);
+    co_return;
+  }
+  std::optional<ApiError> unfit;  // not by ?: — see model_not_found in openai.cpp
+  if (spec.is_adapter()) unfit = co_await look_into_adapter(server, spec, settings->percent, facts);
+  else unfit = co_await check_base(server, spec);
+  if (unfit) {
+    co_await exchange.respond_error(*unfit);
     co_return;
   }
   const std::optional<ApiError> unpinned = co_await pin_container_image(server, spec);
@@ -250,10 +282,12 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
   const std::int64_t now_ms = net::unix_ms();
   const auto* before = services.controller.find(services.rollouts.serving(spec.name));
   const std::int64_t created_ms = before != nullptr ? before->created_unix_ms : now_ms;
-  const bool memory_estimated = !spec.resources.device_memory_bytes.has_value();
+  const bool memory_estimated = !spec.is_adapter() && !spec.resources.device_memory_bytes.has_value();
   if (memory_estimated) spec.resources.device_memory_bytes = facts.estimated_device_bytes;
   if (!spec.resources.loading_memory_bytes) spec.resources.loading_memory_bytes = facts.estimated_loading_bytes;
-  if (const base::Status fits = services.controller.can_ever_run(spec); !fits.ok()) {
+  base::Status fits;
+  if (!spec.is_adapter()) fits = services.controller.can_ever_run(spec);
+  if (!fits.ok()) {
     ApiError error = invalid_request(fits.error().message, "spec.resources", "cannot_fit");
     error.status = 422;
     co_await exchange.respond_error(error);
@@ -289,6 +323,10 @@ net::Task<void> deploy_model(Server& server, Exchange& exchange) {
 net::Task<void> remove_model(Server& server, Exchange& exchange) {
   Services& services = server.services();
   const base::ModelName name = exchange.model();
+  if (const auto refused = refuse_base_of_adapters(server, name)) {
+    co_await exchange.respond_error(*refused);
+    co_return;
+  }
   const bool pending = services.pulls.forget(name);  // first: what it is about to store must not come after
   const auto deleted = co_await services.store_worker.run([&] { return services.store.delete_rollout(name); });
   if (!deleted.ok()) {
@@ -310,6 +348,10 @@ net::Task<void> stop_model(Server& server, Exchange& exchange) {
   const base::ModelName name = exchange.model();
   if (controller.find(server.services().rollouts.serving(name)) == nullptr) {
     co_await respond_no_such_model(exchange);
+    co_return;
+  }
+  if (const auto refused = refuse_adapter(server, name, "stop")) {
+    co_await exchange.respond_error(*refused);
     co_return;
   }
   std::uint32_t stopping = 0;

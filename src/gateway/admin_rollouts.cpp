@@ -10,8 +10,10 @@
 
 #include "base/revision.h"
 #include "base/tenancy.h"
+#include "controller/adapters.h"
 #include "controller/rollouts.h"
 #include "gateway/admin.h"
+#include "gateway/admin_adapters.h"
 #include "gateway/deploy_rules.h"
 #include "gateway/server.h"
 #include "spec/parse.h"
@@ -112,23 +114,33 @@ net::Task<void> bring_back(Server& server, Exchange& exchange, const base::Model
     co_return;
   }
   spec->name = model;
+  controller::ModelEntry entry;
+  entry.spec = *std::move(spec);
+  entry.memory_estimated = memory_estimated && !entry.spec.is_adapter();
+  controller::take_adapters(entry, {});  // those of then; it gets those of now
   const SourceRule sources = source_rule(exchange.caller(), server.tenants().find(exchange.tenant()));
-  const auto facts = co_await services.files_worker.run([&] { return look_into(server, *spec, sources, number); });
+  auto facts = co_await services.files_worker.run([&] { return look_into(server, entry.spec, sources, number); });
   if (!facts.ok()) {
     co_await respond_refused(exchange, facts.error(), "revision_unusable");
     co_return;
   }
-  if (const base::Status fits = services.controller.can_ever_run(*spec); !fits.ok()) {
+  std::optional<ApiError> unfit;
+  if (entry.spec.is_adapter()) unfit = co_await look_into_adapter(server, entry.spec, percent, *facts);
+  else unfit = co_await check_base(server, entry.spec);
+  if (unfit) {
+    co_await exchange.respond_error(*unfit);
+    co_return;
+  }
+  base::Status fits;
+  if (!entry.spec.is_adapter()) fits = services.controller.can_ever_run(entry.spec);
+  if (!fits.ok()) {
     co_await respond_refused(exchange, fits.error(), "cannot_fit");
     co_return;
   }
   const auto active = services.controller.share(services.rollouts.serving(model).str());
-  controller::ModelEntry entry;
-  entry.spec = *std::move(spec);
   entry.weights_bytes = facts->weights_bytes;
   entry.created_unix_ms = active ? active->created_unix_ms : net::unix_ms();
   entry.updated_unix_ms = net::unix_ms();
-  entry.memory_estimated = memory_estimated;
   auto plan = services.rollouts.plan(std::move(entry), facts->files, {.percent = percent}, number);
   const auto usage_ref = co_await services.store_worker.run([&]() -> base::Result<std::uint32_t> {
     THAW_RETURN_IF_ERROR(services.store.change_rollout(plan.change));

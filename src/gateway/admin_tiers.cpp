@@ -5,6 +5,7 @@
 #include <boost/json/value.hpp>
 
 #include "gateway/admin.h"
+#include "gateway/admin_adapters.h"
 #include "base/revision.h"
 #include "gateway/server.h"
 
@@ -37,6 +38,10 @@ json::object describe(const control::ImageView& view) {
 }  // namespace
 
 net::Task<void> freeze_model(Server& server, Exchange& exchange) {
+  if (const auto refused = refuse_adapter(server, exchange.model(), "freeze")) {
+    co_await exchange.respond_error(*refused);
+    co_return;
+  }
   const auto frozen = server.services().controller.freeze(server.services().rollouts.serving(exchange.model()));
   if (!frozen.ok()) {
     co_await refuse_model(exchange, frozen.error());
@@ -47,6 +52,10 @@ net::Task<void> freeze_model(Server& server, Exchange& exchange) {
 }
 
 net::Task<void> wake_model(Server& server, Exchange& exchange) {
+  if (const auto refused = refuse_adapter(server, exchange.model(), "wake")) {
+    co_await exchange.respond_error(*refused);
+    co_return;
+  }
   const auto woken = server.services().controller.wake(server.services().rollouts.serving(exchange.model()));
   if (!woken.ok()) {
     co_await refuse_model(exchange, woken.error());
@@ -57,6 +66,10 @@ net::Task<void> wake_model(Server& server, Exchange& exchange) {
 }
 
 net::Task<void> snapshot_model(Server& server, Exchange& exchange) {
+  if (const auto refused = refuse_adapter(server, exchange.model(), "snapshot")) {
+    co_await exchange.respond_error(*refused);
+    co_return;
+  }
   const auto begun = server.services().controller.snapshot(server.services().rollouts.serving(exchange.model()));
   if (!begun.ok()) {
     co_await refuse_model(exchange, begun.error());

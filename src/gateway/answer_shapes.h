@@ -38,7 +38,7 @@ inline constexpr std::array kAnswerShapes{
                 "device_memory_bytes:int weights_bytes?:int files_changed?:int source:string aliases?:[string] engine:string cold_starts?:int "
                 "evictions?:int start_failures?:int last_failure:string start_cost_ms?:number tiers?:Tiers created_unix_ms:int updated_unix_ms:int "
                 "resident_bytes?:int|null pinned?:bool eviction_failure?:string pull?:Pull files?:[ModelFile] spec?:object "
-                "revision?:int rollout?:Rollout|null image?:ContainerImage"},
+                "revision?:int rollout?:Rollout|null image?:ContainerImage base?:string adapters?:[string]"},
     AnswerShape{"Tiers",
                 "freezes:int wakes:int restores:int freeze_failures:int wake_failures:int restore_failures:int snapshot_failures:int "
                 "last_snapshot_failure:string rests:string costs:Costs"},
@@ -68,7 +68,7 @@ inline constexpr std::array kAnswerShapes{
     AnswerShape{"Explanation",
                 "model:string tenant:string prospect:string summary:string replica:int|null node:string|null devices:[string] way:string|null "
                 "why:string|null displaces:[Displaced] priority:string queued_before:int first_token_ms:number|null at_least:bool parts:[EstimatedPart] "
-                "refused_after_ms:number refusal:string|null retry_after_ms:number|null"},
+                "refused_after_ms:number refusal:string|null retry_after_ms:number|null base?:string"},
     AnswerShape{"Displaced", "replica:int|null model:string|null tenant:string|null to:string in_flight:int"},
     AnswerShape{"EstimatedPart", "name:string ms:number|null source:string"},
     AnswerShape{"Freezing", "name:string freezing:int"},

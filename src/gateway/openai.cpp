@@ -5,14 +5,18 @@
 #include <boost/json/value.hpp>
 #include <chrono>
 
+#include <fmt/format.h>
+
 #include "base/revision.h"
 #include "base/tenancy.h"
+#include "controller/adapters.h"
 #include "gateway/admin_pulls.h"
 #include "gateway/body_patch.h"
 #include "gateway/body_scan.h"
 #include "gateway/form_scan.h"
 #include "gateway/priority.h"
 #include "gateway/relay.h"
+#include "gateway/routes.h"
 #include "gateway/server.h"
 #include "gateway/usage_meter.h"
 
@@ -116,16 +120,60 @@ base::ModelName meant(Server& server, const Exchange& exchange, const std::strin
   return exchange.model_named(said);
 }
 
+/// Whether the engine is told by the body which adapter is meant, and how. `serves`: whose replicas answer (node/engine/lora.h says why so).
+void choose_adapter(const controller::ModelEntry& model, const controller::ModelEntry& serves, std::vector<BodySetting>& all) {
+  const std::vector<spec::Adapter>& adapters = serves.spec.adapters;
+  if (adapters.empty()) return;
+  const bool meant = model.spec.is_adapter();
+  const std::string name = base::public_model(model.spec.name);
+  if (serves.spec.engine == spec::EngineKind::llama_cpp) {
+    const std::size_t id = meant ? place_of_adapter(serves.spec, name, model.spec.source.path).value_or(0) : 0;
+    all.push_back({"lora", fmt::format(R"([{{"id":{},"scale":{}}}])", id, meant ? 1 : 0), true});
+    all.push_back({"cache_prompt", "true", false});
+  } else if (serves.spec.engine == spec::EngineKind::sglang) {
+    all.push_back({"lora_path", meant ? "\"" + name + "\"" : "null", true});
+  }
+}
+
 /// What of the body is not as the engine is to read it.
-std::vector<BodySetting> settings(const controller::ModelEntry& model, const BodyFacts& facts, BodyForm form) {
+std::vector<BodySetting> settings(const controller::ModelEntry& model, const controller::ModelEntry& serves, const BodyFacts& facts,
+                                  const Route& route) {
+  const BodyForm form = route.body;
   std::vector<BodySetting> all;
   if (form == BodyForm::form) return all;
-  const std::string name = base::public_model(model.spec.name);
+  const bool by_name = model.spec.is_adapter() && serves.spec.engine == spec::EngineKind::sglang;  // it knows its own model's name alone
+  const std::string name = base::public_model(by_name ? serves.spec.name : model.spec.name);
   if (facts.model != name) all.push_back({"model", "\"" + std::string(name) + "\"", true});
   if (form != BodyForm::generation) return all;
+  if (route.dialect == Dialect::openai) choose_adapter(model, serves, all);
   for (const auto& [key, json] : model.spec.parameters.defaults) all.push_back({key, json, false});
   for (const auto& [key, json] : model.spec.parameters.overrides) all.push_back({key, json, true});
   return all;
+}
+
+/// llama.cpp and SGLang hear of adapters in some of their routes only; in the others an answer would be their base's, with nothing to tell.
+std::optional<ApiError> refuse_route(const controller::ModelEntry& model, const Exchange& exchange) {
+  const Route& route = *exchange.route();
+  const bool told = route.body == BodyForm::generation && route.dialect == Dialect::openai;
+  if (!model.spec.is_adapter() || model.spec.engine == spec::EngineKind::vllm || told) return std::nullopt;
+  return invalid_request(fmt::format("\"{}\" is an adapter, and {} answers for adapters at /v1/chat/completions, /v1/completions and /v1/responses; {} is not "
+                                     "among them",
+                                     base::public_model(model.spec.name), spec::to_string(model.spec.engine), route.pattern),
+                         "model", "adapter_without_route");
+}
+
+/// No replica can answer for it: its base is gone, or does not start with it.
+ApiError adapter_not_served(const controller::ModelEntry& model, const controller::Rollouts& rollouts) {
+  const controller::RolloutLine* const line = rollouts.find(controller::base_of(model.spec));
+  std::string why = line == nullptr || line->active == 0 ? "that model is not there" : line->last_failure;
+  if (why.empty()) why = "no revision of it has the adapter";
+  return {503,
+          "server_error",
+          "adapter_not_served",
+          fmt::format("the replicas of \"{}\" do not have adapter \"{}\": {}; deploy the adapter again once that is mended", model.spec.base_model,
+                      base::public_model(model.spec.name), why),
+          "model",
+          {}};
 }
 
 /// `alias`: under which it is shown; "root" says then whose it is, as vLLM has it.
@@ -136,6 +184,7 @@ boost::json::object describe(const controller::ModelEntry& model, std::string_vi
   boost::json::object o{
       {"id", alias.empty() ? std::string_view(name) : alias}, {"object", "model"}, {"created", model.created_unix_ms / 1000}, {"owned_by", owner}};
   if (!alias.empty() && alias != name) o["root"] = name;
+  if (model.spec.is_adapter()) o["parent"] = model.spec.base_model;  // vLLM's word
   return o;
 }
 
@@ -179,11 +228,22 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
     co_await exchange.respond_error(error);
     co_return;
   }
-  if (const auto missing = image_not_here(server, model->spec)) {
+  if (const auto refused = refuse_route(*model, exchange)) {
+    co_await exchange.respond_error(*refused);
+    co_return;
+  }
+  std::shared_ptr<controller::ModelEntry> serves = model;
+  if (model->spec.is_adapter()) serves = rollouts.share_base(*model, kin);
+  if (!serves) {
+    const ApiError error = adapter_not_served(*model, rollouts);
+    co_await exchange.respond_error(error);
+    co_return;
+  }
+  if (const auto missing = image_not_here(server, serves->spec)) {
     co_await exchange.respond_error(*missing);
     co_return;
   }
-  if (const auto changes = settings(*model, *facts, form); !changes.empty()) {
+  if (const auto changes = settings(*model, *serves, *facts, *exchange.route()); !changes.empty()) {
     std::string changed;
     if (body.size() <= kScanOnLoopBytes) {
       changed = patch_body(body, changes);
@@ -202,7 +262,7 @@ net::Task<void> infer(Server& server, Exchange& exchange) {
                                    .key = exchange.caller().key,
                                    .tenant = exchange.caller().tenant.str(),
                                    .model = name.str()});
-  Relay relay(exchange, controller, model, *facts, *priority, server.config().gateway.stream_hold, meter);
+  Relay relay(exchange, controller, model, serves, *facts, *priority, server.config().gateway.stream_hold, meter);
   co_await relay.run();
   account(server, exchange, *model, relay.outcome(), meter);
 }

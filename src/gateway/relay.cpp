@@ -21,10 +21,11 @@ constexpr int kClientLeft = 499;                                ///< nginx's sta
 }  // namespace
 
 Relay::Relay(Exchange& exchange, controller::Controller& controller, std::shared_ptr<controller::ModelEntry> model,
-             const BodyFacts& facts, std::optional<spec::Priority> priority, base::Duration stream_hold, UsageMeter& meter)
+             std::shared_ptr<controller::ModelEntry> serves, const BodyFacts& facts, std::optional<spec::Priority> priority, base::Duration stream_hold, UsageMeter& meter)
     : exchange_(exchange),
       controller_(controller),
       model_(std::move(model)),
+      serves_(std::move(serves)),
       ticket_(exchange.loop(), exchange.id()),
       streaming_(facts.stream),
       affinity_(facts.affinity),
@@ -34,6 +35,7 @@ Relay::Relay(Exchange& exchange, controller::Controller& controller, std::shared
   if (const auto session = exchange_.head().find("x-session-id")) affinity_ = affinity_of(*session);
   exchange_.when_gone([this] {
     ticket_.cancel();
+    if (adapter_wait_ != nullptr) adapter_wait_->wake();
     if (upstream_.socket) upstream_.socket->cancel();
   });
 }
@@ -43,7 +45,9 @@ Relay::~Relay() {
 }
 
 net::Task<void> Relay::run() {
-  controller_.arrived(ticket_, model_->spec.name, exchange_.caller().tenant, affinity_, priority_);
+  base::ModelName adapter;
+  if (model_->spec.is_adapter()) adapter = base::model_of(model_->spec.name);
+  controller_.arrived(ticket_, serves_->spec.name, exchange_.caller().tenant, affinity_, priority_, adapter);
   while (true) {
     if (!ticket_.resolved() && !co_await wait_for_replica()) break;
     if (const control::Refuse* refusal = ticket_.refusal()) {
@@ -141,6 +145,8 @@ void Relay::append_thaw_headers(std::string& out) const {
 
 net::Task<Relay::Attempt> Relay::attempt() {
   request_deadline_ = exchange_.loop().now() + model_->spec.request_timeout;
+  if (model_->spec.is_adapter() && model_->spec.engine != spec::EngineKind::llama_cpp)
+    if (auto ended = co_await load_adapter()) co_return *ended;
   if (auto ended = co_await open_connection(false)) co_return *ended;
   net::Head head;
   std::string_view rest;
@@ -155,6 +161,29 @@ net::Task<Relay::Attempt> Relay::attempt() {
       (head.body.kind == net::BodyLength::Kind::sized && head.body.bytes <= net::Loop::kScratchBytes * 16))
     co_return co_await relay_buffered(head, rest);
   co_return co_await relay_stream(head, rest);
+}
+
+/// The replica's engine has the adapter, or is told of it now. Nothing: the request can go there.
+net::Task<std::optional<Relay::Attempt>> Relay::load_adapter() {
+  using State = controller::AdapterLoad::State;
+  const base::ModelName adapter = base::model_of(model_->spec.name);
+  controller::AdapterWait wait(exchange_.loop(), controller_.load_adapter(*outcome_.replica, adapter));
+  adapter_wait_ = &wait;
+  while (wait.load().state() == State::under_way && !exchange_.gone() && exchange_.loop().now() < request_deadline_) {
+    co_await wait.until(std::min(request_deadline_, hold_deadline()));
+    if (streaming_ && wait.load().state() == State::under_way && !exchange_.gone()) co_await hold_tick();
+  }
+  adapter_wait_ = nullptr;
+  if (exchange_.gone()) co_return Attempt::client_left;
+  switch (wait.load().state()) {
+    case State::loaded: co_return std::nullopt;
+    case State::replica_lost: co_return fail(Failure::connect, wait.load().error());
+    case State::under_way:
+      co_return fail(Failure::stalled, "the engine did not load the adapter within " + base::format_duration(model_->spec.request_timeout));
+    case State::failed: break;
+  }
+  co_await answer_adapter_failed(wait.load().error());
+  co_return Attempt::complete;
 }
 
 net::Task<std::optional<Relay::Attempt>> Relay::open_connection(bool fresh) {

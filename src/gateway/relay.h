@@ -21,8 +21,9 @@ namespace thaw::gateway {
 /// 200 and SSE comments, which keep its timers quiet, until the answer begins.
 class Relay {
  public:
-  /// `priority`: what it asks for; absent: its model's.
-  Relay(Exchange& exchange, controller::Controller& controller, std::shared_ptr<controller::ModelEntry> model, const BodyFacts& facts,
+  /// `serves`: whose replicas answer: the model itself, or an adapter's base. `priority`: what it asks for; absent: theirs.
+  Relay(Exchange& exchange, controller::Controller& controller, std::shared_ptr<controller::ModelEntry> model,
+        std::shared_ptr<controller::ModelEntry> serves, const BodyFacts& facts,
         std::optional<spec::Priority> priority, base::Duration stream_hold, UsageMeter& meter);
   ~Relay();
   Relay(const Relay&) = delete;
@@ -53,6 +54,8 @@ class Relay {
   net::Task<bool> wait_for_replica();
   net::Task<void> answer_refusal(const control::Refuse& refusal);
   net::Task<Attempt> attempt();
+  net::Task<std::optional<Attempt>> load_adapter();
+  net::Task<void> answer_adapter_failed(const std::string& why);
   net::Task<std::optional<Attempt>> send_request();
   net::Task<std::optional<Attempt>> open_connection(bool fresh);
   net::Task<ssize_t> read_first();
@@ -82,12 +85,14 @@ class Relay {
   Exchange& exchange_;
   controller::Controller& controller_;
   std::shared_ptr<controller::ModelEntry> model_;
+  std::shared_ptr<controller::ModelEntry> serves_;
   controller::Ticket ticket_;
   bool streaming_;
   std::uint64_t affinity_;
   std::optional<spec::Priority> priority_;
   base::TimePoint next_hold_;
   base::TimePoint request_deadline_{};
+  controller::AdapterWait* adapter_wait_ = nullptr;  ///< that goes on when the client leaves
   controller::Replica::Connection upstream_;
   std::string upstream_head_;  ///< request line and headers, sent before the body
   std::string gathered_;       ///< a response head, or a small answer, that came in pieces

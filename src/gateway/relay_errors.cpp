@@ -27,6 +27,20 @@ net::Task<void> Relay::answer_refusal(const control::Refuse& refusal) {
   co_await exchange_.end_stream();
 }
 
+/// The replica is well and answers others; only this adapter it will not have.
+net::Task<void> Relay::answer_adapter_failed(const std::string& why) {
+  const ApiError error{502, "server_error", "adapter_failed",
+                       "adapter \"" + base::public_model(model_->spec.name) + "\" could not be loaded: " + why, "model", {}};
+  outcome_.failure = error.message;
+  outcome_.status = error.status;
+  if (!exchange_.head_sent()) {
+    co_await exchange_.respond_error(error);
+    co_return;
+  }
+  co_await exchange_.send_chunk(error.event(exchange_.dialect(), exchange_.id_text()));
+  co_await exchange_.end_stream();
+}
+
 /// Not all engines have all routes; those that every one has are left alone, there it means something else.
 bool Relay::lacks_route(int status) const {
   constexpr int kNotFound = 404, kMethodNotAllowed = 405;

@@ -102,6 +102,13 @@ struct ModelFacts {
 /// thaw's own; for engines other than llama.cpp also when the spec does not say how much device memory they may take.
 base::Result<ModelFacts> inspect_model(const spec::ModelSpec& spec);
 
+/// Of an adapter (LoRA): that its files are one, for the engine that its spec names. inspect_model() does this for specs of adapters.
+base::Result<ModelFacts> inspect_adapter(const spec::ModelSpec& spec);
+/// Whether the base's engine can serve the adapter: llama.cpp's by architecture, names and shapes of the tensors; and whether the base's own arguments
+/// leave it to thaw. Fails (invalid) with what does not fit and the remedy. Blocking; reads headers.
+base::Status adapter_fits(const spec::ModelSpec& base, const spec::Adapter& adapter);
+std::uint64_t bytes_of_adapters(const spec::ModelSpec& base);
+
 /// Where a model's engine log lies: <data_dir>/logs/<model>.log, rotated to .log.1 ….
 std::string log_path(const std::string& data_dir, const base::ModelName& model);
 

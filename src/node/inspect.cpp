@@ -1,7 +1,4 @@
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <filesystem>
 
 #include <fmt/format.h>
@@ -10,6 +7,7 @@
 #include "node/engine/engine.h"
 #include "node/engine/llama_args.h"
 #include "node/engine/llama_memory.h"
+#include "node/shown_paths.h"
 #include "node/weights/gguf.h"
 #include "node/weights/integrity.h"
 #include "node/weights/source_files.h"
@@ -20,18 +18,6 @@ namespace {
 
 using base::Error;
 using base::ErrorKind;
-
-/// A sandboxed engine runs as a user of its own, who can read only what everybody can. The directories above do not matter: the file itself
-/// is mounted.
-base::Status check_readable(const std::string& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) return base::errno_error("cannot read " + path, errno);
-  const bool directory = S_ISDIR(status.st_mode);
-  const mode_t needed = directory ? S_IROTH | S_IXOTH : S_IROTH;
-  if ((status.st_mode & needed) == needed) return {};
-  return Error{ErrorKind::denied, fmt::format("cannot serve {}: the engine runs as an unprivileged user and may not read it; run chmod {} {}",
-                                              path, directory ? "-R o+rX" : "o+r", path)};
-}
 
 base::Status stamp_files(const std::vector<std::string>& files, ModelFacts& facts) {
   for (const std::string& file : files) {
@@ -75,6 +61,7 @@ base::Result<ModelFacts> inspect_for_others(const spec::ModelSpec& spec) {
 }  // namespace
 
 base::Result<ModelFacts> inspect_model(const spec::ModelSpec& spec) {
+  if (spec.is_adapter()) return inspect_adapter(spec);
   if (spec.engine != spec::EngineKind::llama_cpp) return inspect_for_others(spec);
   THAW_ASSIGN_OR_RETURN(const auto model, open_gguf_model(spec.source.path));
   std::vector<std::string> files = model.files();
@@ -98,7 +85,7 @@ base::Result<ModelFacts> inspect_model(const spec::ModelSpec& spec) {
   facts.weights_bytes = model.file_bytes();
   facts.kv_bytes_per_token = memory.kv_bytes_per_token;
   facts.trained_context_tokens = header.number(architecture + ".context_length").value_or(0);
-  facts.estimated_device_bytes = memory.total_on(spec.resources.devices);
+  facts.estimated_device_bytes = memory.total_on(spec.resources.devices) + bytes_of_adapters(spec);
   facts.estimated_loading_bytes = memory.copied_bytes;
   THAW_RETURN_IF_ERROR(stamp_files(files, facts));
   return facts;

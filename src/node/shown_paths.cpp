@@ -1,6 +1,9 @@
 #include "node/shown_paths.h"
 
+#include <sys/stat.h>
+
 #include <array>
+#include <cerrno>
 #include <filesystem>
 #include <string_view>
 #include <system_error>
@@ -42,6 +45,16 @@ base::Status check_shown_paths(const std::vector<std::string>& paths, const std:
                            fmt::format("cannot show {} to an engine: it is, holds or lies in {}, which is not for engines; put the files elsewhere", path, one)};
   }
   return {};
+}
+
+base::Status check_readable(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return base::errno_error("cannot read " + path, errno);
+  const bool directory = S_ISDIR(status.st_mode);
+  const mode_t needed = directory ? S_IROTH | S_IXOTH : S_IROTH;
+  if ((status.st_mode & needed) == needed) return {};
+  return base::Error{base::ErrorKind::denied, fmt::format("cannot serve {}: the engine runs as an unprivileged user and may not read it; run chmod {} {}",
+                                              path, directory ? "-R o+rX" : "o+r", path)};
 }
 
 }  // namespace thaw::node

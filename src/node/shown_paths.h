@@ -14,4 +14,8 @@ namespace thaw::node {
 /// `secrets_dir`; /etc, /proc, /sys, /dev, /run/thaw; and for a directory that holds the data directory ("/"). Blocking: resolves links.
 base::Status check_shown_paths(const std::vector<std::string>& paths, const std::string& data_dir, const std::string& secrets_dir);
 
+/// A sandboxed engine runs as a user of its own, who can read only what everybody can. The directories above do not matter: the file itself
+/// is mounted.
+base::Status check_readable(const std::string& path);
+
 }  // namespace thaw::node

@@ -120,7 +120,8 @@ Supervisor::Supervisor(const AgentConfig& config, Sandboxes& sandboxes, ImageSer
     : config_(config), sandboxes_(sandboxes), images_(images), caches_(caches), drivers_(drivers), logs_(config.data_dir, config.settings.log_bytes),
       events_(std::move(sink)),
       files_(kFileLookInterval, [this](wire::FilesChanged change) { events_.push(std::move(change)); }),
-      filler_(std::move(filler)), cpu_turns_(cores_for_engines()), handover_(zero_of(config)) {}
+      filler_(std::move(filler)), cpu_turns_(cores_for_engines()), handover_(zero_of(config)),
+      adapters_([this](wire::AdapterLoaded event) { events_.push(std::move(event)); }) {}
 
 Supervisor::~Supervisor() {
   {
@@ -151,6 +152,10 @@ void Supervisor::submit(wire::NodeCommand command) {
     submit_freeze(*freeze);
   else if (const auto* wake = std::get_if<wire::WakeInstance>(&command))
     submit_wake(*wake);
+  else if (const auto* load = std::get_if<wire::LoadAdapter>(&command))
+    submit_load(*load);
+  else if (const auto* unload = std::get_if<wire::UnloadAdapter>(&command))
+    submit_unload(*unload);
   else
     refuse(command);
 }

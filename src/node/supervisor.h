@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "node/adapter_loader.h"
 #include "node/agent.h"
 #include "node/cpu/turns.h"
 #include "node/device/handover.h"
@@ -120,6 +121,10 @@ class Supervisor {
   [[nodiscard]] static TierSubject subject_of(const Instance& instance);
   [[nodiscard]] static std::uint64_t host_bytes_beside(const Instance& instance);
 
+  // supervisor_adapters.cpp
+  void submit_load(const wire::LoadAdapter& command);
+  void submit_unload(const wire::UnloadAdapter& command);
+
   void leave_queue_locked(const InstancePtr& instance);
   void expire_queued_locked();
   [[nodiscard]] base::TimePoint next_due_locked() const;
@@ -156,6 +161,7 @@ class Supervisor {
   CpuTurns cpu_turns_;
   DeviceHandover handover_;
   std::vector<std::thread> workers_;
+  AdapterLoader adapters_;
 };
 
 }  // namespace thaw::node

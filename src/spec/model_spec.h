@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/ids.h"
@@ -108,12 +109,30 @@ struct Network {
   std::vector<std::string> egress;  ///< where it may connect to through the node's proxy, as spec/egress_rule.h writes it; 64 at most
 };
 
+/// A model that is an adapter (LoRA) of another one, as that one's replicas are started with it.
+struct Adapter {
+  std::string name;         ///< the adapter's own, without its tenant, which is its base's
+  std::string path;         ///< absolute, on the node: a GGUF file, or a directory as PEFT writes them
+  std::uint64_t bytes = 0;  ///< of its files
+};
+
+/// The same names and files in the same order.
+bool same_adapters(const std::vector<Adapter>& a, const std::vector<Adapter>& b);
+
+/// Adapters of one model: each is in memory in every replica of llama.cpp's, and has its name in the others'.
+constexpr std::size_t kMaxAdapters = 64;
+
 /// What a user declares about one model: the whole of it, so that it can be stored and sent as it is.
 struct ModelSpec {
   base::ModelName name;  ///< metadata.name (1 to 63 of [a-z0-9._-], a letter or digit at both ends) with metadata.tenant in it: base/tenancy.h
   /// Under which it is asked, too, by its tenant: names as its own, 16 at most; no other model of the tenant has any of them.
   std::vector<std::string> aliases;
   Source source;
+  /// Name of the model of the same tenant whose adapter (LoRA) this is; its source has the adapter's weights then. It has no replicas: its requests are
+  /// answered by its base's. Of the rest only aliases, parameters, request_timeout and stall_timeout are its own. Empty: a model as any other.
+  std::string base_model{};
+  /// That this model is the base of, in the order of their names. The server's to say: what a deploy says is not looked at.
+  std::vector<Adapter> adapters{};
   EngineKind engine = EngineKind::llama_cpp;
   std::string engine_path;                     ///< absolute path of the user's own engine binary; empty: the node's. Not with EngineKind::command
   /// Container image whose files are the engine's root, as spec/image_ref.h writes it; empty: the host's own /usr. Then engine_path and
@@ -139,6 +158,11 @@ struct ModelSpec {
   base::Duration start_deadline = base::Seconds(120);    ///< from start to ready, 100 ms to 1 h
   base::Duration request_timeout = base::Seconds(600);   ///< from dispatch to the end of the answer, 1 s to 24 h
   base::Duration stall_timeout = base::Seconds(120);     ///< longest silence inside a streamed answer, 100 ms to 1 h
+
+  [[nodiscard]] bool is_adapter() const { return !base_model.empty(); }
 };
+
+/// Its place among the base's adapters; nothing if its replicas are not started with it (as it is now).
+std::optional<std::size_t> place_of_adapter(const ModelSpec& base, std::string_view name, std::string_view path);
 
 }  // namespace thaw::spec

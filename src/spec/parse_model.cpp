@@ -8,6 +8,7 @@
 #include "spec/fields.h"
 #include "spec/image_ref.h"
 #include "spec/parse.h"
+#include "spec/parse_adapters.h"
 #include "spec/parse_parameters.h"
 #include "spec/parse_secrets.h"
 #include "spec/schema.h"
@@ -328,6 +329,8 @@ Table<ModelSpec> model_table(const std::string& base_directory) {
   const Table<ModelSpec> spec{
       required<ModelSpec>({"source", [base_directory](const Cursor& at, ModelSpec& into) { read_source(at, base_directory, into.source); }, false,
                            shape_of(source_table(base_directory))}),
+      {"base", read_base, false, base_shape()},
+      {"adapters", read_adapters, false, adapters_shape()},
       {"aliases", read_aliases, false, aliases_shape()},
       choice<ModelSpec, EngineKind>("engine", &ModelSpec::engine,
                                     {{to_string(EngineKind::llama_cpp), EngineKind::llama_cpp},
@@ -382,6 +385,7 @@ ModelSpec read_model(std::string_view text, const std::string& base_directory, P
       check_secrets(at.at("spec"), spec);
       check_aliases(at.at("spec"), spec);
       check_image(at.at("spec"), spec);
+      check_adapter(at.at("spec"), spec);
     }
   }
   return spec;

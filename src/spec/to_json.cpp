@@ -65,11 +65,38 @@ json::object scaling_json(const Scaling& scaling) {
           {"queue", {{"maxLength", scaling.queue.max_length}, {"timeout", exact(scaling.queue.timeout)}}}};
 }
 
+json::array adapters_json(const std::vector<Adapter>& adapters) {
+  json::array array;
+  for (const Adapter& adapter : adapters) array.push_back(json::object{{"name", adapter.name}, {"path", adapter.path}, {"bytes", adapter.bytes}});
+  return array;
+}
+
+/// All that an adapter has of its own.
+json::object adapter_json(const ModelSpec& spec) {
+  json::object body{{"base", spec.base_model}, {"source", source_json(spec.source)}, {"engine", to_string(spec.engine)}};
+  if (!spec.aliases.empty()) body["aliases"] = json::array(spec.aliases.begin(), spec.aliases.end());
+  if (!spec.parameters.empty()) body["parameters"] = parameters_json(spec.parameters);
+  body["requestTimeout"] = exact(spec.request_timeout);
+  body["stallTimeout"] = exact(spec.stall_timeout);
+  return body;
+}
+
+std::string document(const ModelSpec& spec, json::object body) {
+  json::object metadata{{"name", base::public_model(spec.name)}};
+  if (const auto tenant = base::tenant_part(spec.name); tenant != base::kDefaultTenant) metadata["tenant"] = tenant;
+  return json::serialize(json::object{{"apiVersion", "thaw/v1"},
+                                      {"kind", "Model"},
+                                      {"metadata", std::move(metadata)},
+                                      {"spec", std::move(body)}});
+}
+
 }  // namespace
 
 // Defaults are written out: a later release with other defaults must not change what is deployed.
 std::string to_json(const ModelSpec& spec) {
+  if (spec.is_adapter()) return document(spec, adapter_json(spec));
   json::object body{{"source", source_json(spec.source)}, {"engine", to_string(spec.engine)}};
+  if (!spec.adapters.empty()) body["adapters"] = adapters_json(spec.adapters);
   if (!spec.aliases.empty()) body["aliases"] = json::array(spec.aliases.begin(), spec.aliases.end());
   if (!spec.engine_path.empty()) body["enginePath"] = spec.engine_path;
   if (!spec.image.empty()) body["image"] = spec.image;
@@ -106,12 +133,7 @@ std::string to_json(const ModelSpec& spec) {
   body["startDeadline"] = exact(spec.start_deadline);
   body["requestTimeout"] = exact(spec.request_timeout);
   body["stallTimeout"] = exact(spec.stall_timeout);
-  json::object metadata{{"name", base::public_model(spec.name)}};
-  if (const auto tenant = base::tenant_part(spec.name); tenant != base::kDefaultTenant) metadata["tenant"] = tenant;
-  return json::serialize(json::object{{"apiVersion", "thaw/v1"},
-                                      {"kind", "Model"},
-                                      {"metadata", std::move(metadata)},
-                                      {"spec", std::move(body)}});
+  return document(spec, std::move(body));
 }
 
 }  // namespace thaw::spec

@@ -160,6 +160,20 @@ struct ForgetModel {
   base::ModelName model;
 };
 
+/// Has the instance's engine load an adapter that it was started with the possibility of (ModelSpec::adapters): of engines that are told over HTTP.
+/// Answered by AdapterLoaded. One that it has already is loaded anew.
+struct LoadAdapter {
+  base::InstanceId instance;
+  base::ModelName adapter;    ///< with its tenant; its name without is what the engine knows it by
+  base::Duration deadline{};  ///< from receipt to loaded
+};
+
+/// Has it forget the adapter, if it is up. Not answered.
+struct UnloadAdapter {
+  base::InstanceId instance;
+  base::ModelName adapter;
+};
+
 /// Computes the SHA-256 of a file, in the background. Answered by FileHashed.
 struct HashFile {
   std::uint64_t id = 0;  ///< of the question, not 0
@@ -168,7 +182,7 @@ struct HashFile {
 };
 
 using NodeCommand = std::variant<StartInstance, StopInstance, FreezeInstance, WakeInstance, TakeSnapshot, DropImage, HashFile,
-                                 LookAtWeights, EvictWeights, ForgetModel>;
+                                 LookAtWeights, EvictWeights, ForgetModel, LoadAdapter, UnloadAdapter>;
 
 // --- node -> controller
 
@@ -265,6 +279,12 @@ struct FilesChanged {
   bool gone = false;
 };
 
+struct AdapterLoaded {
+  base::InstanceId instance;
+  base::ModelName adapter;
+  std::string error;   ///< for people: why the engine does not have it; empty: it has
+};
+
 struct FileHashed {
   std::uint64_t id = 0;
   FileStamp file;      ///< from its first byte to its last; only its path when it could not be read
@@ -274,7 +294,7 @@ struct FileHashed {
 
 using NodeEvent = std::variant<InstanceReady, InstanceWeights, InstanceDown, InstanceGone, InstanceStandby, FreezeFailed, SnapshotTaken,
                                SnapshotFailed, ImageGone, FilesSeen, FilesChanged, FileHashed, WeightsState,
-                               WeightsEvicted>;
+                               WeightsEvicted, AdapterLoaded>;
 
 std::string to_json(const NodeHello& hello);
 std::string to_json(const NodeCommand& command);

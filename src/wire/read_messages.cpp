@@ -166,6 +166,23 @@ void read(ObjectReader& from, ForgetModel& forget) {
   from.name("model", forget.model);
 }
 
+void read(ObjectReader& from, LoadAdapter& load) {
+  from.id("instance", load.instance);
+  from.name("adapter", load.adapter);
+  from.duration_ns("deadline_ns", load.deadline);
+}
+
+void read(ObjectReader& from, UnloadAdapter& unload) {
+  from.id("instance", unload.instance);
+  from.name("adapter", unload.adapter);
+}
+
+void read(ObjectReader& from, AdapterLoaded& loaded) {
+  from.id("instance", loaded.instance);
+  from.name("adapter", loaded.adapter);
+  from.text("error", loaded.error);
+}
+
 void read_phases(ObjectReader& from, std::vector<Phase>& into) {
   from.list("phases", kMaxPhases, into, [](ObjectReader& element, Phase& phase) { read(element, phase); });
 }
@@ -345,7 +362,8 @@ base::Result<NodeCommand> parse_command(std::string_view text) {
          try_read<FreezeInstance>(kFreeze, value, result) || try_read<WakeInstance>(kWake, value, result) ||
          try_read<TakeSnapshot>(kSnapshot, value, result) || try_read<DropImage>(kDrop, value, result) ||
          try_read<HashFile>(kHash, value, result) || try_read<LookAtWeights>(kLook, value, result) ||
-         try_read<EvictWeights>(kEvict, value, result) || try_read<ForgetModel>(kForget, value, result));
+         try_read<EvictWeights>(kEvict, value, result) || try_read<ForgetModel>(kForget, value, result) ||
+         try_read<LoadAdapter>(kLoadAdapter, value, result) || try_read<UnloadAdapter>(kUnloadAdapter, value, result));
   return result;
 }
 
@@ -360,7 +378,7 @@ base::Result<NodeEvent> parse_event(std::string_view text) {
          try_read<SnapshotFailed>(kSnapshotFailed, value, result) || try_read<ImageGone>(kImageGone, value, result) ||
          try_read<FilesSeen>(kFilesSeen, value, result) || try_read<FilesChanged>(kFilesChanged, value, result) ||
          try_read<FileHashed>(kFileHashed, value, result) || try_read<WeightsState>(kWeightsState, value, result) ||
-         try_read<WeightsEvicted>(kEvicted, value, result));
+         try_read<WeightsEvicted>(kEvicted, value, result) || try_read<AdapterLoaded>(kAdapterLoaded, value, result));
   return result;
 }
 

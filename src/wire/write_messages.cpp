@@ -143,6 +143,21 @@ json::object write(const ForgetModel& forget) {
   return {{"type", kForget}, {"tenant", forget.tenant.str()}, {"model", forget.model.str()}};
 }
 
+json::object write(const LoadAdapter& load) {
+  return {{"type", kLoadAdapter}, {"instance", load.instance.value()}, {"adapter", load.adapter.str()}, {"deadline_ns", count_ns(load.deadline)}};
+}
+
+json::object write(const UnloadAdapter& unload) {
+  return {{"type", kUnloadAdapter}, {"instance", unload.instance.value()}, {"adapter", unload.adapter.str()}};
+}
+
+json::object write(const AdapterLoaded& loaded) {
+  return {{"type", kAdapterLoaded},
+          {"instance", loaded.instance.value()},
+          {"adapter", loaded.adapter.str()},
+          {"error", sendable(loaded.error, ObjectReader::kMaxText)}};
+}
+
 json::object write(const InstanceReady& ready) {
   return {{"type", kReady},
           {"instance", ready.instance.value()},

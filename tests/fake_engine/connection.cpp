@@ -62,6 +62,7 @@ void Server::handle(Connection& c, const Request& request) {
   if (request.target == "/fake/stats") return reply(c, 200, stats_body(), keep);
   if (!ready_for_good_) return reply(c, 503, error_body(503, "Loading model"), keep);
   if (const auto slept = sleeper_.handle(request)) return reply_later(c, *slept, keep);
+  if (const auto told = adapters_.handle(request)) return reply_later(c, *told, keep);
   if (request.method == "POST") {
     if (!serves_model(request.body)) return reply(c, 404, error_body(404, "The model does not exist."), keep);
     if (sleeper_.asleep()) return reply(c, 503, error_body(503, "asleep"), keep);
@@ -224,7 +225,8 @@ std::string Server::stats_body() const {
   const auto field = [](const char* name, std::uint64_t value) { return std::string("\"") + name + "\":" + std::to_string(value); };
   return "{" + field("requests", stats_.requests) + "," + field("completed", stats_.completed) + "," + field("cancelled", stats_.cancelled) +
          "," + field("active", stats_.active) + "," + field("connections", stats_.connections) + "," + field("level1_sleeps", sleeper_.counts().level1) +
-         "," + field("level2_sleeps", sleeper_.counts().level2) + "," + field("reloads", sleeper_.counts().reloads) + ",\"cache_words\":\"" + options_.cache_words + "\"}";
+         "," + field("level2_sleeps", sleeper_.counts().level2) + "," + field("reloads", sleeper_.counts().reloads) + ",\"cache_words\":\"" + options_.cache_words + "\"," + field("adapter_loads", adapters_.loads()) + "," +
+         field("adapter_unloads", adapters_.unloads()) + ",\"adapters\":\"" + adapters_.names() + "\"}";
 }
 
 /// Two of vLLM's.
@@ -236,7 +238,8 @@ std::string Server::metrics_body() const {
 
 /// llama-server answers for whatever model it is asked; the others do not.
 bool Server::serves_model(std::string_view body) const {
-  return options_.kind == Kind::llama || json_string(json_member(body, "model")) == options_.alias;
+  return options_.kind == Kind::llama || json_string(json_member(body, "model")) == options_.alias ||
+         (options_.kind == Kind::vllm && adapters_.has(json_string(json_member(body, "model"))));
 }
 
 }  // namespace thaw::fake_engine

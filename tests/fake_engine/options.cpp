@@ -69,6 +69,7 @@ Options parse_options(int argc, char** argv) {
     else if (flag == "--enable-sleep-mode") enabled_sleep = "vllm";
     else if (flag == "--enable-memory-saver") enabled_sleep = "sglang";
     else if (flag == "--enable-weights-cpu-backup") backup = true;
+    else if (flag == "--enable-lora") options.lora = true;
     else if (flag == "--fake-start-delay-ms") options.start_delay_ms = reader.number<std::int64_t>();
     else if (flag == "--fake-hang-start") options.hang_start = true;
     else if (flag == "--fake-fail-start") options.fail_start = true;
@@ -100,6 +101,8 @@ Options parse_options(int argc, char** argv) {
   const char* dev_mode = std::getenv("VLLM_SERVER_DEV_MODE");  // NOLINT(concurrency-mt-unsafe): one thread
   const bool has_calls = enabled_sleep == "sglang" || (dev_mode != nullptr && std::string_view(dev_mode) == "1");
   if (options.sleep_kind.empty() && has_calls) options.sleep_kind = enabled_sleep;
+  const char* lora_updating = std::getenv("VLLM_ALLOW_RUNTIME_LORA_UPDATING");  // NOLINT(concurrency-mt-unsafe): one thread
+  if (options.kind == Kind::vllm && (lora_updating == nullptr || std::string_view(lora_updating) != "True")) options.lora = false;
   options.forgets_weights = enabled_sleep == "sglang" && !backup;
   return options;
 }

@@ -69,6 +69,7 @@ struct Options {
   std::string sleep_trouble;
   bool forgets_weights = false;     ///< SGLang without a copy in host memory: they are gone after any sleep
   std::string health = "/health";
+  bool lora = false;                ///< has calls for adapters (lora.h)
   std::string cache_word;
   std::string cache_words;          ///< all of them, commas between; "noexec" where what lies there cannot be run
 };

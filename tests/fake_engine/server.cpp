@@ -59,6 +59,7 @@ int listen_tcp(const std::string& host, std::uint16_t port) {
 Server::Server(const Options& options)
     : options_(options),
       sleeper_(options),
+      adapters_(options),
       model_(options.map_model ? options.model_path : std::string()),
       ready_at_(Clock::now() + std::chrono::milliseconds(options.kind == Kind::vllm ? 0 : options.start_delay_ms)),
       epoll_(::epoll_create1(EPOLL_CLOEXEC)) {}

@@ -12,6 +12,7 @@
 
 #include "answers.h"
 #include "http.h"
+#include "lora.h"
 #include "mapped_model.h"
 #include "options.h"
 #include "sleep.h"
@@ -104,6 +105,7 @@ class Server {
 
   const Options& options_;
   Sleeper sleeper_;
+  Adapters adapters_;
   MappedModel model_;
   Clock::time_point ready_at_;
   bool ready_for_good_ = false;

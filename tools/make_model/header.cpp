@@ -1,65 +1,9 @@
 #include "make_model/header.h"
 
-#include <cstring>
-#include <string_view>
-#include <type_traits>
+#include "make_model/encoder.h"
 
 namespace thaw::make_model {
 namespace {
-
-/// GGUF's numbers of metadata types (gguf.h, enum gguf_type).
-enum class ValueType : std::uint32_t { uint32 = 4, int32 = 5, float32 = 6, boolean = 7, string = 8, array = 9 };
-
-/// Appends GGUF's little-endian encodings to a string, and counts the metadata keys.
-class Encoder {
- public:
-  template <typename T>
-  void raw(T value) {
-    static_assert(std::is_arithmetic_v<T>);
-    char bytes[sizeof value];
-    std::memcpy(bytes, &value, sizeof value);
-    out_.append(bytes, sizeof value);
-  }
-  void string(std::string_view text) {
-    raw<std::uint64_t>(text.size());
-    out_.append(text);
-  }
-  void type(ValueType type) { raw(static_cast<std::uint32_t>(type)); }
-
-  void key(std::string_view name, ValueType value_type) {
-    string(name);
-    type(value_type);
-    ++keys_;
-  }
-  void number(std::string_view name, std::uint32_t value) {
-    key(name, ValueType::uint32);
-    raw(value);
-  }
-  void real(std::string_view name, float value) {
-    key(name, ValueType::float32);
-    raw(value);
-  }
-  void text(std::string_view name, std::string_view value) {
-    key(name, ValueType::string);
-    string(value);
-  }
-  void flag(std::string_view name, bool value) {
-    key(name, ValueType::boolean);
-    raw<std::uint8_t>(value ? 1 : 0);
-  }
-  void array(std::string_view name, ValueType element, std::size_t size) {
-    key(name, ValueType::array);
-    type(element);
-    raw<std::uint64_t>(size);
-  }
-
-  [[nodiscard]] std::uint64_t keys() const { return keys_; }
-  std::string take() { return std::move(out_); }
-
- private:
-  std::string out_;
-  std::uint64_t keys_ = 0;
-};
 
 // general.file_type (llama.h, enum llama_ftype).
 constexpr std::uint32_t kMostlyF16 = 1, kMostlyQ4_0 = 2;
@@ -117,14 +61,7 @@ std::string make_header(const std::string& name, const Shape& shape, std::uint32
     list.raw(tensor.offset);
   }
 
-  Encoder start;
-  start.raw<std::uint32_t>(0x46554747);  // "GGUF"
-  start.raw<std::uint32_t>(3);
-  start.raw<std::uint64_t>(tensors.size());
-  start.raw(metadata.keys());
-  std::string header = start.take() + metadata.take() + list.take();
-  header.resize((header.size() + kAlignment_bytes - 1) / kAlignment_bytes * kAlignment_bytes);
-  return header;
+  return join_header(metadata, list, tensors.size());
 }
 
 }  // namespace thaw::make_model

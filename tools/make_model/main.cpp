@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -8,6 +9,13 @@
 
 int main(int argc, char** argv) {
   using namespace thaw;
+  if (argc > 1 && std::string_view(argv[1]) == "lora") {
+    const auto lora = make_model::parse_lora_options(std::span<const char* const>(argv, static_cast<std::size_t>(argc)).subspan(2));
+    const auto bytes = lora.ok() ? make_model::write_lora(*lora) : lora.error();
+    if (!bytes.ok()) std::fputs(fmt::format("make-model: {}\n", bytes.error().message).c_str(), stderr);
+    else std::fputs(fmt::format("{}: {}, an adapter of rank {}\n", lora->out.string(), base::format_bytes(*bytes), lora->rank).c_str(), stdout);
+    return bytes.ok() ? 0 : 1;
+  }
   const auto options =
       make_model::parse_options(std::span<const char* const>(argv, static_cast<std::size_t>(argc)).subspan(1));
   if (!options.ok()) {

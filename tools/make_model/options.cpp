@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <string_view>
+#include <type_traits>
 
 #include "base/units.h"
 
@@ -15,7 +16,8 @@ template <typename Number>
 base::Status parse_number(const std::string& option, std::string_view text, Number& number) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error == std::errc() && end == text.data() + text.size() && !text.empty()) return {};
-  return Error{ErrorKind::invalid, option + " wants a whole number, not '" + std::string(text) + "'"};
+  const char* const what = std::is_floating_point_v<Number> ? "number" : "whole number";
+  return Error{ErrorKind::invalid, option + " wants a " + what + ", not '" + std::string(text) + "'"};
 }
 
 base::Status apply(const std::string& option, const std::string& value, Options& options) {
@@ -57,7 +59,38 @@ serves like any other: it answers in words that mean nothing, until max_tokens o
   --name NAME     the model's name in the file
 
 Example: make-model --size 1GB --type q4_0 --out demo.gguf
+
+usage: make-model lora --layers N --width N --out FILE [--rank N] [--scale X] [--seed N]
+
+Writes an adapter (LoRA) with random weights for a model of the llama architecture.
+
+  --layers N      llama.block_count of the model
+  --width N       llama.embedding_length of it
+  --rank N        of the adapter (default 4)
+  --scale X       how much it adds (default 1: about as much as there is)
+  --arch NAME     general.architecture (default llama)
 )";
+
+base::Result<LoraOptions> parse_lora_options(std::span<const char* const> arguments) {
+  LoraOptions options;
+  for (std::size_t i = 0; i < arguments.size(); i += 2) {
+    const std::string option = arguments[i];
+    if (i + 1 == arguments.size()) return Error{ErrorKind::invalid, option + " wants a value; see make-model --help"};
+    const std::string value = arguments[i + 1];
+    base::Status read;
+    if (option == "--out") options.out = value;
+    else if (option == "--layers") read = parse_number(option, value, options.layers);
+    else if (option == "--width") read = parse_number(option, value, options.width);
+    else if (option == "--rank") read = parse_number(option, value, options.rank);
+    else if (option == "--scale") read = parse_number(option, value, options.scale);
+    else if (option == "--seed") read = parse_number(option, value, options.seed);
+    else if (option == "--arch") options.architecture = value;
+    else read = Error{ErrorKind::invalid, "unknown option '" + option + "'; see make-model --help"};
+    THAW_RETURN_IF_ERROR(read);
+  }
+  if (options.out.empty()) return Error{ErrorKind::invalid, "--out is missing; name the file to write"};
+  return options;
+}
 
 base::Result<std::optional<Options>> parse_options(std::span<const char* const> arguments) {
   Options options;

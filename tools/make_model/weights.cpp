@@ -132,6 +132,12 @@ void mark_rows(const Tensor& tensor, std::uint64_t stream, const Vocabulary& voc
 
 }  // namespace
 
+float uniform(std::uint64_t seed, std::uint64_t tensor_index, std::uint64_t n) {
+  constexpr float kRootOf12 = 3.4641016F, kSteps = 1U << 24U;
+  const auto step = static_cast<float>(mix(mix(mix(seed + 1) + tensor_index) + n) >> 40U);
+  return (step / kSteps - 0.5F) * kRootOf12;
+}
+
 std::uint16_t to_half(float value) {
   if (value == 0) return 0;
   std::uint32_t bits = 0;

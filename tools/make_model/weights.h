@@ -15,6 +15,9 @@ namespace thaw::make_model {
 void fill_rows(const Tensor& tensor, std::uint64_t tensor_index, std::uint64_t seed, const Vocabulary& vocabulary,
                std::uint64_t first_row, std::span<std::uint8_t> out);
 
+/// The n-th value of a stream that seed and tensor choose: uniform, of mean 0 and deviation 1.
+float uniform(std::uint64_t seed, std::uint64_t tensor_index, std::uint64_t n);
+
 /// IEEE half precision of a value in the normal range; bits below its precision are cut off.
 std::uint16_t to_half(float value);
 

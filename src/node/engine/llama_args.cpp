@@ -189,7 +189,7 @@ base::Result<LlamaSettings> read_llama_args(const spec::ModelSpec& spec, const G
   const bool has_pooling = model.number(architecture + ".pooling_type").has_value();
   const bool asked = reader.embeddings || has_pooling || !reader.pooling.empty();
   const bool cheap = embedding_logits_bytes(settings.ubatch_tokens, model) <= kMaxUnaskedLogitsBytes;
-  settings.embeddings = (asked || cheap) && reader.pooling != "none" && !reader.rerank;
+  settings.embeddings = (asked || cheap) && reader.pooling != "none" && !reader.rerank && spec.adapters.empty();
   settings.default_pooling = settings.embeddings && reader.pooling.empty() && !has_pooling;
   return settings;
 }

@@ -7,6 +7,7 @@
 #include "node/engine/image_program.h"
 #include "node/engine/launch_parts.h"
 #include "node/engine/llama_args.h"
+#include "node/engine/lora.h"
 
 /// The adapter for llama.cpp's llama-server, measured with v0.5.0.
 ///
@@ -125,6 +126,7 @@ base::Result<EngineLaunch> plan_llama_cpp(const wire::StartInstance& start, cons
   launch.argv.insert(launch.argv.end(), {"--no-ui", "--no-slots"});  // /slots would show the prompts of others
   add_device(launch, start, settings);
   add_threads(launch, start, settings);
+  THAW_RETURN_IF_ERROR(add_adapters(launch, start.model, paths));
   THAW_RETURN_IF_ERROR(add_user_args(launch, settings, paths));
 
   set_environment(launch, start.model, paths);

@@ -6,6 +6,7 @@
 #include "node/engine/adapters.h"
 #include "node/engine/image_program.h"
 #include "node/engine/launch_parts.h"
+#include "node/engine/lora.h"
 #include "node/engine/program.h"
 #include "node/engine/sleep_api.h"
 
@@ -102,6 +103,7 @@ base::Result<EngineLaunch> plan_sglang(const wire::StartInstance& start, const s
     for (const char* flag : {"--enable-memory-saver", "--enable-weights-cpu-backup"})
       if (!gives_flag(spec.args, flag)) launch.argv.emplace_back(flag);
   }
+  THAW_RETURN_IF_ERROR(add_adapters(launch, spec, paths));
   THAW_RETURN_IF_ERROR(add_user_args(launch, spec, paths, kFileFlags));
 
   show_device(launch, start);

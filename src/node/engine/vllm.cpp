@@ -4,6 +4,7 @@
 #include "node/engine/adapters.h"
 #include "node/engine/image_program.h"
 #include "node/engine/launch_parts.h"
+#include "node/engine/lora.h"
 #include "node/engine/program.h"
 #include "node/engine/sleep_api.h"
 
@@ -91,6 +92,7 @@ base::Result<EngineLaunch> plan_vllm(const wire::StartInstance& start, const std
     launch.env["VLLM_SERVER_DEV_MODE"] = "1";
     if (!gives_flag(spec.args, "--enable-sleep-mode")) launch.argv.emplace_back("--enable-sleep-mode");
   }
+  THAW_RETURN_IF_ERROR(add_adapters(launch, spec, paths));
   THAW_RETURN_IF_ERROR(add_user_args(launch, spec, paths, kFileFlags));
 
   show_device(launch, start);

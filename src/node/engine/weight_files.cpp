@@ -39,6 +39,8 @@ std::vector<std::string> weight_files(const spec::ModelSpec& model) {
     files.push_back(path.substr(0, path.size() - std::string_view("00001-of-00001.gguf").size()) + fmt::format("{:05}-of-{:05}.gguf", part, parts));
   if (model.engine == spec::EngineKind::llama_cpp)
     for (std::string& named : named_files(model)) files.push_back(std::move(named));
+  if (model.engine == spec::EngineKind::llama_cpp)
+    for (const spec::Adapter& adapter : model.adapters) files.push_back(adapter.path);
   return files;
 }
 

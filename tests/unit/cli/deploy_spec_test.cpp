@@ -148,6 +148,24 @@ TEST_F(DeploySpec, MoreReplicasKeptAwakeRaiseTheMost) {
   EXPECT_EQ(spec->scaling.max_replicas, 2U);
 }
 
+TEST_F(DeploySpec, AnAdapterIsAFileOrADirectoryAndABase) {
+  DeployFlags flags;
+  flags.path = write("Tone.gguf", "GGUF");
+  flags.base = "chat";
+  auto spec = make_spec(flags);
+  ASSERT_TRUE(spec.ok()) << spec.error().message;
+  EXPECT_EQ(spec->name.str(), "tone");
+  EXPECT_EQ(spec->base_model, "chat");
+  flags.min_replicas = 1;
+  EXPECT_NE(make_spec(flags).error().message.find("give the others to its base"), std::string::npos);
+  flags.min_replicas.reset();
+  flags.path = fs::path(flags.path).parent_path();
+  flags.name = "voice";
+  spec = make_spec(flags);
+  ASSERT_TRUE(spec.ok()) << spec.error().message;
+  EXPECT_EQ(spec->source.path, flags.path);
+}
+
 TEST_F(DeploySpec, ErrorsNameTheFilePlaceOrFlag) {
   const auto error_of = [](const DeployFlags& flags) {
     const auto spec = make_spec(flags);

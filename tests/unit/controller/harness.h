@@ -100,6 +100,10 @@ class ControllerTest : public testing::Test {
         text += "snapshot " + number(*snapshot) + " " + snapshot->image.str();
       else if (const auto* drop = std::get_if<wire::DropImage>(&command))
         text += "drop " + drop->image.str();
+      else if (const auto* load = std::get_if<wire::LoadAdapter>(&command))
+        text += "load " + number(*load) + " " + load->adapter.str();
+      else if (const auto* unload = std::get_if<wire::UnloadAdapter>(&command))
+        text += "unload " + number(*unload) + " " + unload->adapter.str();
       else
         text += "stop " + number(std::get<wire::StopInstance>(command));
     }

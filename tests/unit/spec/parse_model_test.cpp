@@ -237,7 +237,7 @@ TEST(ParseModelErrors, NameWhatIsMissing) {
             "m.yaml:3:11: metadata.name: missing\nm.yaml:5:11: spec.source: names no weights; give path, hf or url");
   EXPECT_EQ(
       error(kHead + std::string("spec:\n")),
-      "m.yaml:4:1: spec: is nothing, where a mapping with source, aliases, engine, enginePath, image, imageDigest, command, readyPath, args, env, secrets, network, sandbox, parameters, resources, priority, "
+      "m.yaml:4:1: spec: is nothing, where a mapping with source, base, adapters, aliases, engine, enginePath, image, imageDigest, command, readyPath, args, env, secrets, network, sandbox, parameters, resources, priority, "
       "scaling, cache, standby, snapshot, startDeadline, requestTimeout, stallTimeout is expected");
 }
 

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "make_model/lora.h"
 #include "make_model/model_file.h"
 #include "make_model/options.h"
 #include "make_model/vocabulary.h"
@@ -421,6 +422,40 @@ TEST(MakeModelOptions, AreRefusedByName) {
   EXPECT_NE(message({"--seed", "-1"}).find("--seed wants a whole number"), std::string::npos);
   EXPECT_NE(message({"--context", "5x"}).find("--context wants a whole number"), std::string::npos);
   EXPECT_NE(message({"--colour", "red"}).find("unknown option '--colour'"), std::string::npos);
+}
+
+TEST(MakeLora, WritesTheSameBytesForTheSameOptionsAndOthersForAnotherSeed) {
+  const TempDir dir;
+  const auto made = [&](const char* name, std::uint64_t seed) {
+    LoraOptions options{.out = dir.file(name), .layers = 2, .width = 64, .seed = seed};
+    const auto bytes = write_lora(options);
+    EXPECT_TRUE(bytes.ok()) << bytes.error().message;
+    std::stringstream text;
+    text << std::ifstream(dir.file(name), std::ios::binary).rdbuf();
+    EXPECT_EQ(text.str().size(), bytes.ok() ? *bytes : 0);
+    return text.str();
+  };
+  const std::string one = made("tone.gguf", 1);
+  EXPECT_EQ(one.substr(0, 4), "GGUF");
+  for (const char* part : {"adapter.lora.alpha", "blk.0.attn_q.weight.lora_a", "blk.1.attn_output.weight.lora_b"}) EXPECT_NE(one.find(part), std::string::npos) << part;
+  EXPECT_GT(one.size(), 2U * 2 * 2 * 64 * 4 * sizeof(float)) << "layers, tensors, halves of width x rank";
+  EXPECT_EQ(made("tone.gguf", 1), one);
+  EXPECT_NE(made("tone.gguf", 2), one);
+  EXPECT_FALSE(write_lora({.out = dir.file("x"), .layers = 0, .width = 64}).ok());
+  EXPECT_FALSE(write_lora({.out = dir.file("nowhere/x"), .layers = 1, .width = 8}).ok());
+}
+
+TEST(MakeLora, ReadsItsOptions) {
+  const auto read = [](std::vector<const char*> arguments) { return parse_lora_options(arguments); };
+  const auto parsed = read({"--layers", "5", "--width", "64", "--rank", "8", "--scale", "0.5", "--seed", "3", "--arch", "qwen2", "--out", "x"});
+  ASSERT_TRUE(parsed.ok()) << parsed.error().message;
+  EXPECT_EQ(parsed->layers, 5U);
+  EXPECT_EQ(parsed->rank, 8U);
+  EXPECT_EQ(parsed->scale, 0.5F);
+  EXPECT_EQ(parsed->architecture, "qwen2");
+  EXPECT_NE(read({"--layers", "5"}).error().message.find("--out is missing"), std::string::npos);
+  EXPECT_NE(read({"--rank", "x", "--out", "y"}).error().message.find("whole number"), std::string::npos);
+  EXPECT_NE(read({"--size", "1MB"}).error().message.find("unknown option"), std::string::npos);
 }
 
 }  // namespace

@@ -154,6 +154,17 @@ TEST(Messages, CommandsForStandbyAndImagesComeBack) {
   EXPECT_EQ(std::get<ForgetModel>(*forget).tenant.str(), "acme");
   EXPECT_EQ(std::get<ForgetModel>(*forget).model.str(), "m");
 
+  const auto load = parse_command(to_json(NodeCommand(LoadAdapter{base::InstanceId(6), base::ModelName("acme~tone"), base::Seconds(60)})));
+  ASSERT_TRUE(load.ok()) << load.error().message;
+  EXPECT_EQ(std::get<LoadAdapter>(*load).adapter.str(), "acme~tone");
+  EXPECT_EQ(std::get<LoadAdapter>(*load).deadline, base::Seconds(60));
+  const auto unload = parse_command(to_json(NodeCommand(UnloadAdapter{base::InstanceId(6), base::ModelName("tone")})));
+  ASSERT_TRUE(unload.ok()) << unload.error().message;
+  EXPECT_EQ(std::get<UnloadAdapter>(*unload).instance.value(), 6U);
+  const auto loaded = parse_event(to_json(NodeEvent(AdapterLoaded{base::InstanceId(6), base::ModelName("tone"), "too large"})));
+  ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+  EXPECT_EQ(std::get<AdapterLoaded>(*loaded).error, "too large");
+
   const TakeSnapshot take{base::ImageId("m-18"),  base::InstanceId(18), start().model,
                           base::DeviceId("cpu0"), base::Seconds(60),    1ULL << 31};
   const auto back = parse_command(to_json(NodeCommand(take)));
