@@ -22,7 +22,7 @@ if(THAW_SANITIZE)
   add_link_options(-fsanitize=${THAW_SANITIZE})
 endif()
 
-# Saves a quarter of the time of a build from nothing. Not by default: what is compiled with such a header is found in ccache by the same
+# Saves a part of the time of a build from nothing. Not by default: what is compiled with such a header is found in ccache by the same
 # directory alone, which costs whoever works in several.
 option(THAW_PRECOMPILE "compile the headers that nearly every file has once a component" OFF)
 function(thaw_precompile target sources)
