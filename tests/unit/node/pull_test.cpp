@@ -34,6 +34,11 @@ class Pull : public ::testing::Test {
     options_.limits.longest_retry_after = base::Seconds(2);
   }
 
+  /// Declared after what an answer refers to: ends the server, whose connections may be answering still, before that goes.
+  struct Ending {
+    std::unique_ptr<FileServer>& server;
+    ~Ending() { server.reset(); }
+  };
   void open(FileServer::Answer answer) { server_ = std::make_unique<FileServer>(std::move(answer)); }
 
   BlobStore& store() {
@@ -164,6 +169,7 @@ TEST_F(Pull, GoesOnWhereConnectionsAreCut) {
     if (++count % 3 == 0) served.cut_after = served.body.size() / 2;
     return served;
   });
+  const Ending ending{server_};
   const PullView view = pull_url("/m.gguf", sha256_of(kFile));
   expect_pulled(view, kFile);
   EXPECT_EQ(view.fetched_bytes, kFile.size()) << "nothing came twice";
@@ -176,6 +182,7 @@ TEST_F(Pull, BeginsAnewWhenAStreamIsCut) {
     if (++count < 3) served.cut_after = 50'000;
     return served;
   });
+  const Ending ending{server_};
   expect_pulled(pull_url(), kSmall);
   EXPECT_EQ(count, 3);
 }
@@ -211,6 +218,7 @@ TEST_F(Pull, BeginsAgainWhenTheFileChangesMeanwhile) {
   open([&](const ServedRequest& request) {
     return ++count <= 2 ? FileServer::serve(request, kFile, "\"v1\"") : FileServer::serve(request, newer, "\"v2\"");
   });
+  const Ending ending{server_};
   const PullView view = pull_url();
   ASSERT_EQ(view.state, PullState::done) << view.error.message;
   EXPECT_EQ(sha256_of(read(view.path)), sha256_of(newer)) << "of one version all of it";
@@ -222,6 +230,7 @@ TEST_F(Pull, GivesUpOnAFileThatChangesAllTheTime) {
     request.headers.erase("if-range");  // nor does it ask which one is meant
     return FileServer::serve(request, kFile, "\"v" + std::to_string(++count) + "\"");
   });
+  const Ending ending{server_};
   expect_failed(pull_url(), base::ErrorKind::conflict, "changes again and again");
 }
 
@@ -233,6 +242,7 @@ TEST_F(Pull, WaitsForABusyServerAndForWhatItAsks) {
     if (number == 2) return Served{429, "Retry-After: 1\r\n", "slow down", {}, {}, false, 0};
     return FileServer::serve(request, kSmall);
   });
+  const Ending ending{server_};
   const auto begun = std::chrono::steady_clock::now();
   expect_pulled(pull_url(), kSmall);
   EXPECT_GE(std::chrono::steady_clock::now() - begun, std::chrono::seconds(1));
@@ -252,6 +262,7 @@ TEST_F(Pull, TakesFewerConnectionsWhenTheServerWantsThat) {
     if (number == 1) served.pause_ms = 1;
     return served;
   });
+  const Ending ending{server_};
   expect_pulled(pull_url(), kFile);
 }
 
@@ -284,6 +295,7 @@ TEST_F(Pull, FollowsRedirectsWithinBounds) {
     const std::string to = for_ever ? "/again" : request.path == "/m.gguf" ? "/step" : other.url("/final?sig=1");
     return Served{302, "Location: " + to + "\r\n", "moved", {}, {}, false, 0};
   });
+  const Ending ending{server_};
   expect_pulled(pull_url(), kSmall);
   for_ever = true;
   const PullView view = pull_url("/loop.gguf");
@@ -315,6 +327,7 @@ TEST_F(Pull, FetchesFromAHubAtTheCommitAndShowsTheTokenToItAlone) {
     if (request.path == "/o/r/resolve/c0ffee/d/m-Q4_0.gguf") return Served{302, "Location: " + cdn.url("/blob") + "\r\n", "", {}, {}, false, 0};
     return Served{404, "", "", {}, {}, false, 0};
   });
+  const Ending ending{server_};
   const PullView view = pull_hub("o/r:Q4_0");
   expect_pulled(view, kFile);
   EXPECT_TRUE(view.path.ends_with("/m-Q4_0.gguf"));
@@ -338,6 +351,7 @@ TEST_F(Pull, FetchesADirectoryAndChecksGitBlobs) {
                     0};
     return FileServer::serve(request, request.path.ends_with("config.json") ? config : kSmall);
   });
+  const Ending ending{server_};
   const PullView view = pull_hub("o/r", true);
   ASSERT_EQ(view.state, PullState::done) << view.error.message;
   EXPECT_EQ(read(view.path + "/config.json"), config);
@@ -372,6 +386,7 @@ TEST_F(Pull, GoesOnAfterItWasStoppedWithoutFetchingAgainWhatIsThere) {
     if (slow) served.pause_ms = 5;
     return served;
   });
+  const Ending ending{server_};
   spec::Source source;
   source.url = server_->url("/m.gguf");
   const auto id = puller().start({source, false, true});
@@ -399,6 +414,7 @@ TEST_F(Pull, DoesNotMixWhatIsThereWithAnotherVersion) {
     if (!second) served.pause_ms = 5;
     return served;
   });
+  const Ending ending{server_};
   spec::Source source;
   source.url = server_->url("/m.gguf");
   const auto id = puller().start({source, false, true});
