@@ -84,11 +84,19 @@ net::Parse read_proxy_request(std::string_view data, ProxyRequest& request, net:
   request.bytes = second + (head.bytes - method.size() - 1 - path.size());
   if (request.tunnel) return parsed;
   request.passed_on = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\n", method, path, authority);
+  std::size_t passed = 2;  // host and connection
   for (std::size_t i = 0; i < head.header_count; ++i) {
     const net::Header& header = head.headers.at(i);
-    if (!is_between(header.name)) request.passed_on += fmt::format("{}: {}\r\n", header.name, header.value);
+    if (is_between(header.name)) continue;
+    request.passed_on += fmt::format("{}: {}\r\n", header.name, header.value);
+    ++passed;
   }
   request.passed_on += "Connection: close\r\n\r\n";
+  if (passed > net::kMaxHeaders || request.passed_on.size() > net::kMaxHeadBytes) {
+    // With what is said in their place it would be more than the next one who reads like this takes.
+    error = {431, "the request has too many headers, or too long ones"};
+    return net::Parse::bad;
+  }
   return parsed;
 }
 

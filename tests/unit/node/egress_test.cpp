@@ -220,6 +220,14 @@ TEST(ProxyRequest, IsReadStrictly) {
         "GET http://h/ HTTP/1.1\r\nHost: x\r\n folded: y\r\n\r\n"})
     EXPECT_EQ(parse(text), net::Parse::bad) << text;
   EXPECT_EQ(parse("CONNECT " + std::string(20'000, 'h')), net::Parse::bad);
+  // Host and Connection are said anew: what is passed on is still one that the same reader takes.
+  const auto with_headers = [](std::size_t count) {
+    std::string text = "GET http://h/ HTTP/1.1\r\nHost: x\r\n";
+    for (std::size_t i = 0; i < count; ++i) text += "X-" + std::to_string(i) + ": y\r\n";
+    return text + "\r\n";
+  };
+  EXPECT_EQ(parse(with_headers(net::kMaxHeaders - 2)), net::Parse::done);
+  EXPECT_EQ(parse(with_headers(net::kMaxHeaders - 1)), net::Parse::bad);
 }
 
 }  // namespace
