@@ -111,6 +111,15 @@ std::vector<Match> match_keys(const Cursor& at, const std::vector<std::string>& 
   return matches;
 }
 
+void read_items(const Cursor& at, const ListForm& form, const std::function<void(const Cursor&)>& read) {
+  if (at.value.kind != YamlValue::Kind::sequence)
+    return at.refuse(fmt::format("must be a list of {}, such as {}", form.of, form.example));
+  if (at.value.items.size() > form.most)
+    return at.refuse(fmt::format("is too long; at most {} {} are possible", form.most, form.of));
+  for (std::size_t n = 0; n < at.value.items.size(); ++n)
+    read({at.value.items[n], fmt::format("{}[{}]", at.path, n), at.problems});
+}
+
 bool read_text(const Cursor& at, std::string& into) {
   if (!expect_scalar(at, "text")) return false;
   // Escapes can bring in what the text itself may not hold. NUL would cut an argument short, the others spoil logs and

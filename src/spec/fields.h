@@ -77,6 +77,15 @@ bool read_bytes(const Cursor& at, std::uint64_t min, std::uint64_t max, std::uin
 bool read_duration(const Cursor& at, base::Duration min, base::Duration max, base::Duration& into);
 bool read_choice(const Cursor& at, const std::vector<std::string>& names, std::size_t& index);
 
+/// What a list is of, in words ("directories"), one of them as it is written, and how many there may be.
+struct ListForm {
+  const char* of;
+  const char* example;
+  std::size_t most;
+};
+/// Calls `read` for each item of a list, at its own place ("spec.aliases[2]"). Problems for what is no list, or too long: then for none.
+void read_items(const Cursor& at, const ListForm& form, const std::function<void(const Cursor&)>& read);
+
 // Rows of tables. `member` may be a std::optional of the type read.
 template <typename T>
 Field<T> text(const char* key, std::string T::*member) {

@@ -52,15 +52,10 @@ std::string base_shape() {
 }
 
 void read_adapters(const Cursor& at, ModelSpec& into) {
-  if (at.value.kind != YamlValue::Kind::sequence)
-    return at.refuse("must be a list, and is the server's to say; leave it out");
-  if (at.value.items.size() > kMaxAdapters)
-    return at.refuse(fmt::format("is too long; at most {} adapters of one model are possible", kMaxAdapters));
-  for (std::size_t n = 0; n < at.value.items.size(); ++n) {
-    Adapter adapter;
-    read_table({at.value.items[n], fmt::format("{}[{}]", at.path, n), at.problems}, adapter_table(), adapter);
-    into.adapters.push_back(std::move(adapter));
-  }
+  // The server's to say: whoever writes a spec leaves it out.
+  read_items(at, {"adapters", "[{name: tone, path: /srv/models/tone.gguf}]", kMaxAdapters}, [&into](const Cursor& item) {
+    read_table(item, adapter_table(), into.adapters.emplace_back());
+  });
 }
 
 std::string adapters_shape() {

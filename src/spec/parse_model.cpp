@@ -147,17 +147,14 @@ void read_image_digest(const Cursor& at, ModelSpec& into) {
 }
 
 void read_egress(const Cursor& at, Network& into) {
-  if (at.value.kind != YamlValue::Kind::sequence) return at.refuse("must be a list, such as [huggingface.co:443]");
-  if (at.value.items.size() > kMaxEgressRules) return at.refuse(fmt::format("is too long; at most {} entries are possible", kMaxEgressRules));
-  for (std::size_t i = 0; i < at.value.items.size(); ++i) {
-    const Cursor item{at.value.items[i], fmt::format("{}[{}]", at.path, i), at.problems};
+  read_items(at, {"destinations", "[huggingface.co:443]", kMaxEgressRules}, [&into](const Cursor& item) {
     std::string text;
-    if (!read_text(item, text)) continue;
+    if (!read_text(item, text)) return;
     if (const auto rule = parse_egress_rule(text); !rule.ok())
       item.refuse(rule.error().message);
     else
       into.egress.push_back(text);
-  }
+  });
 }
 
 Table<Network> network_table() {

@@ -121,12 +121,9 @@ std::string aliases_shape() {
 }
 
 void read_aliases(const Cursor& at, ModelSpec& into) {
-  if (at.value.kind != YamlValue::Kind::sequence) return at.refuse("must be a list of names, such as [gpt-4o-mini, default]");
-  if (at.value.items.size() > kMaxAliases) return at.refuse(fmt::format("is too long; at most {} aliases are possible", kMaxAliases));
-  for (std::size_t n = 0; n < at.value.items.size(); ++n) {
-    const Cursor item{at.value.items[n], fmt::format("{}[{}]", at.path, n), at.problems};
+  read_items(at, {"names", "[gpt-4o-mini, default]", kMaxAliases}, [&into](const Cursor& item) {
     std::string alias;
-    if (!read_text(item, alias)) continue;
+    if (!read_text(item, alias)) return;
     if (!is_model_name(alias))
       item.refuse(fmt::format("\"{}\" is no name; use 1 to {} of a-z, 0-9, \".\", \"_\" and \"-\", a letter or digit first and last",
                               printable(alias), kMaxAliasLength));
@@ -134,7 +131,7 @@ void read_aliases(const Cursor& at, ModelSpec& into) {
       item.refuse(fmt::format("\"{}\" is there already", alias));
     else
       into.aliases.push_back(alias);
-  }
+  });
 }
 
 void check_aliases(const Cursor& at, const ModelSpec& spec) {

@@ -58,17 +58,14 @@ const Table<Secret>& secret_table() {
 std::string secrets_shape() { return shapes::list(shape_of(secret_table()), kMaxSecrets); }
 
 void read_secrets(const Cursor& at, ModelSpec& into) {
-  if (at.value.kind != YamlValue::Kind::sequence) return at.refuse("must be a list, such as [{name: hf-token, file: hf-token}]");
-  if (at.value.items.size() > kMaxSecrets) return at.refuse(fmt::format("is too long; at most {} secrets are possible", kMaxSecrets));
-  for (std::size_t i = 0; i < at.value.items.size(); ++i) {
-    const Cursor item{at.value.items[i], fmt::format("{}[{}]", at.path, i), at.problems};
+  read_items(at, {"secrets", "[{name: hf-token, file: hf-token}]", kMaxSecrets}, [&into](const Cursor& item) {
     Secret secret;
     read_table(item, secret_table(), secret);
     if (secret.file.empty() == secret.from_env.empty()) item.refuse("needs either file or fromEnv");
     const bool twice = std::any_of(into.secrets.begin(), into.secrets.end(), [&](const Secret& other) { return other.name == secret.name; });
     if (twice) item.refuse("has a name that is there already");
     into.secrets.push_back(std::move(secret));
-  }
+  });
 }
 
 void check_secrets(const Cursor& at, const ModelSpec& spec) {

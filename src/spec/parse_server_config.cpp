@@ -134,31 +134,26 @@ void read_domain(const Cursor& at, ServerConfig::Node& into) {
 }
 
 void read_cdi_directories(const Cursor& at, ServerConfig::Node& into) {
-  if (at.value.kind != YamlValue::Kind::sequence || at.value.items.empty()) return at.refuse("must be a list of directories, such as [/etc/cdi]");
-  if (at.value.items.size() > kMaxCdiDirectories) return at.refuse(fmt::format("is too long; at most {} directories are possible", kMaxCdiDirectories));
   into.cdi_directories.clear();
-  for (std::size_t i = 0; i < at.value.items.size(); ++i) {
-    const Cursor item{at.value.items[i], fmt::format("{}[{}]", at.path, i), at.problems};
+  read_items(at, {"directories", "[/etc/cdi]", kMaxCdiDirectories}, [&into](const Cursor& item) {
     std::string directory;
     if (read_path(item, "", directory)) into.cdi_directories.push_back(std::move(directory));
-  }
+  });
+  if (at.value.kind == YamlValue::Kind::sequence && at.value.items.empty()) at.refuse("must be a list of directories, one at least");
 }
 
 /// "host" or "host:port".
 template <std::vector<std::string> ServerConfig::Node::ContainerImages::*Member>
 void read_registries(const Cursor& at, ServerConfig::Node::ContainerImages& into) {
-  if (at.value.kind != YamlValue::Kind::sequence) return at.refuse("must be a list, such as [registry.lan:5000]");
-  if (at.value.items.size() > kMaxRegistries) return at.refuse(fmt::format("is too long; at most {} registries are possible", kMaxRegistries));
   (into.*Member).clear();
-  for (std::size_t i = 0; i < at.value.items.size(); ++i) {
-    const Cursor item{at.value.items[i], fmt::format("{}[{}]", at.path, i), at.problems};
+  read_items(at, {"registries", "[registry.lan:5000]", kMaxRegistries}, [&into](const Cursor& item) {
     std::string host;
-    if (!read_text(item, host)) continue;
+    if (!read_text(item, host)) return;
     if (const auto ref = parse_image_ref("docker://" + host + "/x", ""); !ref.ok() || host.find('/') != std::string::npos)
       item.refuse(fmt::format("\"{}\" is no registry; write its host, or host:port, such as registry.lan:5000", printable(host)));
     else
       (into.*Member).push_back(host);
-  }
+  });
 }
 
 Table<ServerConfig::Node::ContainerImages> container_images_table() {
@@ -224,20 +219,17 @@ Table<ServerConfig::Usage> usage_table() {
 constexpr std::size_t kMaxPrivateHosts = 256;
 
 void read_hosts(const Cursor& at, ServerConfig::Sources& into) {
-  if (at.value.kind != YamlValue::Kind::sequence) return at.refuse("must be a list of host names, such as [models.corp.example]");
-  if (at.value.items.size() > kMaxPrivateHosts) return at.refuse(fmt::format("is too long; at most {} hosts are possible", kMaxPrivateHosts));
   into.hosts.clear();
-  for (std::size_t i = 0; i < at.value.items.size(); ++i) {
-    const Cursor item{at.value.items[i], fmt::format("{}[{}]", at.path, i), at.problems};
+  read_items(at, {"host names", "[models.corp.example]", kMaxPrivateHosts}, [&into](const Cursor& item) {
     std::string host;
-    if (!read_text(item, host)) continue;
+    if (!read_text(item, host)) return;
     const auto url = parse_url("https://" + (host.find(':') == std::string::npos ? host : "[" + host + "]"));
     if (!url.ok() || url->path != "/" || host.find('/') != std::string::npos) {
       item.refuse(fmt::format("\"{}\" is no host; give a name or an address without scheme and port", printable(host)));
-      continue;
+      return;
     }
     into.hosts.push_back(url->host);
-  }
+  });
 }
 
 template <std::string ServerConfig::Sources::*Member>

@@ -59,15 +59,10 @@ void read_disk(const Cursor& at, Quotas& into) {
 }
 
 void read_sources(const Cursor& at, TenantSpec& into) {
-  if (at.value.kind != YamlValue::Kind::sequence)
-    return at.refuse("must be a list of directories, such as [/srv/models/acme]");
-  if (at.value.items.size() > kMaxSources)
-    return at.refuse(fmt::format("is too long; at most {} directories are possible", kMaxSources));
-  for (std::size_t i = 0; i < at.value.items.size(); ++i) {
+  read_items(at, {"directories", "[/srv/models/acme]", kMaxSources}, [&into](const Cursor& item) {
     std::string path;
-    if (read_path({at.value.items[i], fmt::format("{}[{}]", at.path, i), at.problems}, "", path))
-      into.sources.push_back(std::move(path));
-  }
+    if (read_path(item, "", path)) into.sources.push_back(std::move(path));
+  });
 }
 
 Table<TenantSpec> tenant_table() {

@@ -59,12 +59,8 @@ std::string tls_clients_shape() {
 }
 
 void read_tls_clients(const Cursor& at, ServerConfig::Tls& into) {
-  if (at.value.kind != YamlValue::Kind::sequence)
-    return at.refuse("must be a list, such as [{subject: \"CN=ops,O=Example\", role: admin, platform: true}]");
-  if (at.value.items.size() > kMaxClients)
-    return at.refuse(fmt::format("is too long; at most {} certificates are possible", kMaxClients));
-  for (std::size_t i = 0; i < at.value.items.size(); ++i) {
-    const Cursor item{at.value.items[i], fmt::format("{}[{}]", at.path, i), at.problems};
+  constexpr const char* kExample = "[{subject: \"CN=ops,O=Example\", role: admin, platform: true}]";
+  read_items(at, {"certificates", kExample, kMaxClients}, [&into](const Cursor& item) {
     Client client;
     read_table(item, client_table(), client);
     const bool twice = std::any_of(into.clients.begin(), into.clients.end(),
@@ -73,7 +69,7 @@ void read_tls_clients(const Cursor& at, ServerConfig::Tls& into) {
     if (client.platform && client.tenant.str() != base::kDefaultTenant)
       item.refuse("cannot be of the platform and of a tenant; leave one out");
     into.clients.push_back(std::move(client));
-  }
+  });
 }
 
 }  // namespace thaw::spec
