@@ -24,10 +24,9 @@ base::ModelName base_of(const spec::ModelSpec& adapter) {
 
 std::vector<spec::Adapter> adapters_of(const Controller& controller, const base::ModelName& base) {
   std::vector<spec::Adapter> adapters;
-  for (const auto& [name, entry] : controller.models()) {  // by name
-    const spec::ModelSpec& spec = entry->spec;
-    if (spec.is_adapter() && base_of(spec) == base)
-      adapters.push_back({base::public_model(name), spec.source.path, entry->weights_bytes});
+  for (const base::ModelName& name : controller.adapters(base)) {
+    const ModelEntry& entry = *controller.find(name);
+    adapters.push_back({base::public_model(name), entry.spec.source.path, entry.weights_bytes});
   }
   return adapters;
 }

@@ -8,6 +8,7 @@
 #include "base/revision.h"
 #include "base/tenancy.h"
 #include "base/units.h"
+#include "controller/adapters.h"
 
 namespace thaw::controller {
 
@@ -57,6 +58,7 @@ void Controller::deploy(ModelEntry entry, bool told) {
   if (again) unlist(*before->second);
   for (const std::string& alias : shared->spec.aliases) shared->alias_names.push_back(base::qualified(base::tenant_part(name), alias).str());
   models_[name] = shared;
+  if (shared->spec.is_adapter()) adapters_[base_of(shared->spec)].insert(name);
   by_name_.erase(name.str());  // a name goes before another's alias
   by_name_.emplace(shared->spec.name.str(), shared);
   for (const std::string& alias : shared->alias_names) by_name_.try_emplace(alias, shared);
@@ -76,6 +78,15 @@ void Controller::unlist(const ModelEntry& entry) {
   };
   drop(entry.spec.name.str());
   for (const std::string& alias : entry.alias_names) drop(alias);
+  if (!entry.spec.is_adapter()) return;
+  const auto of_base = adapters_.find(base_of(entry.spec));
+  if (of_base != adapters_.end() && of_base->second.erase(entry.spec.name) > 0 && of_base->second.empty()) adapters_.erase(of_base);
+}
+
+const std::set<ModelName>& Controller::adapters(const ModelName& base) const {
+  static const std::set<ModelName> kNone;
+  const auto found = adapters_.find(base);
+  return found == adapters_.end() ? kNone : found->second;
 }
 
 /// In any revision.

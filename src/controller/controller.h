@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -80,6 +81,8 @@ class Controller {
   [[nodiscard]] std::vector<control::TenantView> tenants() const;
   [[nodiscard]] const ModelEntry* find(const base::ModelName& name) const;
   [[nodiscard]] const std::map<base::ModelName, std::shared_ptr<ModelEntry>>& models() const { return models_; }
+  /// Names of the models that are adapters of `base` (without a revision), in order.
+  [[nodiscard]] const std::set<base::ModelName>& adapters(const base::ModelName& base) const;
   /// By its name or one of its aliases, with the tenant.
   [[nodiscard]] std::shared_ptr<ModelEntry> share(std::string_view name) const;
 
@@ -162,6 +165,7 @@ class Controller {
   SendToNode send_;
   net::Timer timer_;
   std::map<base::ModelName, std::shared_ptr<ModelEntry>> models_;  ///< shared with the requests that use it
+  std::map<base::ModelName, std::set<base::ModelName>> adapters_;  ///< by their base; never empty ones
   std::unordered_map<std::string_view, std::shared_ptr<ModelEntry>> by_name_;  ///< keys point into the entries
   std::unordered_map<base::InstanceId, std::shared_ptr<Replica>> replicas_;
   std::unordered_map<base::RequestId, Ticket*> waiting_;

@@ -111,15 +111,15 @@ json::object describe(const controller::ModelEntry& model, const control::ModelV
 }
 
 /// It has no replicas: what can be said of how soon it answers, its base says.
-json::object describe_adapter(const controller::ModelEntry& model, Server& server) {
+json::object describe_adapter(const controller::ModelEntry& model, const std::vector<control::ModelView>& views, Server& server) {
   const base::ModelName base = server.services().rollouts.serving(controller::base_of(model.spec));
   control::ModelView none;
   none.model = model.spec.name;
   json::object o = describe(model, none, server);
   o["base"] = model.spec.base_model;
   o["min_replicas"] = o["max_replicas"] = 0;
-  for (const control::ModelView& view : server.services().controller.scheduler().models())
-    if (view.model == base) o["state"] = state_of(view, server.loop().now());
+  const auto view = std::find_if(views.begin(), views.end(), [&](const control::ModelView& one) { return one.model == base; });
+  if (view != views.end()) o["state"] = state_of(*view, server.loop().now());
   if (const auto* const entry = server.services().controller.find(base)) o["device"] = to_string(entry->spec.resources.device);
   return o;
 }
@@ -175,13 +175,14 @@ net::Task<void> list_models(Server& server, Exchange& exchange) {
   controller::Controller& controller = server.services().controller;
   co_await look_at_cache(server);
   json::array models;
-  for (const control::ModelView& view : controller.scheduler().models())
+  const auto views = controller.scheduler().models();
+  for (const control::ModelView& view : views)
     if (const auto* model = exchange.sees(view.model) && server.services().rollouts.serving(base::model_of(view.model)) == view.model
                                 ? controller.find(view.model)
                                 : nullptr)
       models.push_back(describe(*model, view, server));
   for (const auto& [name, model] : controller.models())
-    if (model->spec.is_adapter() && exchange.sees(name)) models.push_back(describe_adapter(*model, server));
+    if (model->spec.is_adapter() && exchange.sees(name)) models.push_back(describe_adapter(*model, views, server));
   add_pending_models(server, exchange, models);
   json::object answer{{"models", std::move(models)}};
   if (exchange.caller().platform) answer["host_cache"] = describe_cache(server);
@@ -195,8 +196,9 @@ net::Task<void> show_model(Server& server, Exchange& exchange) {
   co_await look_at_cache(server);
   if (const auto* const model = controller.find(name)) {
     json::object o;
-    if (model->spec.is_adapter()) o = describe_adapter(*model, server);
-    for (const control::ModelView& view : controller.scheduler().models())
+    const auto views = controller.scheduler().models();
+    if (model->spec.is_adapter()) o = describe_adapter(*model, views, server);
+    for (const control::ModelView& view : views)
       if (view.model == name) o = describe(*model, view, server);
     json::array files;
     for (const controller::KnownFile& file : server.services().model_files.files(name)) files.push_back(describe(file));
