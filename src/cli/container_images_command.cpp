@@ -6,6 +6,7 @@
 
 #include "base/units.h"
 #include "cli/commands.h"
+#include "cli/garbage.h"
 #include "cli/json.h"
 #include "cli/table.h"
 
@@ -48,18 +49,6 @@ int list_images(Context& context) {
   return kExitOk;
 }
 
-int collect(Context& context, bool dry_run) {
-  const auto body = context.call({"POST", std::string("/admin/v1/container-images/gc") + (dry_run ? "?dry_run=1" : ""), ""});
-  if (!body.ok()) return context.fail(body.error());
-  if (context.json) return context.print_json(*body);
-  const auto answer = parse_object(*body, "the server");
-  if (!answer.ok()) return context.fail(answer.error());
-  for (const json::object* one : objects_of(*answer, "removed"))
-    context.out << text_of(*one, "what") << "  " << base::format_bytes(count_of(*one, "bytes")) << '\n';
-  context.out << (dry_run ? "would free " : "freed ") << base::format_bytes(count_of(*answer, "freed_bytes")) << '\n';
-  return kExitOk;
-}
-
 }  // namespace
 
 void add_container_image_commands(Commands& commands) {
@@ -71,7 +60,7 @@ void add_container_image_commands(Commands& commands) {
   CLI::App* command =
       commands.add("container-images", "List the container images that engines run in, or remove those that no model has", "The server's JSON",
                    {"thaw container-images", "thaw container-images gc --dry-run", "thaw container-images gc"},
-                   [flags](Context& context) { return flags->act == "gc" ? collect(context, flags->dry_run) : list_images(context); });
+                   [flags](Context& context) { return flags->act == "gc" ? collect_garbage(context, "/admin/v1/container-images/gc", flags->dry_run) : list_images(context); });
   CLI::Option* const act = command->add_option("ACT", flags->act, "gc: remove images and layers that no model has");
   commands.offer(act->check(CLI::IsMember({"gc"}).description("")), {"gc"});
   command->add_flag("--dry-run", flags->dry_run, "With gc: only say what would go");

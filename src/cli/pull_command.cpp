@@ -7,6 +7,7 @@
 
 #include "base/units.h"
 #include "cli/commands.h"
+#include "cli/garbage.h"
 #include "cli/json.h"
 #include "cli/pull_view.h"
 #include "cli/table.h"
@@ -132,19 +133,6 @@ int list_store(Context& context) {
   return kExitOk;
 }
 
-int collect(Context& context, bool dry_run) {
-  const auto body = context.call({"POST", std::string("/admin/v1/store/gc") + (dry_run ? "?dry_run=1" : ""), ""});
-  if (!body.ok()) return context.fail(body.error());
-  if (context.json) return context.print_json(*body);
-  const auto answer = parse_object(*body, "the server");
-  if (!answer.ok()) return context.fail(answer.error());
-  for (const json::object* one : objects_of(*answer, "removed"))
-    context.out << fmt::format("{} {} ({})\n", dry_run ? "would remove" : "removed", text_of(*one, "what"),
-                               base::format_bytes(count_of(*one, "bytes")));
-  context.out << fmt::format("{} {}\n", base::format_bytes(count_of(*answer, "freed_bytes")), dry_run ? "would be freed" : "freed");
-  return kExitOk;
-}
-
 }  // namespace
 
 void add_pull_commands(Commands& commands) {
@@ -168,7 +156,7 @@ void add_pull_commands(Commands& commands) {
                                   {"thaw models", "thaw models gc --dry-run", "thaw models gc"}, [store](Context& context) {
                                     if (store->act != "gc" && store->dry_run)
                                       return context.fail({base::ErrorKind::invalid, "--dry-run goes with gc"});
-                                    return store->act == "gc" ? collect(context, store->dry_run) : list_store(context);
+                                    return store->act == "gc" ? collect_garbage(context, "/admin/v1/store/gc", store->dry_run) : list_store(context);
                                   });
   models->add_option("gc", store->act, "Remove what no model has")->type_name("")->check(CLI::IsMember({"gc"}).description(""));
   models->add_flag("--dry-run", store->dry_run, "Only say what would go");

@@ -2,6 +2,10 @@
 
 #include "gateway/exchange.h"
 #include "net/task.h"
+#include "node/garbage.h"
+
+#include <string_view>
+#include <vector>
 
 #include <boost/json/object.hpp>
 
@@ -77,6 +81,8 @@ net::Task<void> look_at_cache(Server& server);
 /// An unknown model's answer, in the client's words; another tenant's gets the same.
 net::Task<void> respond_no_such_model(Exchange& exchange);
 net::Task<void> respond_json(Exchange& exchange, int status, const boost::json::object& object);
+/// What was found that no model has, and removed unless it is a `dry_run`; `of`: "pulled files", for the log.
+net::Task<void> respond_collected(Exchange& exchange, bool dry_run, const std::vector<node::Garbage>& garbage, std::string_view of);
 /// A whole number of the query string; nothing when it is absent.
 base::Result<std::optional<std::uint32_t>> number_in_query(const Exchange& exchange, std::string_view name, std::uint32_t least, std::uint32_t most);
 /// "revision", and "rollout" while one is under way or after one that failed: of a model, by its own name or one that its engines run under.

@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
-#include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
 
 #include "base/tenancy.h"
@@ -144,8 +143,7 @@ net::Task<void> list_container_images(Server& server, Exchange& exchange) {
                             {"layer_bytes", usage.layer_bytes},
                             {"unfinished_bytes", usage.work_bytes},
                             {"budget_bytes", usage.budget_bytes}};
-  const std::string body = json::serialize(answer);
-  co_await exchange.respond(200, "application/json", body);
+  co_await respond_json(exchange, 200, answer);
 }
 
 net::Task<void> collect_container_images(Server& server, Exchange& exchange) {
@@ -163,16 +161,8 @@ net::Task<void> collect_container_images(Server& server, Exchange& exchange) {
     co_await exchange.respond_error(from_error(garbage.error()));
     co_return;
   }
-  json::array removed;
-  std::uint64_t freed_bytes = 0;
-  for (const auto& one : *garbage) {
-    removed.push_back(json::object{{"what", one.what}, {"bytes", one.bytes}});
-    freed_bytes += one.bytes;
-  }
-  if (!dry_run && freed_bytes > 0) spdlog::info("container images: {} that no model has were removed", base::format_bytes(freed_bytes));
-  const json::object answer{{"dry_run", dry_run}, {"removed", std::move(removed)}, {"freed_bytes", freed_bytes}};
-  const std::string body = json::serialize(answer);
-  co_await exchange.respond(200, "application/json", body);
+  constexpr std::string_view kOf = "container images and layers";
+  co_await respond_collected(exchange, dry_run, *garbage, kOf);
 }
 
 }  // namespace admin

@@ -340,15 +340,8 @@ net::Task<void> collect_store(Server& server, Exchange& exchange) {
     co_await exchange.respond_error(from_error(garbage.error()));
     co_return;
   }
-  json::array removed;
-  std::uint64_t freed_bytes = 0;
-  for (const auto& one : *garbage) {
-    removed.push_back(json::object{{"what", one.what}, {"bytes", one.bytes}});
-    freed_bytes += one.bytes;
-  }
-  if (!dry_run && freed_bytes > 0) spdlog::info("store: {} of pulled files that no model has were removed", base::format_bytes(freed_bytes));
-  const json::object answer{{"dry_run", dry_run}, {"removed", std::move(removed)}, {"freed_bytes", freed_bytes}};
-  co_await respond_json(exchange, 200, answer);
+  constexpr std::string_view kOf = "pulled files";
+  co_await respond_collected(exchange, dry_run, *garbage, kOf);
 }
 
 }  // namespace admin

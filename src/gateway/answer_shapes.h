@@ -78,8 +78,6 @@ inline constexpr std::array kAnswerShapes{
                 "image:string digest:string state:string progress:string|null error:ContainerImageError|null retry_in_s:number|null models?:[string]"},
     AnswerShape{"ContainerImageError", "kind:string message:string"},
     AnswerShape{"ContainerImages", "images:[ContainerImage] layers:int layer_bytes:int unfinished_bytes:int budget_bytes:int"},
-    AnswerShape{"ContainerImagesCollected", "dry_run:bool removed:[ContainerGarbage] freed_bytes:int"},
-    AnswerShape{"ContainerGarbage", "what:string bytes:int"},
     AnswerShape{"Images", "images:[Image]"},
     AnswerShape{
         "Image",
@@ -126,8 +124,8 @@ inline constexpr std::array kAnswerShapes{
     AnswerShape{"Store", "sources:[StoredSource] used_bytes:int unfinished_bytes:int budget_bytes:int|null free_bytes:int"},
     AnswerShape{"StoredSource", "source:string revision:string|null bytes:int path:string pulled_unix_ms:int models:[string] files:[StoredFile]"},
     AnswerShape{"StoredFile", "name:string bytes:int sha256:string"},
-    AnswerShape{"Collected", "dry_run:bool removed:[CollectedFile] freed_bytes:int"},
-    AnswerShape{"CollectedFile", "what:string bytes:int"},
+    AnswerShape{"Collected", "dry_run:bool removed:[Garbage] freed_bytes:int"},
+    AnswerShape{"Garbage", "what:string bytes:int"},
     // --- keys and tenants
     AnswerShape{"Keys", "keys:[Key]"},
     AnswerShape{

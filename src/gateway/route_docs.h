@@ -101,7 +101,7 @@ inline constexpr std::array kRouteDocs{
     RouteDoc{"GET", "/admin/v1/images", "Images that replicas are restored from", "Images"},
     RouteDoc{"DELETE", "/admin/v1/images/*", "Drops an image", "ImageDropped"},
     RouteDoc{"GET", "/admin/v1/container-images", "Container images that engines run in, and what their layers take", "ContainerImages"},
-    RouteDoc{"POST", "/admin/v1/container-images/gc", "Removes container images that no model has", "ContainerImagesCollected", 200, {},
+    RouteDoc{"POST", "/admin/v1/container-images/gc", "Removes container images that no model has", "Collected", 200, {},
              "dry_run:flag only says what would go"},
     RouteDoc{"POST",
              "/admin/v1/nodes/*/cordon",

@@ -345,7 +345,7 @@ ContainerImages::Usage ContainerImages::usage() const {
   return usage;
 }
 
-base::Result<std::vector<ContainerImages::Garbage>> ContainerImages::collect(const std::set<std::string>& used, bool dry_run) {
+base::Result<std::vector<Garbage>> ContainerImages::collect(const std::set<std::string>& used, bool dry_run) {
   const std::unique_lock no_layer_comes(unpacking_, std::try_to_lock);
   if (!no_layer_comes) return Error{ErrorKind::conflict, "an image is being unpacked; try again when it is done"};
   std::vector<Garbage> garbage;

@@ -14,6 +14,7 @@
 
 #include "base/result.h"
 #include "base/time.h"
+#include "node/garbage.h"
 #include "node/oci/image_fetch.h"
 #include "node/sandbox/home.h"
 #include "spec/model_spec.h"
@@ -81,10 +82,6 @@ class ContainerImages {
   };
   [[nodiscard]] Usage usage() const;
 
-  struct Garbage {
-    std::string what;  ///< "image docker://… (sha256:…)", "layer sha256:…", "unfinished sha256:…"
-    std::uint64_t bytes = 0;
-  };
   /// Removes images that are not in `used` (digests) and run nowhere, and the layers that no other has. `dry_run`: only says so. Blocking.
   base::Result<std::vector<Garbage>> collect(const std::set<std::string>& used, bool dry_run);
 

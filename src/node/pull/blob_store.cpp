@@ -245,7 +245,7 @@ void BlobStore::let_go(const std::string& name) {
   if (const auto found = held_.find(name); found != held_.end()) held_.erase(found);
 }
 
-base::Result<std::vector<BlobStore::Garbage>> BlobStore::collect(const std::set<std::string>& used_paths, bool dry_run) {
+base::Result<std::vector<Garbage>> BlobStore::collect(const std::set<std::string>& used_paths, bool dry_run) {
   std::vector<PulledSet> all = sets();
   const std::lock_guard lock(mutex_);
   std::vector<Garbage> garbage;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "node/garbage.h"
 #include "spec/model_spec.h"
 
 namespace thaw::node::pull {
@@ -92,10 +93,6 @@ class BlobStore {
   [[nodiscard]] Usage usage() const;
 
   /// What nobody needs: sets that are not at one of `used_paths` (as path_of() gives them), blobs of no set, parts of no pull.
-  struct Garbage {
-    std::string what;  ///< a source, "a part of FILE", a digest
-    std::uint64_t bytes = 0;
-  };
   base::Result<std::vector<Garbage>> collect(const std::set<std::string>& used_paths, bool dry_run);
 
  private:
