@@ -13,7 +13,6 @@
 /// Revisions of models on a real controller, scheduler and store, with a node that does what the test says.
 namespace thaw::controller::test {
 
-
 using base::ModelName;
 using net::Task;
 
