@@ -156,6 +156,8 @@ net::Task<void> collect_container_images(Server& server, Exchange& exchange) {
   std::set<std::string> used;
   for (const auto& [name, model] : server.services().controller.models())
     if (!model->spec.image.empty()) used.insert(model->spec.image_digest);
+  for (const auto& [name, pending] : server.services().pulls.pending())  // its weights come beside its image
+    if (!pending.spec.image.empty()) used.insert(pending.spec.image_digest);
   const auto garbage = co_await server.services().files_worker.run([&] { return (*images)->collect(used, dry_run); });
   if (!garbage.ok()) {
     co_await exchange.respond_error(from_error(garbage.error()));

@@ -12,6 +12,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/units.h"
+#include "net/loop.h"
 #include "node/caches/tree.h"
 #include "node/oci/image_record.h"
 #include "node/sandbox/bundle.h"
@@ -28,10 +29,6 @@ constexpr const char* kAnybody = "{\"default\": [{\"type\": \"insecureAcceptAnyt
 
 std::string hex_of(const std::string& digest) {
   return digest.substr(digest.find(':') + 1);
-}
-
-std::int64_t unix_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 /// Waiting may help.
@@ -228,9 +225,9 @@ base::Result<std::shared_ptr<const ImageRoot>> ContainerImages::take(const std::
       return now_there == entries_.end() || now_there->second.view.state == State::ready || now_there->second.view.state == State::failed ||
              stop_.stop_requested();
     });
-    if (!changed && !stop.stop_requested())
+    if (!changed && !stop.stop_requested())  // then it is there still, though perhaps anew: it is looked up again
       return Error{ErrorKind::timeout, fmt::format("image {} was not here by the start deadline ({}); `thaw container-images` shows how far it is",
-                                                   image, to_string(found->second.view.state))};
+                                                   image, to_string(entries_[digest].view.state))};
   }
 }
 
@@ -300,7 +297,7 @@ void ContainerImages::fetch(const std::string& digest) {
                     .stop = stop_.get_token()});
     auto config = one.run(ref, digest);
     if (!config.ok()) return config.error();
-    THAW_RETURN_IF_ERROR(write_durably_again(record_of(digest), to_json(StoredImage{digest, image, *config, unix_ms()})));
+    THAW_RETURN_IF_ERROR(write_durably_again(record_of(digest), to_json(StoredImage{digest, image, *config, net::unix_ms()})));
     return config;
   };
   finish(digest, all_of_it());
