@@ -16,6 +16,7 @@
 #include "node/oci/container_images.h"
 #include "node/sandbox/clock.h"
 #include "node/sandbox/io_limit.h"
+#include "node/sandbox/network.h"
 #include "node/shown_paths.h"
 #include "spec/trust.h"
 
@@ -137,7 +138,7 @@ base::Status open_egress(const wire::StartInstance& command, Sandboxes& sandboxe
   THAW_ASSIGN_OR_RETURN(const Egress::Way way, sandboxes.egress()->open(command, sandbox));
   sandbox.keep(way.lease);
   for (const char* name : {"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"}) env.emplace(name, way.url);
-  for (const char* name : {"NO_PROXY", "no_proxy"}) env.emplace(name, "localhost,127.0.0.1,::1,169.254.77.2");
+  for (const char* name : {"NO_PROXY", "no_proxy"}) env.emplace(name, fmt::format("localhost,127.0.0.1,::1,{}", kInnerAddress));
   if (!model.env.contains("HF_HUB_OFFLINE")) env.erase("HF_HUB_OFFLINE");
   return {};
 }

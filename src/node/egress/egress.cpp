@@ -14,6 +14,7 @@
 
 #include "base/endpoint.h"
 #include "node/sandbox/netlink.h"
+#include "node/sandbox/network.h"
 #include "node/sandbox/sandbox.h"
 #include "spec/trust.h"
 
@@ -24,7 +25,6 @@ using base::Error;
 using base::ErrorKind;
 
 constexpr const char* kLoopback = "127.0.0.1";
-constexpr const char* kOuterAddress = "169.254.77.1";  // network.h: the node's end of a gVisor sandbox's cable
 constexpr std::uint16_t kHttpsPort = 443;
 
 /// "registry.lan:5000" -> host and port.

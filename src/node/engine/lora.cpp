@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 
 #include <fmt/format.h>
 #include <boost/json/parse.hpp>
@@ -12,6 +10,7 @@
 
 #include "node/engine/http_client.h"
 #include "node/engine/launch_parts.h"
+#include "node/sandbox/files.h"
 
 namespace thaw::node {
 namespace {
@@ -146,15 +145,13 @@ base::Status add_adapters(EngineLaunch& launch, const spec::ModelSpec& model, co
 
 base::Result<std::uint32_t> adapter_rank(const std::string& directory) {
   const std::string path = directory + "/adapter_config.json";
-  std::ifstream file(path, std::ios::binary);
-  if (!file)
+  const auto text = read_small_file(path);
+  if (!text.ok())
     return Error{ErrorKind::invalid,
                  fmt::format("{} is no adapter: it has no adapter_config.json; name a directory as PEFT writes it (save_pretrained)", directory)};
-  std::string text;
-  for (std::istreambuf_iterator<char> at(file), end; at != end && text.size() <= kMaxConfigBytes; ++at) text.push_back(*at);
   json::error_code error;
-  const json::value value = json::parse(text, error);
-  if (text.size() > kMaxConfigBytes || error || !value.is_object()) return Error{ErrorKind::invalid, path + " is no JSON object"};
+  const json::value value = json::parse(*text, error);
+  if (text->size() > kMaxConfigBytes || error || !value.is_object()) return Error{ErrorKind::invalid, path + " is no JSON object"};
   const json::object& config = value.get_object();
   const auto* kind = config.if_contains("peft_type");
   if (kind != nullptr && !(kind->is_string() && kind->get_string() == "LORA"))

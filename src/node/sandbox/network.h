@@ -14,8 +14,9 @@
 ///        sandbox                                        node
 ///     ┌ inner ─────────────┐                     ┌ outer ─────────────────┐
 ///     │ eth0 169.254.77.2 ─┼─────── veth ────────┼─ node0 169.254.77.1    │ ◄── sockets that the node makes here
-///     └────────────────────┘                     │ nobody listens, no way │     (net/dial.h)
-///                                                │ on to the host         │
+///     └────────────────────┘                     │ nobody listens but the │     (net/dial.h)
+///                                                │ model's egress proxy;  │
+///                                                │ no way on to the host  │
 ///                                                └────────────────────────┘
 ///
 /// What comes out of the cable meets an empty namespace, not the host: there is no route, no filter to get wrong and no
@@ -23,6 +24,7 @@
 namespace thaw::node {
 
 inline constexpr const char* kInnerAddress = "169.254.77.2";
+inline constexpr const char* kOuterAddress = "169.254.77.1";
 inline constexpr std::uint16_t kInnerPort = 8080;
 
 /// Owns the outer namespace and its door. The inner one, and the cable with it, goes with the last process and thread
